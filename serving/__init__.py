@@ -1,0 +1,1 @@
+"""Serving: gateway, adaptive-weight store, online stage, model servers."""

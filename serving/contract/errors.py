@@ -1,0 +1,23 @@
+"""Errors of the contract.
+
+    ContractError
+    ├── FeatureError      a feature declaration that can't be read
+    ├── ManifestError     an adaptive manifest that can't be read or is wrong
+    └── ProtocolError     rows that the quality protocol can't judge
+"""
+
+
+class ContractError(Exception):
+    """Base of the errors raised by `serving.contract`."""
+
+
+class FeatureError(ContractError):
+    """A feature declaration has an unknown kind or a reserved name."""
+
+
+class ManifestError(ContractError):
+    """An adaptive manifest is missing, unreadable or inconsistent."""
+
+
+class ProtocolError(ContractError):
+    """Rows given to the quality protocol don't have the shape it needs."""

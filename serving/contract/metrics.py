@@ -1,0 +1,266 @@
+"""The protocol's figures: AUC, wGAUC, NDCG@10, log loss, intervals.
+
+All take rows as parallel arrays: `labels` (0 or 1), `scores` (logits; only
+their order matters but for the log loss) and, where grouped, integer group
+ids. Intervals are bootstrapped over users, because a user's rows are not
+independent.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+
+def _average_ranks(scores: Floats) -> Floats:
+    """Ranks from 1, ties share their mean rank. Shape [rows]."""
+    _, inverse, counts = np.unique(
+        scores, return_inverse=True, return_counts=True
+    )
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2.0)[inverse]
+
+
+def auc(
+    labels: NDArray[np.generic],
+    scores: Floats,
+    weights: Floats | None = None,
+) -> float:
+    """Area under the ROC curve; ties count one half.
+
+    Args:
+        labels: 0 or 1, shape [rows].
+        scores: Shape [rows].
+        weights: How often each row counts, shape [rows]; once by default.
+
+    Returns:
+        The AUC, or NaN if one class is absent.
+    """
+    positive = np.asarray(labels) > 0.5
+    if weights is None:
+        num_positive = int(positive.sum())
+        num_negative = len(positive) - num_positive
+        if not num_positive or not num_negative:
+            return float("nan")
+        rank_sum = _average_ranks(np.asarray(scores))[positive].sum()
+        wins = rank_sum - num_positive * (num_positive + 1) / 2.0
+        return float(wins / (num_positive * num_negative))
+    _, inverse = np.unique(scores, return_inverse=True)
+    return _weighted_auc(inverse, positive, weights)
+
+
+def _weighted_auc(
+    score_rank: Ints, positive: NDArray[np.bool_], weights: Floats
+) -> float:
+    """AUC from dense score ranks, so that draws need not sort again."""
+    size = int(score_rank.max()) + 1
+    positives = np.bincount(score_rank, weights * positive, size)
+    negatives = np.bincount(score_rank, weights * ~positive, size)
+    total = positives.sum() * negatives.sum()
+    if total == 0:
+        return float("nan")
+    below = np.cumsum(negatives) - negatives
+    return float((positives * (below + negatives / 2.0)).sum() / total)
+
+
+def group_aucs(
+    labels: NDArray[np.generic], scores: Floats, groups: Ints
+) -> tuple[Floats, Ints]:
+    """AUC inside each group that holds both classes.
+
+    Args:
+        labels: 0 or 1, shape [rows].
+        scores: Shape [rows].
+        groups: Non-negative group id of each row, shape [rows].
+
+    Returns:
+        The AUCs and the ids of their groups, both of shape [judged groups].
+    """
+    positive = np.asarray(labels) > 0.5
+    groups = np.asarray(groups)
+    order = np.lexsort((scores, groups))
+    group, score, is_positive = groups[order], scores[order], positive[order]
+    starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+    sizes = np.diff(np.r_[starts, len(group)])
+    # Mean rank inside the group, ties shared: runs of equal (group, score).
+    new_run = np.r_[
+        True, (group[1:] != group[:-1]) | (score[1:] != score[:-1])
+    ]
+    run = np.cumsum(new_run) - 1
+    run_start = np.flatnonzero(new_run)
+    run_size = np.diff(np.r_[run_start, len(group)])
+    rank = (run_start + (run_size + 1) / 2.0)[run] - np.repeat(starts, sizes)
+    num_positive = np.add.reduceat(is_positive.astype(float), starts)
+    rank_sum = np.add.reduceat(rank * is_positive, starts)
+    num_negative = sizes - num_positive
+    judged = (num_positive > 0) & (num_negative > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = (rank_sum - num_positive * (num_positive + 1) / 2.0) / (
+            num_positive * num_negative
+        )
+    return values[judged], group[starts][judged]
+
+
+def wgauc(
+    labels: NDArray[np.generic], scores: Floats, groups: Ints
+) -> float:
+    """Mean of the AUCs inside each group (user, window) with both classes."""
+    values, _ = group_aucs(labels, scores, groups)
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def ndcg(
+    labels: NDArray[np.generic], scores: Floats, groups: Ints, k: int = 10
+) -> float:
+    """Mean NDCG@k over groups with a positive; ties broken pessimistically.
+
+    Pessimistically: among equal scores negatives stand first, so that a
+    constant score earns nothing from the order of its rows.
+    """
+    gains = (np.asarray(labels) > 0.5).astype(float)
+
+    def discounted(order: Ints) -> tuple[Floats, Floats]:
+        group = groups[order]
+        starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+        place = np.arange(len(group)) - np.repeat(
+            starts, np.diff(np.r_[starts, len(group)])
+        )
+        gain = np.where(place < k, gains[order] / np.log2(place + 2.0), 0.0)
+        return np.add.reduceat(gain, starts), group[starts]
+
+    got, _ = discounted(np.lexsort((gains, -scores, groups)))
+    ideal, _ = discounted(np.lexsort((-gains, groups)))
+    judged = ideal > 0
+    return float((got[judged] / ideal[judged]).mean())
+
+
+def log_loss(labels: NDArray[np.generic], scores: Floats) -> float:
+    """Mean binary cross-entropy of logits, in nats."""
+    logits = np.asarray(scores, dtype=float)
+    losses = np.logaddexp(0.0, logits) - np.asarray(labels) * logits
+    return float(losses.mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A figure with its 95% interval.
+
+    Attributes:
+        value: The figure on all users.
+        low: 2.5th percentile over the bootstrap draws.
+        high: 97.5th percentile.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def scaled(self, factor: float) -> "Interval":
+        """The same in another unit, say points for a factor of 100."""
+        return Interval(
+            self.value * factor, self.low * factor, self.high * factor
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Judged rows, the same ones for every model.
+
+    Attributes:
+        user: Dense user index of each row, from 0, shape [rows].
+        window: Window (or 0) of each row, shape [rows].
+        label: 0 or 1, shape [rows].
+    """
+
+    user: Ints
+    window: Ints
+    label: NDArray[np.generic]
+
+    @property
+    def group(self) -> Ints:
+        """Group id of each row: one per (user, window)."""
+        return self.user * (int(self.window.max(initial=0)) + 1) + self.window
+
+
+def bootstrap(
+    rows: Rows,
+    scores: Mapping[str, Floats],
+    lifts: Mapping[str, tuple[str, str]] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, Interval]]:
+    """AUC and wGAUC of several models with intervals over users.
+
+    Each draw takes users with replacement, the same ones for every model, so
+    that the interval of a difference is paired.
+
+    Args:
+        rows: The judged rows.
+        scores: Each model's scores of those rows, shape [rows].
+        lifts: Name of a difference to (model, minus this model).
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
+
+    Returns:
+        `{"auc": {name: Interval}, "wgauc": {name: Interval}}` with the names
+        of `scores` and `lifts`; lifts in the figure's own unit (not points).
+    """
+    num_users = int(rows.user.max()) + 1
+    positive = np.asarray(rows.label) > 0.5
+    group_to_user = int(rows.window.max(initial=0)) + 1
+    models: dict[str, Callable[[Floats], tuple[float, float]]] = {}
+    for name, score in scores.items():
+        models[name] = _drawn_figures(
+            rows, positive, np.asarray(score), group_to_user
+        )
+    random = np.random.default_rng(seed)
+    draw_weights = [np.ones(num_users)] + [
+        np.bincount(
+            random.integers(0, num_users, num_users), minlength=num_users
+        ).astype(float)
+        for _ in range(draws)
+    ]
+    table = {
+        name: np.array([figures(w) for w in draw_weights])
+        for name, figures in models.items()
+    }
+    for name, (model, minus) in (lifts or {}).items():
+        table[name] = table[model] - table[minus]
+    return {
+        figure: {
+            name: Interval(
+                float(values[0, column]),
+                *map(
+                    float,
+                    np.nanpercentile(values[1:, column], (2.5, 97.5)),
+                ),
+            )
+            for name, values in table.items()
+        }
+        for column, figure in enumerate(("auc", "wgauc"))
+    }
+
+
+def _drawn_figures(
+    rows: Rows,
+    positive: NDArray[np.bool_],
+    score: Floats,
+    group_to_user: int,
+) -> Callable[[Floats], tuple[float, float]]:
+    """AUC and wGAUC of one model as a function of how often users count."""
+    _, rank = np.unique(score, return_inverse=True)
+    values, groups = group_aucs(rows.label, score, rows.group)
+    group_user = groups // group_to_user
+
+    def figures(user_weights: Floats) -> tuple[float, float]:
+        pooled = _weighted_auc(rank, positive, user_weights[rows.user])
+        weight = user_weights[group_user]
+        total = weight.sum()
+        inside = (values * weight).sum() / total if total else float("nan")
+        return pooled, float(inside)
+
+    return figures

@@ -1,0 +1,76 @@
+"""What a user's adaptive weights are learned from, event by event.
+
+A user's record keeps, beside the weights, a small reservoir of the user's own
+events and the count of all events seen. When new events come, the inner loop
+learns from reservoir and new events together; the reservoir's events are
+weighted so that together they count for all the events seen so far. This is
+the guard against forgetting, and it costs a fixed number of bytes per user.
+
+Evaluator and gateway both call `merge_support`, so that what is measured
+offline is what runs.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+# Events kept per user. Weights of older events grow when more were seen.
+RESERVOIR_EVENTS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class SupportEvent:
+    """One event of a user that weights can be learned from.
+
+    Attributes:
+        item_id: The item.
+        label: 1.0 positive, 0.0 negative.
+    """
+
+    item_id: str
+    label: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Support:
+    """What goes into one call of `adapt`, and what is kept after it.
+
+    Attributes:
+        events: Support set: the reservoir's events, then the new ones.
+        weights: Weight of each of `events`; they sum to `count`.
+        reservoir: The events to keep, at most `capacity`, oldest first.
+        count: How many events were seen, the new ones included.
+    """
+
+    events: tuple[SupportEvent, ...]
+    weights: tuple[float, ...]
+    reservoir: tuple[SupportEvent, ...]
+    count: int
+
+
+def merge_support(
+    reservoir: Sequence[SupportEvent],
+    new_events: Sequence[SupportEvent],
+    count: int,
+    capacity: int = RESERVOIR_EVENTS,
+) -> Support:
+    """Puts a user's kept events and new events together.
+
+    Args:
+        reservoir: The events kept so far, oldest first.
+        new_events: Events not learned from yet, oldest first.
+        count: How many events were seen before the new ones; at least
+            `len(reservoir)`.
+        capacity: How many events to keep: the most recent ones.
+
+    Returns:
+        The support set with its weights, and the new reservoir and count.
+    """
+    kept_weight = count / len(reservoir) if reservoir else 0.0
+    events = (*reservoir, *new_events)
+    weights = (kept_weight,) * len(reservoir) + (1.0,) * len(new_events)
+    return Support(
+        events=events,
+        weights=weights,
+        reservoir=events[-capacity:] if capacity else (),
+        count=count + len(new_events),
+    )
