@@ -1,0 +1,23 @@
+"""Errors of the pipeline package.
+
+    PipelineError
+    ├── ColdStreamError   the cold users' stream can't be read
+    ├── ReplayError       the replay through the gateway can't go on
+    └── SkewError         served figures differ from the offline evaluator's
+"""
+
+
+class PipelineError(Exception):
+    """Base of the errors raised by `pipeline`."""
+
+
+class ColdStreamError(PipelineError):
+    """The cold users' stream is missing or can't be read."""
+
+
+class ReplayError(PipelineError):
+    """The replay through the gateway can't go on."""
+
+
+class SkewError(PipelineError):
+    """What is served differs from what was evaluated offline."""
