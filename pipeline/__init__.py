@@ -1,0 +1,1 @@
+"""What runs when: datasets, pipeline definition, runners and the CLI."""
