@@ -8,12 +8,9 @@ Transform. Only the events that the protocol uses (the first support set and
 """
 
 import dataclasses
-import glob
 import math
-import os
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -105,8 +102,8 @@ def load_cold_stream(
         ColdStreamError: There are no files, a column is missing, or no user
             has enough events to be judged.
     """
-    pattern = os.path.join(examples_dir, f"Split-{split}", "*.gz")
-    paths = sorted(glob.glob(pattern))
+    pattern = f"{examples_dir}/Split-{split}/*.gz"
+    paths = sorted(Path(examples_dir, f"Split-{split}").glob("*.gz"))
     if not paths:
         raise ColdStreamError(
             f"No examples match {pattern}. Run the pipeline up to "
@@ -140,8 +137,7 @@ def load_titles(catalog_dir: str) -> dict[str, str]:
         `display_title` by item id; items without one are absent.
     """
     titles = {}
-    pattern = os.path.join(catalog_dir, "**", "*.gz")
-    for path in sorted(glob.glob(pattern, recursive=True)):
+    for path in sorted(Path(catalog_dir).rglob("*.gz")):
         for batch in _record_batches(path):
             items = _lists(batch, "item_id")
             names = _lists(batch, "display_title")
@@ -151,13 +147,13 @@ def load_titles(catalog_dir: str) -> dict[str, str]:
     return titles
 
 
-def _record_batches(path: str) -> Iterator[pa.RecordBatch]:
+def _record_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """Decodes a TFRecord file of tf.Examples into batches of list columns."""
     # TensorFlow takes seconds to import; `adaptower --help` must not pay it.
     import tensorflow as tf
 
     decoder = example_coder.ExamplesToRecordBatchDecoder()
-    records = tf.data.TFRecordDataset(path, compression_type="GZIP")
+    records = tf.data.TFRecordDataset(str(path), compression_type="GZIP")
     for serialized in records.batch(_BATCH_RECORDS).as_numpy_iterator():
         yield decoder.DecodeBatch(list(serialized))
 
@@ -165,7 +161,7 @@ def _record_batches(path: str) -> Iterator[pa.RecordBatch]:
 def _split_by_user(
     batch: pa.RecordBatch,
     user_features: Sequence[contract_features.Feature],
-    path: str,
+    path: Path,
 ) -> Iterator[ColdUser]:
     """Yields each run of rows of one user, as a part of its stream."""
     missing = [
@@ -225,7 +221,7 @@ def _lists(batch: pa.RecordBatch, name: str) -> list[list[object]]:
 
 
 def _first_values(
-    batch: pa.RecordBatch, name: str, path: str
+    batch: pa.RecordBatch, name: str, path: Path
 ) -> NDArray[np.generic]:
     """The one value each record has of a column, shape [records]."""
     column = batch.column(batch.schema.get_field_index(name))

@@ -3,6 +3,7 @@
     PipelineError
     ├── ColdStreamError   the cold users' stream can't be read
     ├── ReplayError       the replay through the gateway can't go on
+    │   └── ReplayInterrupted   somebody pressed Ctrl-C
     └── SkewError         served figures differ from the offline evaluator's
 """
 
@@ -17,6 +18,10 @@ class ColdStreamError(PipelineError):
 
 class ReplayError(PipelineError):
     """The replay through the gateway can't go on."""
+
+
+class ReplayInterrupted(ReplayError):  # noqa: N818
+    """Somebody stopped the replay."""
 
 
 class SkewError(PipelineError):

@@ -1,0 +1,256 @@
+"""Replays the cold users' stream through the gateway, in three regimes.
+
+Everything goes over gRPC, as a client's requests do: what is measured is the
+served system, not the model. All regimes see the same windows, one right
+after the other, each under user ids of its own, so that what one regime
+learns never reaches another:
+
+- `joint`: Rank on the model `joint`; nothing is ever submitted.
+- `offline`: the first support set is submitted, then each window is ranked.
+- `online`: as `offline`, and each window is submitted after it was ranked.
+"""
+
+import dataclasses
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import timeline
+from pipeline.cold_stream import ColdStream, ColdUser, RawValue
+from pipeline.errors import ReplayError, ReplayInterrupted
+from serving.client import FeedbackEvent
+from serving.contract.metrics import Rows
+
+JOINT = "joint"
+OFFLINE = "offline"
+ONLINE = "online"
+REGIMES = (JOINT, OFFLINE, ONLINE)
+
+# What TF Serving calls the two models (folders of `runs/<dataset>/serving`).
+ADAPTIVE_MODEL = "adaptower"
+JOINT_MODEL = "joint"
+
+
+class Client(Protocol):
+    """What the replay needs of `serving.client.RecommenderClient`."""
+
+    def rank(
+        self,
+        user_id: str,
+        item_ids: Sequence[str],
+        user_features: Mapping[str, RawValue],
+        *,
+        model: str = "",
+    ) -> Any:
+        """Scores candidates for a user."""
+
+    def submit_feedback(
+        self,
+        user_id: str,
+        events: Sequence[FeedbackEvent],
+        user_features: Mapping[str, RawValue],
+    ) -> Any:
+        """Learns from a user's events."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayResult:
+    """Row-level scores of the served system, and what serving cost.
+
+    Attributes:
+        rows: The judged rows: user (index of arrival), window, label.
+        scores: Logits by regime, shape [rows].
+        user_ids: Id of each user, in the order of arrival.
+        item_ids: Item of each row, shape [rows].
+        rank_ms: Latency of each Rank call in milliseconds, shape [calls].
+        feedback_ms: The same for SubmitFeedback.
+        rank_rows: Candidates in each Rank call, shape [calls].
+        degraded: Answers that the gateway said it gave without the user's
+            own weights.
+        model_versions: Versions that answered, in order of appearance.
+        seconds: How long the replay took.
+    """
+
+    rows: Rows
+    scores: Mapping[str, NDArray[np.float64]]
+    user_ids: tuple[str, ...]
+    item_ids: NDArray[np.object_]
+    rank_ms: NDArray[np.float64]
+    feedback_ms: NDArray[np.float64]
+    rank_rows: NDArray[np.int64]
+    degraded: int
+    model_versions: tuple[str, ...]
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far the replay is, handed to `on_progress` after each window.
+
+    Attributes:
+        done: Windows ranked so far.
+        total: Windows to rank.
+        labels: Labels of the rows judged so far, shape [rows].
+        scores: Their scores by regime, shape [rows].
+    """
+
+    done: int
+    total: int
+    labels: Sequence[NDArray[np.float32]]
+    scores: Mapping[str, Sequence[NDArray[np.float64]]]
+
+
+class Session:
+    """Calls of one replay: ids of its own, latencies, what was answered.
+
+    Ids carry a token, so that a second replay against the same store starts
+    from users nobody has seen.
+    """
+
+    def __init__(self, client: Client, token: str | None = None) -> None:
+        """Starts a session.
+
+        Args:
+            client: Talks to the gateway.
+            token: Names the session in user ids; random by default.
+        """
+        self._client = client
+        self._token = token or secrets.token_hex(4)
+        self.rank_ms: list[float] = []
+        self.rank_rows: list[int] = []
+        self.feedback_ms: list[float] = []
+        self.degraded = 0
+        self.model_versions: dict[str, None] = {}
+
+    def served_id(self, regime: str, user: ColdUser) -> str:
+        """Returns the id under which a user is known in one regime."""
+        return f"replay-{self._token}:{regime}:{user.user_id}"
+
+    def rank(
+        self, regime: str, user: ColdUser, item_ids: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Ranks candidates for a user; returns logits, shape [items].
+
+        Raises:
+            ReplayError: The answer does not have one finite score per item.
+        """
+        model = JOINT_MODEL if regime == JOINT else ADAPTIVE_MODEL
+        start = time.perf_counter()
+        answer = self._client.rank(
+            self.served_id(regime, user),
+            item_ids,
+            user.features,
+            model=model,
+        )
+        self.rank_ms.append(1e3 * (time.perf_counter() - start))
+        self.rank_rows.append(len(item_ids))
+        self.degraded += bool(answer.degraded)
+        self.model_versions[f"{model}/{answer.model_version}"] = None
+        scores = np.asarray(answer.scores, dtype=np.float64)
+        if scores.shape != (len(item_ids),) or not np.isfinite(scores).all():
+            raise ReplayError(
+                f"Rank for user {user.user_id!r} ({regime}) answered "
+                f"{scores.size} score(s), {np.isfinite(scores).sum()} of "
+                f"them finite, for {len(item_ids)} candidates. Look into "
+                "the logs of gateway and model server."
+            )
+        return scores
+
+    def submit(
+        self, regime: str, user: ColdUser, rows: NDArray[np.int64]
+    ) -> None:
+        """Submits some of a user's events as feedback.
+
+        Event ids are made of user and row, so the client may send a request
+        again: the gateway learns from each event once.
+        """
+        served_id = self.served_id(regime, user)
+        events = [
+            FeedbackEvent(
+                event_id=f"{served_id}:{row}",
+                item_id=user.item_ids[row],
+                label=float(user.labels[row]),
+                timestamp=int(user.timestamps[row]),
+            )
+            for row in rows
+        ]
+        start = time.perf_counter()
+        self._client.submit_feedback(served_id, events, user.features)
+        self.feedback_ms.append(1e3 * (time.perf_counter() - start))
+
+
+def replay(
+    client: Client,
+    stream: ColdStream,
+    *,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    session: Session | None = None,
+) -> ReplayResult:
+    """Replays the protocol's stream through the gateway.
+
+    Args:
+        client: Talks to the gateway.
+        stream: The cold users.
+        on_progress: Called after each window.
+        session: Where calls are made and counted; a new one by default.
+
+    Returns:
+        Scores of every judged row in every regime, with latencies.
+
+    Raises:
+        ReplayInterrupted: Ctrl-C.
+        ReplayError: An answer that can't be judged.
+    """
+    session = session or Session(client)
+    total = stream.num_windows
+    judged: list[tuple[int, int, NDArray[np.int64]]] = []
+    labels: list[NDArray[np.float32]] = []
+    scores: dict[str, list[NDArray[np.float64]]] = {r: [] for r in REGIMES}
+    start = time.monotonic()
+    try:
+        for step in timeline.timeline(stream):
+            user = stream.users[step.arrival]
+            if step.kind == timeline.FIRST_SUPPORT:
+                session.submit(OFFLINE, user, step.rows)
+                session.submit(ONLINE, user, step.rows)
+            elif step.kind == timeline.LEARN:
+                session.submit(ONLINE, user, step.rows)
+            else:
+                candidates = user.item_ids[step.rows].tolist()
+                for regime in REGIMES:
+                    scores[regime].append(
+                        session.rank(regime, user, candidates)
+                    )
+                judged.append((step.arrival, step.window, step.rows))
+                labels.append(user.labels[step.rows])
+                on_progress(Progress(len(judged), total, labels, scores))
+    except KeyboardInterrupt:
+        raise ReplayInterrupted(
+            f"Interrupted after {len(judged)} of {total} windows; nothing "
+            "was written. The pushed model is untouched: `adaptower replay` "
+            "starts the replay again, with fresh users."
+        ) from None
+    sizes = [len(rows) for _, _, rows in judged]
+    users, windows = np.array([j[:2] for j in judged]).T
+    return ReplayResult(
+        rows=Rows(
+            user=np.repeat(users, sizes),
+            window=np.repeat(windows, sizes),
+            label=np.concatenate(labels),
+        ),
+        scores={r: np.concatenate(parts) for r, parts in scores.items()},
+        user_ids=tuple(user.user_id for user in stream.users),
+        item_ids=np.concatenate(
+            [stream.users[user].item_ids[rows] for user, _, rows in judged]
+        ),
+        rank_ms=np.array(session.rank_ms),
+        feedback_ms=np.array(session.feedback_ms),
+        rank_rows=np.array(session.rank_rows),
+        degraded=session.degraded,
+        model_versions=tuple(session.model_versions),
+        seconds=time.monotonic() - start,
+    )

@@ -1,0 +1,274 @@
+"""The figures of a run: `summary.json`, and the check against skew.
+
+Every figure comes from row-level scores by `serving.contract.metrics`, the
+same functions that the offline evaluator uses, so that a difference between
+the two can only come from the scores.
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SkewError
+from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES, ReplayResult
+from serving.contract import metrics, protocol
+from serving.contract.metrics import Interval, Rows
+
+# A lift is (regime, minus this regime); the paper reports these two.
+LIFTS = {OFFLINE: (OFFLINE, JOINT), ONLINE: (ONLINE, OFFLINE)}
+PAPER_LIFT = {
+    OFFLINE: protocol.PAPER_LIFT_OFFLINE,
+    ONLINE: protocol.PAPER_LIFT_ONLINE,
+}
+MAX_SKEW = 1e-3
+
+_POINTS = 100.0
+_DRAWS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Percentiles of a call's latency, in milliseconds."""
+
+    p50: float
+    p99: float
+
+    @classmethod
+    def of(cls, milliseconds: NDArray[np.float64]) -> "Latency":
+        """Percentiles of calls, shape [calls]; NaN if there were none."""
+        if not len(milliseconds):
+            return cls(float("nan"), float("nan"))
+        p50, p99 = np.percentile(milliseconds, (50, 99))
+        return cls(float(p50), float(p99))
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a run achieved, as measured on the served system.
+
+    Attributes:
+        dataset: Name of the dataset's spec.
+        revision: Of the code that ran.
+        created: When, ISO 8601 in UTC.
+        auc: AUC by regime.
+        wgauc: wGAUC by regime.
+        ndcg: NDCG@10 inside each window, by regime.
+        log_loss: In nats, by regime.
+        lift: AUC of `offline` over `joint` and of `online` over `offline`,
+            in points, paired over users.
+        wgauc_lift: The same for wGAUC.
+        bytes_per_user: `weights`: adaptive weights alone; `record`: all
+            that the store keeps of a user (a mean).
+        rank_ms: Latency of Rank.
+        feedback_ms: Latency of SubmitFeedback.
+        stage_seconds: Time of each stage of the run.
+        counts: Users, windows, rows, positives, calls, degraded answers.
+        model_versions: `model/version` that answered.
+        skew: Largest |AUC served - AUC of the offline evaluator| by regime;
+            empty without an evaluation of the same rows.
+    """
+
+    dataset: str
+    revision: str
+    created: str
+    auc: Mapping[str, Interval]
+    wgauc: Mapping[str, Interval]
+    ndcg: Mapping[str, Interval]
+    log_loss: Mapping[str, Interval]
+    lift: Mapping[str, Interval]
+    wgauc_lift: Mapping[str, Interval]
+    bytes_per_user: Mapping[str, float]
+    rank_ms: Latency
+    feedback_ms: Latency
+    stage_seconds: Mapping[str, float]
+    counts: Mapping[str, int]
+    model_versions: tuple[str, ...]
+    skew: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the summary as JSON-ready values.
+
+        Figures by regime are plain numbers, their intervals stand beside
+        them under `<figure>_interval`; lifts are `{value, low, high}`.
+        """
+        values = dataclasses.asdict(self)
+        for figure in ("auc", "wgauc", "ndcg", "log_loss"):
+            intervals: Mapping[str, Interval] = getattr(self, figure)
+            values[figure] = {r: i.value for r, i in intervals.items()}
+            values[f"{figure}_interval"] = {
+                r: [i.low, i.high] for r, i in intervals.items()
+            }
+        values["paper_lift"] = dict(PAPER_LIFT)
+        values["max_skew"] = MAX_SKEW
+        return values
+
+
+def summarize(
+    result: ReplayResult,
+    *,
+    dataset: str,
+    revision: str,
+    stage_seconds: Mapping[str, float],
+    bytes_per_user: Mapping[str, float],
+    evaluated_auc: Mapping[str, float] | None = None,
+) -> Summary:
+    """Works out the figures of a replay.
+
+    Args:
+        result: The replay.
+        dataset: Name of the dataset's spec.
+        revision: Of the code that ran.
+        stage_seconds: Time of each stage.
+        bytes_per_user: See `Summary`.
+        evaluated_auc: The offline evaluator's AUC by regime on the same
+            users; regimes it lacks are not compared.
+
+    Returns:
+        The summary.
+    """
+    rows = result.rows
+    lifts = {f"{name}_lift": pair for name, pair in LIFTS.items()}
+    drawn = metrics.bootstrap(rows, result.scores, lifts, draws=_DRAWS)
+
+    def by_regime(figure: str) -> dict[str, Interval]:
+        return {regime: drawn[figure][regime] for regime in REGIMES}
+
+    def in_points(figure: str) -> dict[str, Interval]:
+        return {
+            name: drawn[figure][f"{name}_lift"].scaled(_POINTS)
+            for name in LIFTS
+        }
+
+    auc = by_regime("auc")
+    return Summary(
+        dataset=dataset,
+        revision=revision,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(
+            timespec="seconds"
+        ),
+        auc=auc,
+        wgauc=by_regime("wgauc"),
+        ndcg=_mean_figures(result, _ndcg_of_user),
+        log_loss=_mean_figures(result, _log_loss_of_user),
+        lift=in_points("auc"),
+        wgauc_lift=in_points("wgauc"),
+        bytes_per_user=dict(bytes_per_user),
+        rank_ms=Latency.of(result.rank_ms),
+        feedback_ms=Latency.of(result.feedback_ms),
+        stage_seconds=dict(stage_seconds),
+        counts={
+            "users": len(result.user_ids),
+            "windows": len(np.unique(rows.group)),
+            "rows": len(rows.label),
+            "positives": int(np.asarray(rows.label).sum()),
+            "rank_calls": len(result.rank_ms),
+            "feedback_calls": len(result.feedback_ms),
+            "degraded": result.degraded,
+        },
+        model_versions=result.model_versions,
+        skew={
+            regime: abs(auc[regime].value - evaluated_auc[regime])
+            for regime in REGIMES
+            if evaluated_auc and regime in evaluated_auc
+        },
+    )
+
+
+def check_skew(summary: Summary) -> None:
+    """Compares served figures with the offline evaluator's.
+
+    Raises:
+        SkewError: They differ by more than `MAX_SKEW` AUC in some regime.
+    """
+    skewed = {
+        regime: difference
+        for regime, difference in summary.skew.items()
+        # Written so that NaN counts as skew.
+        if not difference <= MAX_SKEW
+    }
+    if skewed:
+        figures = ", ".join(f"{r} by {d:.4f}" for r, d in skewed.items())
+        raise SkewError(
+            f"Training/serving skew: the AUC served differs from the one "
+            f"evaluated offline on the same users: {figures}; the limit is "
+            f"{MAX_SKEW}. Either they saw different data (a feature lost on "
+            "the way to the gateway, other rows in a window, another model "
+            "version) or the gateway learns differently than the evaluator. "
+            "Compare the row-level scores of one user first."
+        )
+
+
+def write_summary(summary: Summary, path: str | os.PathLike[str]) -> None:
+    """Writes `summary.json`, whole or not at all."""
+    target = Path(path)
+    text = json.dumps(_finite(summary.to_dict()), indent=2) + "\n"
+    partial = target.with_name(target.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(target)
+
+
+def _finite(value: Any) -> Any:
+    """NaN is not JSON; a figure that has no value is written as null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+# Sum of a figure over one user's parts (windows or rows), and their number.
+UserFigure = Callable[[Rows, NDArray[np.float64]], tuple[float, int]]
+
+
+def _ndcg_of_user(rows: Rows, scores: NDArray[np.float64]) -> tuple[float, int]:
+    windows = len(np.unique(rows.window[np.asarray(rows.label) > 0.5]))
+    if not windows:
+        return 0.0, 0
+    return metrics.ndcg(rows.label, scores, rows.window) * windows, windows
+
+
+def _log_loss_of_user(
+    rows: Rows, scores: NDArray[np.float64]
+) -> tuple[float, int]:
+    size = len(scores)
+    return metrics.log_loss(rows.label, scores) * size, size
+
+
+def _mean_figures(
+    result: ReplayResult, of_user: UserFigure
+) -> dict[str, Interval]:
+    """A figure that is a mean, with intervals over users, by regime."""
+    rows = result.rows
+    order = np.argsort(rows.user, kind="stable")
+    starts = np.flatnonzero(np.diff(rows.user[order])) + 1
+    users = np.split(order, starts)
+    random = np.random.default_rng(0)
+    draws = random.multinomial(
+        len(users), np.full(len(users), 1 / len(users)), _DRAWS
+    )
+    figures = {}
+    for regime in REGIMES:
+        scores = result.scores[regime]
+        sums, sizes = np.array(
+            [
+                of_user(
+                    Rows(rows.user[u], rows.window[u], rows.label[u]),
+                    scores[u],
+                )
+                for u in users
+            ]
+        ).T
+        means = (draws @ sums) / np.maximum(draws @ sizes, 1)
+        low, high = np.percentile(means, (2.5, 97.5))
+        value = sums.sum() / max(sizes.sum(), 1)
+        figures[regime] = Interval(float(value), float(low), float(high))
+    return figures
