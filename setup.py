@@ -6,6 +6,8 @@ Two sets of versions work, chosen by the interpreter: TFX 1.16 on Python 3.10
 say what was tried. BUILD_NOTES.md has the reasons.
 """
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 # `python_version` markers rather than extras: whoever runs `pip install`
@@ -74,8 +76,7 @@ def _on(marker: str, requirements: list[str]) -> list[str]:
     return [f"{line}; {marker}" for line in requirements]
 
 
-with open("README.md", encoding="utf-8") as readme:
-    LONG_DESCRIPTION = readme.read()
+README = Path(__file__).with_name("README.md")
 
 setup(
     name="adaptower",
@@ -85,7 +86,7 @@ setup(
         "models on TensorFlow Recommenders, from an interaction log to a "
         "gRPC service that learns with every click"
     ),
-    long_description=LONG_DESCRIPTION,
+    long_description=README.read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],

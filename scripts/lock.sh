@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Resolves the lock files from setup.py. Versions stay as they are unless
+# setup.py forbids them; --upgrade moves them, --upgrade-package NAME one.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+uv=$(command -v uv || true)
+if ! "${uv:-false}" --version >/dev/null 2>&1; then
+  uv=.cache/uv/bin/uv
+fi
+if ! "$uv" --version >/dev/null 2>&1; then
+  echo "error: make lock needs uv: pip install uv" >&2
+  exit 1
+fi
+
+lock() { # lock OUTPUT SOURCE [FLAG...]
+  echo "  resolving requirements/$1"
+  "$uv" pip compile --quiet "$2" --output-file "requirements/$1" \
+    --generate-hashes --custom-compile-command 'make lock' "${@:3}"
+}
+
+lock py310-tfx116.lock setup.py --extra dev --python-version 3.10 \
+  --python-platform x86_64-manylinux_2_28 "$@"
+# One resolution for Python 3.12 and 3.13; see tool.uv in pyproject.toml.
+lock py312-tfx121.lock setup.py --extra dev --python-version 3.12 \
+  --universal "$@"
+lock uv.lock requirements/uv.in --python-version 3.10 "$@"
