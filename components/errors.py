@@ -3,7 +3,9 @@
     ComponentError
     ├── DatasetSpecError     a dataset spec that can't be read or is wrong
     ├── InputDataError       input files that don't hold what the spec says
-    └── DeadLetterShareError more unusable rows than the run may drop
+    ├── DeadLetterShareError more unusable rows than the run may drop
+    ├── AnomalyError         examples that must not be learned from
+    └── EpisodeError         events that no episode can be made of
 """
 
 
@@ -21,3 +23,11 @@ class InputDataError(ComponentError):
 
 class DeadLetterShareError(ComponentError):
     """More rows than allowed can't be used, so the run must not go on."""
+
+
+class AnomalyError(ComponentError):
+    """Examples break the schema so that nothing may be learned from them."""
+
+
+class EpisodeError(ComponentError):
+    """Transformed events lack what an episode is made of."""

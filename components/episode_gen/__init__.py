@@ -1,0 +1,1 @@
+"""EpisodeGen: from transformed events to one record per user."""
