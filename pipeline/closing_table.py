@@ -54,7 +54,7 @@ def _regimes(summary: Summary) -> Table:
             f"[bold]{regime}[/]",
             f"[dim]{_REGIME_NOTES[regime]}[/]",
             f"[bold]{_figure(auc.value)}[/]",
-            f"{_figure(auc.low)}–{_figure(auc.high)}",
+            f"{_figure(auc.low)} to {_figure(auc.high)}",
             _figure(summary.wgauc[regime].value),
             _figure(summary.ndcg[regime].value),
             _figure(summary.log_loss[regime].value),
@@ -69,7 +69,7 @@ def _lifts(summary: Summary) -> Table:
         style = "green" if auc.low > 0 else "yellow"
         table.add_row(
             f"[bold]{name}[/]",
-            f"[dim]{regime} − {minus}[/]",
+            f"[dim]{regime} over {minus}[/]",
             f"[bold {style}]{_points(auc.value)}[/]",
             _range(auc),
             _points(PAPER_LIFT[name]),
@@ -147,11 +147,11 @@ def _cells(latency: Latency) -> tuple[str, str]:
 
 
 def _figure(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4f}"
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def _points(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.2f}"
+    return "-" if math.isnan(value) else f"{value:+.2f}"
 
 
 def _range(interval: Interval) -> str:
