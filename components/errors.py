@@ -5,7 +5,9 @@
     ├── InputDataError       input files that don't hold what the spec says
     ├── DeadLetterShareError more unusable rows than the run may drop
     ├── AnomalyError         examples that must not be learned from
-    └── EpisodeError         events that no episode can be made of
+    ├── EpisodeError         events that no episode can be made of
+    ├── EvaluationError      models or examples that can't be evaluated
+    └── PushError            a base path that can't take a new version
 """
 
 
@@ -31,3 +33,11 @@ class AnomalyError(ComponentError):
 
 class EpisodeError(ComponentError):
     """Transformed events lack what an episode is made of."""
+
+
+class EvaluationError(ComponentError):
+    """Models or examples lack what an evaluation needs."""
+
+
+class PushError(ComponentError):
+    """A version can't be put into, or taken out of, a base path safely."""

@@ -1,0 +1,1 @@
+"""VersionedPusher: a model server never sees half of a version."""
