@@ -1,0 +1,1 @@
+"""InteractionExampleGen: an interaction log, joined and split by user."""

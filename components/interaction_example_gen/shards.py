@@ -1,0 +1,166 @@
+"""Puts the events of a shard of users in order.
+
+A shard is all events of the users whose id hashes to it: small enough to sit
+in memory, and closed, since everything here is about one user at a time.
+"""
+
+import dataclasses
+
+import farmhash
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from components.interaction_example_gen.dead_letters import INTERACTIONS
+from components.interaction_example_gen.dead_letters import DeadLetter
+from components.interaction_example_gen.parsing import place_of
+from serving.contract.protocol import SPLITS
+from serving.contract.protocol import split_of_bucket
+
+_BUCKETS = 100
+# Columns of an arranged shard; `split` is an index into SPLITS.
+ARRANGED = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("label", pa.float32()),
+        ("timestamp", pa.int64()),
+        ("position", pa.int64()),
+        ("split", pa.int8()),
+    ]
+)
+
+
+def fingerprint64(texts: pa.Array) -> NDArray[np.uint64]:
+    """Returns FarmHash's fingerprint of each text, [n]."""
+    encoded = texts.dictionary_encode()
+    hashes = [farmhash.fingerprint64(t) for t in encoded.dictionary.to_pylist()]
+    codes = encoded.indices.to_numpy()
+    return np.array(hashes, np.uint64)[codes]
+
+
+def partition(
+    batch: pa.RecordBatch, key: str, num_shards: int
+) -> list[tuple[int, pa.RecordBatch]]:
+    """Cuts a batch by shard of its key.
+
+    The hash is the one that splits go by, but another part of it, so that a
+    shard holds users of every split.
+    """
+    hashes = fingerprint64(batch.column(batch.schema.get_field_index(key)))
+    shards = (hashes // np.uint64(_BUCKETS)) % np.uint64(num_shards)
+    rows = np.argsort(shards, kind="stable")
+    batch = batch.take(pa.array(rows))
+    present, starts = np.unique(shards[rows], return_index=True)
+    ends = np.append(starts[1:], len(rows))
+    return [
+        (int(shard), batch.slice(start, end - start))
+        for shard, start, end in zip(present, starts, ends, strict=True)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrangedShard:
+    """The events of a shard, ready to be joined.
+
+    Attributes:
+        events: Schema `ARRANGED`; sorted by user, and of a user by timestamp
+            and item.
+        letters: Dead letters of duplicate events.
+        users: Users by split, as [len(SPLITS)].
+        short_users: Users that the hash would judge but that have too few
+            events for it.
+    """
+
+    events: pa.Table
+    letters: list[DeadLetter]
+    users: NDArray[np.int64]
+    short_users: int
+
+
+def arrange(events: pa.Table, files: list[str]) -> ArrangedShard:
+    """Sorts events, drops duplicates, numbers positions, names splits.
+
+    Args:
+        events: Events of the shard, schema `parsing.EVENTS`, in any order.
+        files: The log's files, for dead letters.
+    """
+    user = _ranks(events.column("user_id"))
+    item = _ranks(events.column("item_id"))
+    time = events.column("timestamp").to_numpy()
+    order = events.column("order").to_numpy()
+    sort = np.lexsort((order, item, time, user))
+    user, item, time = user[sort], item[sort], time[sort]
+    repeats = np.zeros(len(sort), bool)
+    repeats[1:] = (
+        (user[1:] == user[:-1])
+        & (time[1:] == time[:-1])
+        & (item[1:] == item[:-1])
+    )
+    letters = _duplicates(events.take(pa.array(sort[repeats])), files)
+    sort, user = sort[~repeats], user[~repeats]
+    events = events.take(pa.array(sort))
+
+    starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1]][: len(user)])
+    counts = np.diff(np.append(starts, len(user)))
+    position = np.arange(len(user)) - np.repeat(starts, counts)
+    ids = events.column("user_id").take(pa.array(starts)).combine_chunks()
+    buckets = fingerprint64(_flat(ids)) % np.uint64(_BUCKETS)
+    split_of = {name: index for index, name in enumerate(SPLITS)}
+    splits = np.array(
+        [
+            split_of[split_of_bucket(int(bucket), int(count))]
+            for bucket, count in zip(buckets, counts, strict=True)
+        ],
+        np.int8,
+    )
+    hashed = [split_of_bucket(int(b), len(user)+10**6) for b in buckets]
+    short = sum(
+        split_of[name] != split
+        for name, split in zip(hashed, splits, strict=True)
+    )
+    arranged = pa.table(
+        [
+            events.column("user_id"),
+            events.column("item_id"),
+            events.column("label"),
+            events.column("timestamp"),
+            pa.array(position),
+            pa.array(np.repeat(splits, counts)),
+        ],
+        schema=ARRANGED,
+    )
+    users = np.bincount(splits, minlength=len(SPLITS))
+    return ArrangedShard(arranged, letters, users, int(short))
+
+
+def _flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if isinstance(values, pa.ChunkedArray):
+        chunks = values.chunks or [pa.array([], values.type)]
+        return pa.concat_arrays(chunks)
+    return values
+
+
+def _ranks(texts: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Ranks of texts in byte order, equal for equal texts, [n]."""
+    encoded = _flat(texts).dictionary_encode()
+    sort = pc.sort_indices(encoded.dictionary).to_numpy()
+    ranks = np.empty(len(sort), np.int64)
+    ranks[sort] = np.arange(len(sort))
+    return ranks[encoded.indices.to_numpy()]
+
+
+def _duplicates(events: pa.Table, files: list[str]) -> list[DeadLetter]:
+    letters = []
+    for event in events.to_pylist():
+        file, row = place_of(event["order"])
+        value = f"{event['user_id']}, {event['item_id']}, {event['timestamp']}"
+        letters.append(
+            DeadLetter(
+                "duplicate_event", INTERACTIONS, files[file], row, value
+            )
+        )
+    return letters

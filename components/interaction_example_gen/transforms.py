@@ -1,0 +1,299 @@
+"""The Beam transforms of InteractionExampleGen.
+
+Few and large elements: a PCollection holds record batches, as Arrow IPC
+bytes, so that Beam's cost per element is paid once for thousands of rows.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.dataset_spec import DatasetSpec
+from components.dataset_spec import EntitySpec
+from components.dataset_spec import TableSpec
+from components.interaction_example_gen import joining
+from components.interaction_example_gen import negatives
+from components.interaction_example_gen import parsing
+from components.interaction_example_gen import shards
+from components.interaction_example_gen import writing
+from components.interaction_example_gen.dead_letters import INTERACTIONS
+from components.interaction_example_gen.dead_letters import ITEMS
+from components.interaction_example_gen.dead_letters import USERS
+from components.interaction_example_gen.dead_letters import DeadLetter
+from components.interaction_example_gen.parsing import place_of
+from components.interaction_example_gen.reading import read_batches
+from serving.contract.protocol import SPLITS
+
+BATCHES = "batches"
+LETTERS = "letters"
+COUNTS = "counts"
+STATISTICS = "statistics"
+
+DISPLAY = "display_title"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What every step needs to know.
+
+    Attributes:
+        spec: The dataset.
+        folder: Where its files are.
+        files: Paths of each table's files.
+        now: Seconds; later events are in the future.
+        num_shards: Shards of users, and files per split.
+        examples_uri: Where the splits go.
+    """
+
+    spec: DatasetSpec
+    folder: str
+    files: dict[str, list[str]]
+    now: int
+    num_shards: int
+    examples_uri: str
+
+
+def to_bytes(table: pa.Table | pa.RecordBatch) -> bytes:
+    """Serializes a table in Arrow's IPC stream format."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write(table)
+    return sink.getvalue().to_pybytes()
+
+
+def to_table(data: Iterable[bytes]) -> pa.Table | None:
+    """Reads and concatenates tables; None if there are none."""
+    tables = [pa.ipc.open_stream(part).read_all() for part in data]
+    return pa.concat_tables(tables) if tables else None
+
+
+def entity_of(spec: DatasetSpec, name: str) -> EntitySpec:
+    """Returns the spec of the users or the items."""
+    return spec.users if name == USERS else spec.items
+
+
+def table_of(spec: DatasetSpec, name: str) -> TableSpec | None:
+    """Returns how to read a table; None if the dataset has none."""
+    return (
+        spec.interactions
+        if name == INTERACTIONS
+        else entity_of(spec, name).table
+    )
+
+
+class ReadTable(beam.DoFn):
+    """Reads, validates and shards a file.
+
+    Takes (file index, path); gives (shard, batch), dead letters and counts.
+    """
+
+    def __init__(self, job: Job, name: str) -> None:
+        self._job = job
+        self._name = name
+
+    def process(self, file: tuple[int, str]) -> Iterator[Any]:
+        index, path = file
+        job, name = self._job, self._name
+        table = table_of(job.spec, name)
+        assert table is not None
+        entity = entity_of(job.spec, name)
+        wanted = (
+            parsing.interaction_columns(job.spec)
+            if name == INTERACTIONS
+            else parsing.entity_columns(entity)
+        )
+        for raw in read_batches(path, job.folder, table, wanted, name):
+            if name == INTERACTIONS:
+                batch, letters = parsing.parse_interactions(
+                    raw, job.spec, path, index, job.now
+                )
+            else:
+                batch, letters = parsing.parse_entities(
+                    raw, entity, name, path, index
+                )
+            num_rows = len(raw.rows) + len(raw.unreadable)
+            yield beam.pvalue.TaggedOutput(COUNTS, (f"rows.{name}", num_rows))
+            if letters:
+                yield beam.pvalue.TaggedOutput(LETTERS, letters)
+            if name == ITEMS:
+                yield 0, to_bytes(batch)
+                continue
+            key = "user_id" if name == INTERACTIONS else "id"
+            for shard, part in shards.partition(batch, key, job.num_shards):
+                yield shard, to_bytes(part)
+
+
+class ArrangeShard(beam.DoFn):
+    """Sorts the events of a shard and finds its users' rows.
+
+    Gives (shard, events, users); item statistics; dead letters; counts.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def process(
+        self, grouped: tuple[int, dict[str, Iterable[bytes]]]
+    ) -> Iterator[Any]:
+        shard, tables = grouped
+        events = to_table(tables[INTERACTIONS])
+        if events is None:
+            return
+        arranged = shards.arrange(events, self._job.files[INTERACTIONS])
+        letters = list(arranged.letters)
+        counts = {"users.with_few_events_kept_in_meta_train": arranged.short_users}
+        for name, number in zip(SPLITS, arranged.users, strict=True):
+            counts[f"users.{name}"] = int(number)
+        users = to_table(tables[USERS])
+        if users is not None:
+            users, repeated = joining.drop_repeated_ids(users)
+            letters += repeated_id_letters(repeated, self._job, USERS)
+        for count in counts.items():
+            yield beam.pvalue.TaggedOutput(COUNTS, count)
+        if letters:
+            yield beam.pvalue.TaggedOutput(LETTERS, letters)
+        statistics = negatives.count_items(arranged.events)
+        yield beam.pvalue.TaggedOutput(STATISTICS, to_bytes(statistics))
+        yield shard, to_bytes(arranged.events), users and to_bytes(users)
+
+
+def repeated_id_letters(
+    repeated: pa.Table, job: Job, table: str
+) -> list[DeadLetter]:
+    """Returns a dead letter for each row whose id was there before."""
+    letters = []
+    for row in repeated.select(["id", "order"]).to_pylist():
+        file, number = place_of(row["order"])
+        path = job.files[table][file]
+        letters.append(
+            DeadLetter("duplicate_id", table, path, number, row["id"])
+        )
+    return letters
+
+
+class WriteShard(beam.DoFn):
+    """Joins a shard with users, items and negatives, and writes its splits.
+
+    Takes (shard, events, users), the item table and the item statistics;
+    gives counts.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def process(
+        self,
+        element: tuple[int, bytes, bytes | None],
+        items: bytes | None,
+        statistics: bytes,
+    ) -> Iterator[tuple[str, int]]:
+        job = self._job
+        shard, event_bytes, user_bytes = element
+        events = to_table([event_bytes])
+        users = to_table([user_bytes]) if user_bytes else None
+        item_table = to_table([items]) if items else None
+        label = job.spec.label
+        if label.is_implicit:
+            candidates = negatives.Candidates.from_statistics(
+                to_table([statistics]), label.power
+            )
+            events = joining.add_negatives(events, candidates, label)
+        for index, split in enumerate(SPLITS):
+            rows = events.filter(pc.equal(events["split"], index))
+            columns = {
+                name: joining.flat(rows[name])
+                for name in shards.ARRANGED.names
+                if name != "split"
+            }
+            for key, name, table in (
+                ("user_id", USERS, users),
+                ("item_id", ITEMS, item_table),
+            ):
+                features = [
+                    s.feature.name for s in entity_of(job.spec, name).features
+                ]
+                if table is None:
+                    continue
+                found, unknown = joining.look_up(columns[key], table, features)
+                columns.update(found)
+                yield (
+                    f"events.of_{name}_not_in_their_table",
+                    int((unknown).sum()),
+                )
+            path = writing.shard_path(
+                f"{job.examples_uri}/Split-{split}",
+                "interactions",
+                shard,
+                job.num_shards,
+            )
+            yield (
+                f"examples.{split}",
+                writing.write_examples(path, joining.encode(columns)),
+            )
+
+
+class WriteCatalog(beam.DoFn):
+    """Writes one Example for each item of the table or the log, by id.
+
+    Takes the catalog's path, the item table and the item statistics; gives
+    counts.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def process(
+        self, path: str, items: bytes | None, statistics: bytes
+    ) -> Iterator[tuple[str, int]]:
+        entity = self._job.spec.items
+        seen = joining.flat(to_table([statistics])["item_id"])
+        table = to_table([items]) if items else None
+        if table is None:
+            columns = {"item_id": seen}
+        else:
+            listed = joining.flat(table["id"])
+            unlisted = seen.filter(
+                pc.invert(pc.is_in(seen, value_set=listed))
+            )
+            yield "items.not_in_their_table", len(unlisted)
+            ids = pa.concat_arrays([listed, unlisted])
+            ids = ids.take(pc.sort_indices(ids))
+            names = [s.feature.name for s in entity.features]
+            columns, _ = joining.look_up(
+                ids, table, names + (["display"] if entity.display else [])
+            )
+            if entity.display:
+                columns[DISPLAY] = columns.pop("display")
+            columns = {"item_id": ids, **columns}
+        yield (
+            "items.in_catalog",
+            writing.write_examples(path, joining.encode(columns)),
+        )
+
+
+class MergeStatistics(beam.CombineFn):
+    """Adds up the item statistics of all shards."""
+
+    def create_accumulator(self) -> list[bytes]:
+        return []
+
+    def add_input(self, parts: list[bytes], part: bytes) -> list[bytes]:
+        return self.compact([*parts, part]) if len(parts) > 8 else [*parts, part]
+
+    def merge_accumulators(
+        self, accumulators: Iterable[list[bytes]]
+    ) -> list[bytes]:
+        parts = [part for parts in accumulators for part in parts]
+        return self.compact(parts)
+
+    def compact(self, parts: list[bytes]) -> list[bytes]:
+        tables = [to_table([part]) for part in parts]
+        return [to_bytes(negatives.merge_counts(tables).combine_chunks())]
+
+    def extract_output(self, parts: list[bytes]) -> bytes:
+        return self.compact(parts)[0]

@@ -1,0 +1,210 @@
+"""Turns columns of whatever type into text, numbers, times and features.
+
+Every function keeps the number of rows; a value that can't be converted
+becomes null, so that the caller can say in which row it stood.
+"""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.dataset_spec import ISO_8601
+from components.dataset_spec import TIMESTAMP_UNITS
+from components.dataset_spec import FeatureSource
+from serving.contract.features import CATEGORICAL_LIST
+from serving.contract.features import NUMERIC
+
+_TRUE_FLAGS = pa.array(["1", "1.0", "true", "True", "TRUE"])
+
+
+def lenient(
+    values: pa.Array, convert: Callable[[pa.Array], pa.Array]
+) -> pa.Array:
+    """Converts values; those that make `convert` fail become null.
+
+    A good array costs one call; each bad value costs about 2 log2(n) more,
+    since the array is halved until the bad value stands alone.
+
+    Args:
+        values: What to convert, [n].
+        convert: A conversion of each value on its own, which raises
+            `pa.ArrowInvalid` if any can't be converted.
+
+    Returns:
+        The converted values, [n].
+    """
+    try:
+        return convert(values)
+    except pa.ArrowInvalid:
+        if len(values) == 1:
+            return pa.nulls(1, convert(values[:0]).type)
+    middle = len(values) // 2
+    halves = (values[:middle], values[middle:])
+    return pa.concat_arrays([lenient(half, convert) for half in halves])
+
+
+def as_text(values: pa.Array) -> pa.Array:
+    """Returns values as UTF-8 text; null where the bytes are not UTF-8."""
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_null(values.type):
+        return values.cast(pa.string())
+    # Through bytes, since a cast from bytes is what checks the encoding.
+    if pa.types.is_string(values.type):
+        values = values.cast(pa.binary())
+    return lenient(values, lambda v: v.cast(pa.string()))
+
+
+def as_number(values: pa.Array) -> pa.Array:
+    """Returns values as float64; null where that can't be done."""
+    if _is_textual(values.type):
+        values = pc.utf8_trim_whitespace(as_text(values))
+    return lenient(values, lambda v: v.cast(pa.float64()))
+
+
+def as_seconds(values: pa.Array, layout: str) -> pa.Array:
+    """Returns times as int64 seconds since 1970, UTC, rounded down.
+
+    Args:
+        values: Numbers, texts or Arrow timestamps, [n].
+        layout: `DatasetSpec.timestamp_format`; Arrow timestamps ignore it.
+    """
+    if pa.types.is_temporal(values.type):
+        micros = values.cast(pa.timestamp("us")).cast(pa.int64())
+        return _floor_divide(micros, 1_000_000)
+    if layout in TIMESTAMP_UNITS:
+        return _floor_divide(_as_integer(values), TIMESTAMP_UNITS[layout])
+    text = pc.utf8_trim_whitespace(as_text(values))
+    if layout == ISO_8601:
+        times = lenient(text, _iso_to_timestamp)
+    else:
+        times = pc.strptime(
+            text, format=layout, unit="us", error_is_null=True
+        )
+    return _floor_divide(times.cast(pa.int64()), 1_000_000)
+
+
+def as_feature(table: pa.RecordBatch, source: FeatureSource) -> pa.Array:
+    """Returns a feature of each row.
+
+    Returns:
+        float32, string or list<string>, [n]; null where it is missing.
+    """
+    if source.flags:
+        return _from_flags(table, source.columns)
+    values = table.column(table.schema.get_field_index(source.columns[0]))
+    if source.pattern:
+        values = _extract(as_text(values), re.compile(source.pattern))
+    if source.feature.kind == NUMERIC:
+        numbers = as_number(values)
+        finite = pc.is_finite(numbers)
+        nothing = pa.scalar(None, numbers.type)
+        numbers = pc.if_else(finite, numbers, nothing)
+        return numbers.cast(pa.float32(), safe=False)
+    if source.feature.kind == CATEGORICAL_LIST:
+        return _as_lists(values, source.separator)
+    return _empty_to_null(pc.utf8_trim_whitespace(as_text(values)))
+
+
+def _is_textual(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_dictionary(kind)
+    )
+
+
+def _as_integer(values: pa.Array) -> pa.Array:
+    """Whole numbers exactly, others rounded down."""
+    if pa.types.is_integer(values.type):
+        return values.cast(pa.int64())
+    if _is_textual(values.type):
+        text = pc.utf8_trim_whitespace(as_text(values))
+        try:
+            return text.cast(pa.int64())
+        except pa.ArrowInvalid:
+            whole = lenient(text, lambda v: v.cast(pa.int64()))
+            return pc.coalesce(whole, _floor(as_number(text)))
+    return _floor(as_number(values))
+
+
+def _floor(numbers: pa.Array) -> pa.Array:
+    fits = pc.less(pc.abs(numbers), 2.0**62)
+    numbers = pc.if_else(fits, numbers, pa.scalar(None, pa.float64()))
+    return pc.floor(numbers).cast(pa.int64())
+
+
+def _floor_divide(values: pa.Array, divisor: int) -> pa.Array:
+    # Arrow divides toward zero.
+    valid = pc.is_valid(values).to_numpy(zero_copy_only=False)
+    numbers = pc.fill_null(values, 0).to_numpy(zero_copy_only=False)
+    return pa.array(numbers // divisor, pa.int64(), mask=~valid)
+
+
+def _iso_to_timestamp(text: pa.Array) -> pa.Array:
+    try:
+        with_zone = text.cast(pa.timestamp("us", "UTC"))
+    except pa.ArrowInvalid:
+        return text.cast(pa.timestamp("us"))
+    return with_zone.cast(pa.timestamp("us"))
+
+
+def _empty_to_null(text: pa.Array) -> pa.Array:
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def _extract(text: pa.Array, pattern: re.Pattern[str]) -> pa.Array:
+    """The first group of the first match; Python's rules, not RE2's."""
+    encoded = text.dictionary_encode()
+    found = [
+        match.group(1) if match else None
+        for match in map(pattern.search, encoded.dictionary.to_pylist())
+    ]
+    return pa.array(found, pa.string()).take(encoded.indices)
+
+
+def _as_lists(values: pa.Array, separator: str) -> pa.Array:
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        lists = values
+    elif pa.types.is_null(values.type):
+        return pa.nulls(len(values), pa.list_(pa.string()))
+    else:
+        lists = pc.split_pattern(as_text(values), pattern=separator)
+    items = pc.utf8_trim_whitespace(as_text(lists.flatten()))
+    parents = pc.list_parent_indices(lists)
+    return _group(items, parents.to_numpy(), len(values))
+
+
+def _from_flags(table: pa.RecordBatch, columns: tuple[str, ...]) -> pa.Array:
+    raised = np.stack(
+        [
+            pc.is_in(
+                pc.utf8_trim_whitespace(
+                    as_text(table.column(table.schema.get_field_index(name)))
+                ),
+                value_set=_TRUE_FLAGS,
+            ).to_numpy(zero_copy_only=False)
+            for name in columns
+        ],
+        axis=1,
+    )
+    rows, which = np.nonzero(raised)
+    items = pa.array(columns, pa.string()).take(pa.array(which))
+    return _group(items, rows, len(table))
+
+
+def _group(items: pa.Array, rows: np.ndarray, num_rows: int) -> pa.Array:
+    """Lists of the non-empty items of each row; null for a row with none."""
+    kept = pc.fill_null(pc.not_equal(items, ""), False)
+    rows = rows[kept.to_numpy(zero_copy_only=False)]
+    counts = np.bincount(rows, minlength=num_rows)
+    ends = np.cumsum(counts)
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(offsets), items.filter(kept))
+    present = pa.array(counts > 0)
+    return pc.if_else(present, lists, pa.scalar(None, lists.type))
