@@ -9,6 +9,7 @@ from tfx.types.component_spec import ComponentSpec
 from tfx.types.component_spec import ExecutionParameter
 
 from components.versioned_pusher import executor
+from components.versioned_pusher import versions
 
 
 class VersionedPusherSpec(ComponentSpec):
@@ -70,7 +71,11 @@ class VersionedPusher(base_component.BaseComponent):
             keep_versions: How many of the versions pushed here to keep.
             code_fingerprint: Changes with the code that runs, so that TFX's
                 cache does not answer for other code.
+
+        Raises:
+            PushError: No version would be kept.
         """
+        versions.check_keep_versions(keep_versions)
         spec = VersionedPusherSpec(
             model=model,
             model_blessing=model_blessing,

@@ -87,7 +87,9 @@ def push_version(
     with _only_pusher(push_dir):
         _remove_leftovers(push_dir)
         staged = Path(
-            tempfile.mkdtemp(prefix=_staging_prefix(push_dir), dir=push_dir.parent)
+            tempfile.mkdtemp(
+                prefix=_staging_prefix(push_dir), dir=push_dir.parent
+            )
         )
         try:
             _copy_tree(model_dir, staged, copy_file)
@@ -115,11 +117,7 @@ def remove_old_versions(push_dir: Path, keep_versions: int) -> list[int]:
         The removed versions. A folder without an adaptive manifest was put
         there by someone else: it is neither counted nor touched.
     """
-    if keep_versions < 1:
-        raise PushError(
-            f"keep_versions is {keep_versions}; at least the version just "
-            "pushed has to stay, so use 1 or more."
-        )
+    check_keep_versions(keep_versions)
     push_dir = push_dir.resolve()
     known = [
         version
@@ -137,6 +135,15 @@ def remove_old_versions(push_dir: Path, keep_versions: int) -> list[int]:
             (push_dir / str(version)).rename(leaving)
             shutil.rmtree(leaving)
     return removed
+
+
+def check_keep_versions(keep_versions: int) -> None:
+    """Raises PushError unless at least one version stays."""
+    if keep_versions < 1:
+        raise PushError(
+            f"keep_versions is {keep_versions}; at least the version just "
+            "pushed has to stay, so use 1 or more."
+        )
 
 
 def _staging_prefix(push_dir: Path) -> str:
