@@ -1,0 +1,19 @@
+"""Where each user's adaptive weights are kept.
+
+`AdaptiveStore` is the contract, `LmdbStore` the durable store of one machine,
+`MemoryStore` the one for tests. All of them store the bytes of `record.py`.
+"""
+
+from serving.store.adaptive_store import AdaptiveStore
+from serving.store.lmdb_store import LmdbStore
+from serving.store.memory_store import MemoryStore
+from serving.store.record import UserKey, UserRecord, fingerprint_digest
+
+__all__ = [
+    "AdaptiveStore",
+    "LmdbStore",
+    "MemoryStore",
+    "UserKey",
+    "UserRecord",
+    "fingerprint_digest",
+]

@@ -1,0 +1,59 @@
+import subprocess
+import sys
+
+import pytest
+
+from serving.errors import StoreError, StoreFullError
+from serving.store import LmdbStore, MemoryStore, UserKey
+from tests.contract.adaptive_store_suite import (
+    AdaptiveStoreSuite,
+    assert_same,
+    make_record,
+)
+
+
+class TestMemoryStore(AdaptiveStoreSuite):
+    def make_store(self, tmp_path):
+        return MemoryStore()
+
+    def overwrite(self, store, key, data):
+        store._data[key.to_bytes()] = data
+
+
+class TestLmdbStore(AdaptiveStoreSuite):
+    def make_store(self, tmp_path):
+        return LmdbStore(tmp_path / "store", map_bytes=1 << 22)
+
+    def overwrite(self, store, key, data):
+        with store._env.begin(write=True) as transaction:
+            transaction.put(key.to_bytes(), data)
+
+    def test_records_survive_a_killed_process(self, tmp_path):
+        program = (
+            "import os, signal, sys\n"
+            "from serving.store import LmdbStore\n"
+            "from tests.contract.adaptive_store_suite import make_record\n"
+            "store = LmdbStore(sys.argv[1], map_bytes=1 << 22)\n"
+            "assert store.compare_and_put(make_record())\n"
+            "os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        path = tmp_path / "store"
+        done = subprocess.run([sys.executable, "-c", program, str(path)])
+        assert done.returncode == -9
+        with LmdbStore(path, map_bytes=1 << 22) as store:
+            found = store.get(UserKey("adaptower", "u1"))
+            assert_same(found, make_record())
+
+    def test_full_store_says_so_and_still_reads(self, tmp_path):
+        with LmdbStore(tmp_path, map_bytes=1 << 16) as store:
+            records = (make_record(str(user)) for user in range(10_000))
+            with pytest.raises(StoreFullError, match="--store-map-bytes"):
+                all(map(store.compare_and_put, records))
+            found = store.get(UserKey("adaptower", "0"))
+            assert_same(found, make_record("0"))
+
+    def test_folder_that_is_a_file_is_a_clear_error(self, tmp_path):
+        path = tmp_path / "store"
+        path.write_text("not a folder")
+        with pytest.raises(StoreError, match=str(path)):
+            LmdbStore(path)
