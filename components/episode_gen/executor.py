@@ -213,7 +213,15 @@ def _row_schema(transform_uri: str, user_features: Sequence[str]) -> bytes:
 def _note_counts(episodes: types.Artifact, result: Any) -> None:
     """Keeps the numbers of rows, users and items with the artifact."""
     query = MetricsFilter().with_namespace(_NAMESPACE)
+    counts: dict[str, int] = {}
     for counter in result.metrics().query(query)["counters"]:
-        episodes.set_int_custom_property(
-            counter.key.metric.name, counter.result
-        )
+        name = counter.key.metric.name
+        counts[name] = counts.get(name, 0) + counter.result
+    totals = dict.fromkeys(("rows", "users", "items"), 0)
+    for name, count in counts.items():
+        episodes.set_int_custom_property(name, count)
+        totals[name.split("_")[0]] += count
+    episodes.set_string_custom_property(
+        "summary",
+        ", ".join(f"{count:,} {name}" for name, count in totals.items()),
+    )

@@ -1,0 +1,1 @@
+"""AnomalyGate: stops a run on examples that must not be learned from."""
