@@ -13,9 +13,9 @@ from pipeline.summary import LIFTS, PAPER_LIFT, Latency, Summary
 from serving.contract.metrics import Interval
 
 _REGIME_NOTES = {
-    "joint": "plain supervised, no feedback",
-    "offline": "learned once, from 10 events",
-    "online": "learns from every window",
+    "joint": "nothing",
+    "offline": "10 events, once",
+    "online": "every window",
 }
 
 
@@ -47,7 +47,7 @@ def print_closing_table(
 
 
 def _regimes(summary: Summary) -> Table:
-    table = _table("regime", "", "AUC", "95%", "wGAUC", "NDCG@10", "log loss")
+    table = _table("regime", "learns from", "AUC", "95%", "wGAUC", "NDCG@10")
     for regime in REGIMES:
         auc = summary.auc[regime]
         table.add_row(
@@ -57,19 +57,18 @@ def _regimes(summary: Summary) -> Table:
             f"{_figure(auc.low)} to {_figure(auc.high)}",
             _figure(summary.wgauc[regime].value),
             _figure(summary.ndcg[regime].value),
-            _figure(summary.log_loss[regime].value),
         )
     return table
 
 
 def _lifts(summary: Summary) -> Table:
-    table = _table("lift, in points", "", "AUC", "95%", "paper", "wGAUC", "95%")
-    for name, (regime, minus) in LIFTS.items():
+    table = _table("points", "over", "AUC", "95%", "paper", "wGAUC", "95%")
+    for name, (_, minus) in LIFTS.items():
         auc, inside = summary.lift[name], summary.wgauc_lift[name]
         style = "green" if auc.low > 0 else "yellow"
         table.add_row(
             f"[bold]{name}[/]",
-            f"[dim]{regime} over {minus}[/]",
+            f"[dim]{minus}[/]",
             f"[bold {style}]{_points(auc.value)}[/]",
             _range(auc),
             _points(PAPER_LIFT[name]),
@@ -138,7 +137,9 @@ def _notes(summary: Summary) -> list[Text]:
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < 2 else "right")
+        table.add_column(
+            column, justify="left" if index < 2 else "right", no_wrap=True
+        )
     return table
 
 

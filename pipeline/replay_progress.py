@@ -9,7 +9,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
@@ -37,14 +36,11 @@ class ReplayProgress:
             console: Where to draw; standard output by default.
         """
         self._bar = RichProgress(
-            TextColumn("[bold]replay[/]"),
-            BarColumn(bar_width=None),
+            # Narrow, so that the line fits 80 columns with the figures.
+            BarColumn(bar_width=8),
             MofNCompleteColumn(),
-            TextColumn("windows"),
             TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[aucs]}"),
             console=console,
         )
@@ -89,4 +85,4 @@ def _running_aucs(progress: Progress) -> str:
         (r, metrics.auc(labels, np.concatenate(list(progress.scores[r]))))
         for r in REGIMES
     )
-    return "AUC " + " · ".join(f"{r} {value:.3f}" for r, value in figures)
+    return "AUC " + " ".join(f"{r} {value:.3f}" for r, value in figures)

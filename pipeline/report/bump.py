@@ -9,7 +9,7 @@ from markupsafe import Markup
 from pipeline.report import svg
 from pipeline.report.charts import Label
 
-_TITLE_CHARACTERS = 34
+_TITLE_CHARACTERS = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def bump_chart(
         top=20,
         bottom=46,
         x_range=(0.0, max(len(steps) - 1, 1)),
-        y_range=(count, 1),
+        y_range=(count + 0.45, 1),
     )
     parts = [svg.x_axis(frame, list(enumerate(steps)), x_title)]
     parts += [

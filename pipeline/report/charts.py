@@ -66,7 +66,7 @@ def line_chart(
         width=460,
         height=290,
         left=46,
-        right=66,
+        right=16 + 7.5 * max(len(s.name) for s in series),
         top=12,
         bottom=42,
         x_range=(-0.25, len(x_labels) - 0.75),
@@ -171,7 +171,7 @@ def whisker_chart(
     for row in rows:
         values += [row.figure.low, row.figure.high, row.figure.value]
         values += [] if row.reference is None else [row.reference]
-    row_height = 46
+    row_height = 54
     frame = svg.Frame(
         width=460,
         height=30 + row_height * len(rows) + 42,
@@ -267,6 +267,7 @@ def histogram_chart(
     x_title: str,
     marks: Sequence[tuple[float, str]] = (),
     y_max: float | None = None,
+    width: float = 300,
 ) -> Markup:
     """Draws distributions over the same bins as stepped areas.
 
@@ -277,14 +278,15 @@ def histogram_chart(
         x_title: What is binned.
         marks: Values to mark with a line, and what to call them.
         y_max: Upper end, so that charts beside each other compare.
+        width: Of the drawing; what shares a row should share it out.
 
     Returns:
         The drawing.
     """
     highest = y_max or max(max(h.shares, default=0.0) for h in histograms)
     frame = svg.Frame(
-        width=300,
-        height=190,
+        width=width,
+        height=130 + width / 5,
         left=8,
         right=8,
         top=26,

@@ -1,5 +1,6 @@
 """The section that follows one user while the model learns from it."""
 
+from pipeline.cold_stream import RawValue
 from pipeline.example_user import UserTrace
 from pipeline.report.bump import Runner, bump_chart
 from pipeline.report.charts import Label
@@ -67,14 +68,19 @@ def example_section(inputs: ReportInputs) -> Section | None:
 
 def _known(trace: UserTrace) -> str:
     features = ", ".join(
-        f"{name} {', '.join(value) if isinstance(value, tuple) else value}"
-        for name, value in trace.user.features.items()
+        f"{name} {_plain(value)}" for name, value in trace.user.features.items()
     )
     return (
         f"Known at arrival: {features}."
         if features
         else "Nothing but the id is known at arrival."
     )
+
+
+def _plain(value: RawValue) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _movement(trace: UserTrace) -> str:

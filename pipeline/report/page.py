@@ -1,5 +1,6 @@
 """Lays the report out as one HTML file that needs nothing else."""
 
+import datetime
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import jinja2
 
 from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.report.content import ReportInputs, Section
-from pipeline.report.example import example_section
+from pipeline.report.example import LIKED, example_section
 from pipeline.report.quality import (
     few_shot_section,
     lift_section,
@@ -50,6 +51,7 @@ def render_report(inputs: ReportInputs) -> str:
     summary = inputs.summary
     return environment.get_template("report.html").render(
         summary=summary,
+        created=datetime.datetime.fromisoformat(summary.created),
         notes=inputs.notes,
         regimes=[
             {
@@ -62,6 +64,7 @@ def render_report(inputs: ReportInputs) -> str:
             for regime in REGIMES
         ],
         sections=_sections(inputs),
+        liked=LIKED,
     )
 
 

@@ -168,7 +168,7 @@ def score_section(inputs: ReportInputs) -> Section:
     positive = np.asarray(result.rows.label) > 0.5
     shares = {
         regime: [
-            _shares(np.clip(result.scores[regime][chosen], low, high), edges)
+            _shares(result.scores[regime][chosen], edges)
             for chosen in (~positive, positive)
         ]
         for regime in REGIMES
@@ -203,8 +203,8 @@ def score_section(inputs: ReportInputs) -> Section:
         heading="Where the scores lie",
         reading=(
             "Filled: events the user liked. Dashed outline: the others. The "
-            "less the two overlap, the better the list; a regime that knows "
-            "its users spreads scores wider, because it dares to say no.",
+            "less the two overlap, the better the list. The outermost 1% of "
+            "the scores is left out.",
         ),
         panels=panels,
         table=DataTable(

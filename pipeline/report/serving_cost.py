@@ -1,6 +1,7 @@
 """Sections on what serving and the run cost: latency, bytes, time."""
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pipeline.report import charts
@@ -70,7 +71,7 @@ def stage_section(inputs: ReportInputs) -> Section | None:
         anchor="stages",
         heading="Where the time went",
         reading=(
-            f"The run took {total:,.0f} seconds, {longest} most of it. A "
+            f"The run took {total:,.0f} seconds, {longest} the longest part of it. A "
             "second run with nothing changed takes its stages from the "
             "cache.",
         ),
@@ -89,7 +90,7 @@ def stage_section(inputs: ReportInputs) -> Section | None:
 
 def _latencies(
     name: str, style: str, values: NDArray[np.float64], latency: Latency
-) -> charts.Markup:
+) -> Markup:
     # The slowest few would squeeze all others into one bin.
     high = max(float(np.percentile(values, 99.5)), 1e-3)
     edges = np.linspace(0.0, high, _BINS + 1)
@@ -105,5 +106,6 @@ def _latencies(
         edges.tolist(),
         label=label,
         x_title="milliseconds",
+        width=460,
         marks=[(latency.p50, "p50"), (latency.p99, "p99")],
     )
