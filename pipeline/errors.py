@@ -1,15 +1,19 @@
 """Errors of the pipeline package.
 
-    PipelineError
-    ├── ColdStreamError   the cold users' stream can't be read
-    ├── ReplayError       the replay through the gateway can't go on
-    │   └── ReplayInterrupted   somebody pressed Ctrl-C
-    └── SkewError         served figures differ from the offline evaluator's
+PipelineError
+├── ColdStreamError   the cold users' stream can't be read
+├── ReplayError       the replay through the gateway can't go on
+│   └── ReplayInterrupted   somebody pressed Ctrl-C
+└── SkewError         served figures differ from the offline evaluator's
 """
 
 
 class PipelineError(Exception):
     """Base of the errors raised by `pipeline`."""
+
+
+class FetchError(PipelineError):
+    """A dataset's files can't be had, or are not the right ones."""
 
 
 class ColdStreamError(PipelineError):
