@@ -28,6 +28,10 @@ class UnknownModelError(ServingError):
     """A request names a model that is not served."""
 
 
+class UnknownSignatureError(ServingError):
+    """A request names a signature that the SavedModel does not have."""
+
+
 class BackendError(ServingError):
     """The model server answered with an error or with unusable values."""
 
@@ -65,6 +69,8 @@ _STATUS = {
     ServingError: grpc.StatusCode.INTERNAL,
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     UnknownModelError: grpc.StatusCode.NOT_FOUND,
+    # As TF Serving answers.
+    UnknownSignatureError: grpc.StatusCode.FAILED_PRECONDITION,
     BackendError: grpc.StatusCode.INTERNAL,
     BackendUnavailableError: grpc.StatusCode.UNAVAILABLE,
     BackendDeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
