@@ -1,0 +1,1 @@
+"""ColdStartEvaluator: judges a model by the protocol, and blesses it."""
