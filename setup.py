@@ -45,14 +45,21 @@ TFX_121 = [
     "tfx-bsl>=1.21,<1.22",
 ]
 BOTH = [
+    "absl-py>=1.4,<3",
     "grpcio>=1.65,<2",
     "grpcio-health-checking>=1.48,<2",
+    "jinja2>=3.1,<4",
     "keras-tuner>=1.4.7,<2",
     # Before 2.3 an asynchronous write transaction could cross threads.
     "lmdb>=2.3,<4",
+    "markupsafe>=2.1,<4",
     "ml-metadata>=1.16,<1.22",
+    "packaging>=23",
+    "pandas>=1.5,<3",
     "pyfarmhash>=0.3.2,<0.4",
     "pyyaml>=6,<7",
+    # Reads R's data files, in which Complete Journey is published.
+    "rdata>=0.11,<2",
     "rich>=13,<16",
     "tensorflow-recommenders>=0.7.7,<0.8",
     # TFX runs these three as programs; environments made by uv lack them.

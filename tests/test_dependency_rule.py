@@ -1,0 +1,231 @@
+"""Who may import whom, read from the source.
+
+Imports inside functions count as well: lazy or not, they tie packages
+together. The one exception a rule has is written beside it.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ("components", "pipeline", "serving", "trainer")
+
+# Package to the packages of ours that it may import; the longest that fits.
+ALLOWED = {
+    "serving.contract": ("serving.contract",),
+    "serving": ("serving",),
+    "trainer": ("trainer", "serving.contract"),
+    "components": ("components", "serving.contract", "serving.store"),
+    "pipeline": OURS,
+}
+# The embedded model server is a process of its own.
+MODEL_SERVER = "serving.model_server"
+HEAVY = ("apache_beam", "keras", "tensorflow", "tf_keras", "tfx", "tfx_bsl")
+HEAVY_PREFIXES = ("tensorflow_",)
+
+# Modules whose distribution has another name.
+DISTRIBUTIONS = {
+    "absl": "absl-py",
+    "farmhash": "pyfarmhash",
+    "google.protobuf": "protobuf",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "yaml": "pyyaml",
+}
+
+
+def modules(root: Path = ROOT) -> Iterator[tuple[str, Path]]:
+    """Dotted name and path of each module of ours."""
+    for package in OURS:
+        for path in sorted((root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            if parts[-1] == "__init__":
+                parts = parts[:-1]
+            yield ".".join(parts), path
+
+
+def imports(source: str, module: str, is_package: bool) -> set[str]:
+    """Dotted names that a module imports, wherever in it.
+
+    `from a import b` gives both `a` and `a.b`, as b may be a module.
+    """
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                up = node.level - is_package
+                parents = module.split(".")
+                parents = parents[: len(parents) - up]
+                base = ".".join([*parents, *([base] if base else [])])
+            found.add(base)
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).endswith(("import_module", "__import__"))
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            found.add(str(node.args[0].value))
+    return found
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def violations(module: str, source: str, is_package: bool = False) -> list[str]:
+    """What a module imports though it may not."""
+    rule = max((p for p in ALLOWED if within(module, p)), key=len)
+    may_be_heavy = not within(module, "serving") or within(module, MODEL_SERVER)
+
+    def forbidden(name: str) -> bool:
+        top = name.split(".")[0]
+        if top in OURS:
+            # A package on the way to an allowed one is not what is meant.
+            return not any(
+                within(name, allowed) or within(allowed, name)
+                for allowed in ALLOWED[rule]
+            )
+        if rule == "serving.contract":
+            return top != "numpy" and top not in sys.stdlib_module_names
+        is_heavy = top in HEAVY or top.startswith(HEAVY_PREFIXES)
+        return is_heavy and not may_be_heavy
+
+    return sorted(filter(forbidden, imports(source, module, is_package)))
+
+
+@pytest.mark.parametrize(
+    ("module", "path"), [pytest.param(*m, id=m[0]) for m in modules()]
+)
+def test_module_imports_only_what_it_may(module: str, path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert not violations(module, source, path.name == "__init__.py")
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("serving.gateway", "import tensorflow as tf", ["tensorflow"]),
+        (
+            "serving.gateway",
+            "def f():\n    from tensorflow_serving.apis import predict_pb2",
+            [
+                "tensorflow_serving.apis",
+                "tensorflow_serving.apis.predict_pb2",
+            ],
+        ),
+        (
+            "serving.gateway",
+            "import importlib\nimportlib.import_module('tfx.components')",
+            ["tfx.components"],
+        ),
+        ("serving.store.lmdb", "import lmdb, grpc, numpy", []),
+        ("serving.gateway", "import pipeline.cli", ["pipeline.cli"]),
+        ("serving.contract.metrics", "import json, numpy", []),
+        ("serving.contract.metrics", "import lmdb", ["lmdb"]),
+        (
+            "serving.contract.metrics",
+            "from serving.store import base",
+            ["serving.store", "serving.store.base"],
+        ),
+        (
+            "serving.contract.metrics",
+            "from ..store import base",
+            ["serving.store", "serving.store.base"],
+        ),
+        ("serving.model_server.main", "import tensorflow", []),
+        (
+            "serving.model_server.main",
+            "from trainer import towers",
+            ["trainer", "trainer.towers"],
+        ),
+        ("trainer.towers", "from serving.contract import manifest", []),
+        (
+            "trainer.towers",
+            "from serving import store",
+            ["serving.store"],
+        ),
+        (
+            "components.rebase.executor",
+            "from serving.store import lmdb_store",
+            [],
+        ),
+        (
+            "components.rebase.executor",
+            "from serving.gateway import Gateway",
+            ["serving.gateway", "serving.gateway.Gateway"],
+        ),
+        (
+            "components.rebase.executor",
+            "def f():\n    import trainer.towers",
+            ["trainer.towers"],
+        ),
+        ("pipeline.cli", "import trainer, components, serving.gateway", []),
+    ],
+)
+def test_rule_catches_forbidden_import(
+    module: str, source: str, expected: list[str]
+) -> None:
+    assert violations(module, source) == expected
+
+
+@pytest.mark.parametrize("module", ["serving.gateway", "serving.client"])
+def test_serving_process_loads_no_tensorflow(module: str) -> None:
+    script = (
+        f"import sys, {module}\n"
+        f"heavy = set({HEAVY}) & {{n.split('.')[0] for n in sys.modules}}\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def third_party(source: str) -> set[str]:
+    """Top-level names of foreign packages that a module imports."""
+    names = imports(source, "", False)
+    return {
+        "google.protobuf"
+        if within(name, "google.protobuf")
+        else name.split(".")[0]
+        for name in names
+    } - {"google", *OURS, *sys.stdlib_module_names}
+
+
+def requirements_of_setup_py() -> dict[str, list[str]]:
+    """The lists of requirements in setup.py, by the name of the variable."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    return {
+        ast.unparse(node.targets[0]): ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.List)
+    }
+
+
+@pytest.mark.parametrize("stack", ["TFX_116", "TFX_121"])
+def test_every_imported_package_is_declared_in_setup_py(stack: str) -> None:
+    lists = requirements_of_setup_py()
+    declared = {
+        Requirement(line).name for line in [*lists["BOTH"], *lists[stack]]
+    }
+    undeclared = {
+        f"{name} (in {module})"
+        for module, path in modules()
+        for name in third_party(path.read_text(encoding="utf-8"))
+        if DISTRIBUTIONS.get(name, name.replace("_", "-")) not in declared
+    }
+    assert not undeclared
