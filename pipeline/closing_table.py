@@ -135,7 +135,12 @@ def _notes(summary: Summary) -> list[Text]:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        header_style="dim",
+    )
     for index, column in enumerate(columns):
         table.add_column(
             column, justify="left" if index < 2 else "right", no_wrap=True

@@ -128,7 +128,11 @@ class Session:
 
     def served_id(self, regime: str, user: ColdUser) -> str:
         """Returns the id under which a user is known in one regime."""
-        return f"replay-{self._token}:{regime}:{user.user_id}"
+        return self.prefix(regime) + user.user_id
+
+    def prefix(self, regime: str) -> str:
+        """Returns what the ids of all users of one regime start with."""
+        return f"{self._token}/{regime}/"
 
     def rank(
         self, regime: str, user: ColdUser, item_ids: Sequence[str]
@@ -148,8 +152,9 @@ class Session:
         )
         self.rank_ms.append(1e3 * (time.perf_counter() - start))
         self.rank_rows.append(len(item_ids))
-        self.degraded += bool(answer.degraded)
-        self.model_versions[f"{model}/{answer.model_version}"] = None
+        self.degraded += bool(answer.provenance.degraded)
+        version = f"{model}/{answer.provenance.version}"
+        self.model_versions[version] = None
         scores = np.asarray(answer.scores, dtype=np.float64)
         if scores.shape != (len(item_ids),) or not np.isfinite(scores).all():
             raise ReplayError(
@@ -165,13 +170,13 @@ class Session:
     ) -> None:
         """Submits some of a user's events as feedback.
 
-        Event ids are made of user and row, so the client may send a request
-        again: the gateway learns from each event once.
+        Event ids are unique within the user and made of the row, so the
+        client may send a request again: each event is learned from once.
         """
         served_id = self.served_id(regime, user)
         events = [
             FeedbackEvent(
-                event_id=f"{served_id}:{row}",
+                event_id=f"{self._token}-{row}",
                 item_id=user.item_ids[row],
                 label=float(user.labels[row]),
                 timestamp=int(user.timestamps[row]),

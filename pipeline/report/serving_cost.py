@@ -71,8 +71,8 @@ def stage_section(inputs: ReportInputs) -> Section | None:
         anchor="stages",
         heading="Where the time went",
         reading=(
-            f"The run took {total:,.0f} seconds, {longest} the longest part of it. A "
-            "second run with nothing changed takes its stages from the "
+            f"The run took {total:,.0f} seconds, {longest} the longest part of "
+            "it. A second run with nothing changed takes its stages from the "
             "cache.",
         ),
         panels=[

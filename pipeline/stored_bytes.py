@@ -1,0 +1,43 @@
+"""What a user costs in the store, read from the records themselves."""
+
+from typing import TypedDict
+
+from serving.store import AdaptiveStore
+
+
+class BytesPerUser(TypedDict):
+    """Means over users, in bytes.
+
+    Attributes:
+        weights: Adaptive weights alone.
+        record: All that is kept of a user: weights, reservoir, event ids,
+            owner, checksum.
+    """
+
+    weights: float
+    record: float
+
+
+def bytes_per_user(
+    store: AdaptiveStore, model: str, prefix: str = ""
+) -> BytesPerUser:
+    """Measures a model's records.
+
+    Args:
+        store: The store; that of a running gateway may be opened a second
+            time by another process.
+        model: Name the model is served under.
+        prefix: Only users whose id starts so, as `Session.prefix` gives it.
+
+    Returns:
+        Bytes per user; NaN if there is no such user.
+    """
+    count, weights, whole = 0, 0, 0
+    for record in store.iterate(model):
+        if record.key.user_id.startswith(prefix):
+            count += 1
+            weights += record.weights.nbytes
+            whole += len(record.to_bytes())
+    if not count:
+        return {"weights": float("nan"), "record": float("nan")}
+    return {"weights": weights / count, "record": whole / count}
