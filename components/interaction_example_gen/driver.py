@@ -6,15 +6,13 @@ cache, and unchanged ones always are.
 """
 
 from tfx.dsl.components.base import base_driver
-from tfx.orchestration import data_types_utils
-from tfx.orchestration import metadata
+from tfx.orchestration import data_types_utils, metadata
 from tfx.orchestration.portable import base_driver as ir_base_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 
 from components.dataset_spec import DatasetSpec
-from components.interaction_example_gen import executor
-from components.interaction_example_gen import files
+from components.interaction_example_gen import executor, files
 
 
 class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):

@@ -19,7 +19,6 @@ from typing import Any
 
 import apache_beam as beam
 import farmhash
-import pyarrow as pa
 from absl import logging
 from tfx import types
 from tfx.components.util import examples_utils
@@ -30,15 +29,20 @@ from tfx.types import artifact_utils
 
 from components.dataset_spec import DatasetSpec
 from components.errors import DeadLetterShareError
-from components.interaction_example_gen import files
-from components.interaction_example_gen import joining
-from components.interaction_example_gen import transforms
-from components.interaction_example_gen import writing
-from components.interaction_example_gen.dead_letters import INTERACTIONS
-from components.interaction_example_gen.dead_letters import ITEMS
-from components.interaction_example_gen.dead_letters import TABLES
-from components.interaction_example_gen.dead_letters import USERS
-from components.interaction_example_gen.dead_letters import DeadLetter
+from components.interaction_example_gen import (
+    files,
+    joining,
+    transforms,
+    writing,
+)
+from components.interaction_example_gen.arrow import concat, to_bytes
+from components.interaction_example_gen.dead_letters import (
+    INTERACTIONS,
+    ITEMS,
+    TABLES,
+    USERS,
+    DeadLetter,
+)
 from serving.contract.protocol import SPLITS
 
 # Keys of the component's spec.
@@ -102,12 +106,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         for table, reasons in summary["dead_letters"].items():
             for reason, count in reasons.items():
-                dead_letters.set_int_custom_property(
-                    f"{table}.{reason}", count
-                )
+                dead_letters.set_int_custom_property(f"{table}.{reason}", count)
 
 
-def make_job(exec_properties: dict[str, Any], examples_uri: str) -> transforms.Job:
+def make_job(
+    exec_properties: dict[str, Any], examples_uri: str
+) -> transforms.Job:
     """Reads the exec properties and finds the files."""
     spec = DatasetSpec.from_json(exec_properties[DATASET_SPEC])
     folder = exec_properties[DATA_FOLDER]
@@ -127,8 +131,7 @@ def make_job(exec_properties: dict[str, Any], examples_uri: str) -> transforms.J
         spec=spec,
         folder=folder,
         files={
-            name: [info.path for info in table]
-            for name, table in found.items()
+            name: [info.path for info in table] for name, table in found.items()
         },
         now=exec_properties.get(NOW) or files.newest_possible_event(infos),
         num_shards=exec_properties.get(NUM_SHARDS)
@@ -146,7 +149,8 @@ def build(
     """Adds the steps that write the three outputs."""
     read = {
         name: pipeline
-        | f"Files[{name}]" >> beam.Create(list(enumerate(job.files.get(name, []))))
+        | f"Files[{name}]"
+        >> beam.Create(list(enumerate(job.files.get(name, []))))
         | f"Spread[{name}]" >> beam.Reshuffle()
         | f"Read[{name}]"
         >> beam.ParDo(transforms.ReadTable(job, name)).with_outputs(
@@ -216,14 +220,14 @@ class _DistinctItems(beam.DoFn):
         self._job = job
 
     def process(self, grouped: tuple[int, Iterable[bytes]]) -> Iterable[Any]:
-        table = transforms.to_table(grouped[1])
+        table = concat(grouped[1])
         items, repeated = joining.drop_repeated_ids(table)
         if len(repeated):
             yield beam.pvalue.TaggedOutput(
                 transforms.LETTERS,
                 transforms.repeated_id_letters(repeated, self._job, ITEMS),
             )
-        yield transforms.to_bytes(items.combine_chunks())
+        yield to_bytes(items.combine_chunks())
 
 
 def _write_letters(
@@ -244,8 +248,7 @@ def _write_letters(
         text = "".join(letter.to_json() + "\n" for letter in ordered)
         writing.write_text(f"{path}.jsonl", text)
         counts = collections.Counter(
-            f"dead_letters.{letter.table}.{letter.reason}"
-            for letter in ordered
+            f"dead_letters.{letter.table}.{letter.reason}" for letter in ordered
         )
         return counts.items()
 
@@ -280,7 +283,9 @@ def check_dead_letter_share(summary: dict[str, Any], spec: DatasetSpec) -> None:
     for table, reasons in summary["dead_letters"].items():
         rows, dead = summary["rows"][table], sum(reasons.values())
         if dead > spec.max_dead_letter_share * rows:
-            counted = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+            counted = ", ".join(
+                f"{n} {reason}" for reason, n in reasons.items()
+            )
             raise DeadLetterShareError(
                 f"{dead} of {rows} rows of `{table}` can't be used "
                 f"({counted}), more than the share of "

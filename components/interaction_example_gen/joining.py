@@ -5,12 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from components.dataset_spec import LabelSpec
-from components.interaction_example_gen.negatives import Candidates
-from components.interaction_example_gen.negatives import sample_negatives
+from components.interaction_example_gen.arrow import flat
+from components.interaction_example_gen.negatives import (
+    Candidates,
+    sample_negatives,
+)
 from components.interaction_example_gen.shards import fingerprint64
 
 _ENCODED_ROWS = 1 << 14
@@ -64,7 +66,7 @@ def drop_repeated_ids(entities: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def look_up(
     keys: pa.Array, entities: pa.Table, features: list[str]
-) -> tuple[dict[str, pa.Array], NDArray[np.bool_]]:
+) -> dict[str, pa.Array]:
     """Takes the features of each key from a table.
 
     Args:
@@ -73,12 +75,10 @@ def look_up(
         features: Columns to take.
 
     Returns:
-        The features by name, [n], null where the key is unknown; and which
-        keys are unknown, [n].
+        The features by name, [n], null where the key is unknown.
     """
     rows = pc.index_in(keys, value_set=flat(entities["id"]))
-    columns = {name: flat(entities[name]).take(rows) for name in features}
-    return columns, pc.is_null(rows).to_numpy(zero_copy_only=False)
+    return {name: flat(entities[name]).take(rows) for name in features}
 
 
 def encode(columns: dict[str, pa.Array]) -> Iterator[bytes]:
@@ -98,14 +98,6 @@ def encode(columns: dict[str, pa.Array]) -> Iterator[bytes]:
     encoder = RecordBatchToExamplesEncoder()
     for start in range(0, len(batch), _ENCODED_ROWS):
         yield from encoder.encode(batch.slice(start, _ENCODED_ROWS))
-
-
-def flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Returns a chunked column as one array."""
-    if isinstance(values, pa.ChunkedArray):
-        chunks = values.chunks or [pa.array([], values.type)]
-        return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
-    return values
 
 
 def _as_feature_lists(values: pa.Array) -> pa.Array:

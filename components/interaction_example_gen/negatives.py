@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from components.interaction_example_gen.arrow import flat
+
 # An event gives up after this many draws per negative: its user has taken
 # nearly all items that were known by then.
 _DRAWS_PER_NEGATIVE = 20
@@ -54,9 +56,7 @@ class Candidates:
         ).combine_chunks()
         weights = taken["count"].to_numpy().astype(np.float64) ** power
         return cls(
-            pa.concat_arrays(
-                taken["item_id"].chunks or [pa.array([], pa.string())]
-            ),
+            flat(taken["item_id"]),
             taken["first_seen"].to_numpy(),
             np.cumsum(weights),
         )

@@ -5,16 +5,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.dataset_spec import DatasetSpec
-from components.dataset_spec import EntitySpec
-from components.interaction_example_gen.dead_letters import INTERACTIONS
-from components.interaction_example_gen.dead_letters import DeadLetter
-from components.interaction_example_gen.dead_letters import shorten
+from components.dataset_spec import DatasetSpec, EntitySpec
+from components.interaction_example_gen.dead_letters import (
+    INTERACTIONS,
+    DeadLetter,
+    shorten,
+)
 from components.interaction_example_gen.reading import RawBatch
-from components.interaction_example_gen.values import as_feature
-from components.interaction_example_gen.values import as_number
-from components.interaction_example_gen.values import as_seconds
-from components.interaction_example_gen.values import as_text
+from components.interaction_example_gen.values import (
+    as_feature,
+    as_number,
+    as_seconds,
+    as_text,
+)
 
 # `order` says which of two equal rows came first, and where it stands.
 _ROW_BITS = 40
@@ -31,9 +34,7 @@ EVENTS = pa.schema(
 Check = tuple[str, NDArray[np.bool_], pa.Array]
 
 
-def order_of(
-    file_index: int, rows: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def order_of(file_index: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns sortable numbers of rows: by file, then by place in it."""
     return rows + (np.int64(file_index) << _ROW_BITS)
 
@@ -101,7 +102,9 @@ def parse_interactions(
         label = pa.array(np.ones(len(raw.rows), np.float32))
     unknown_time = _mask(pc.is_null(seconds))
     checks.append(("unparsable_timestamp", unknown_time, times))
-    checks.append(("timestamp_in_future", _mask(pc.greater(seconds, now)), times))
+    checks.append(
+        ("timestamp_in_future", _mask(pc.greater(seconds, now)), times)
+    )
     usable, letters = _judge(raw, checks, INTERACTIONS, path)
     order = pa.array(order_of(file_index, raw.rows))
     batch = pa.RecordBatch.from_arrays(

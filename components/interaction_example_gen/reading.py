@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,7 @@ from numpy.typing import NDArray
 
 from components.dataset_spec import TableSpec
 from components.errors import InputDataError
-from components.interaction_example_gen.dead_letters import DeadLetter
-from components.interaction_example_gen.dead_letters import shorten
+from components.interaction_example_gen.dead_letters import DeadLetter, shorten
 from components.interaction_example_gen.files import open_file
 from components.spec_section import closest
 
@@ -105,44 +105,58 @@ class _OneByteDelimiter(io.RawIOBase):
         self._rest = b""
 
     def readable(self) -> bool:
+        """True: the file can be read."""
         return True
 
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._file.read(size if size > 0 else None)
-        data = self._rest + chunk
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Starts again; only to the beginning."""
         self._rest = b""
-        if chunk:
-            # A delimiter may straddle two reads: keep back its beginning.
-            for length in range(len(self._delimiter) - 1, 0, -1):
-                if data.endswith(self._delimiter[:length]):
-                    data, self._rest = data[:-length], data[-length:]
-                    break
-            if not data:
-                return self.read(size)
-        return data.replace(self._delimiter, _UNIT_SEPARATOR)
+        return int(self._file.seek(offset, whence))
+
+    def read(self, size: int = -1) -> bytes:
+        """Returns up to `size` bytes; none only at the end of the file."""
+        while True:
+            wanted = max(size - len(self._rest), 1) if size > 0 else None
+            chunk = self._file.read(wanted)
+            data, self._rest = self._rest + chunk, b""
+            if chunk:
+                # A delimiter may straddle two reads: keep back its beginning.
+                kept = self._length_of_started_delimiter(data)
+                data, self._rest = (
+                    data[: len(data) - kept],
+                    data[len(data) - kept :],
+                )
+            if data or not chunk:
+                return data.replace(self._delimiter, _UNIT_SEPARATOR)
+
+    def _length_of_started_delimiter(self, data: bytes) -> int:
+        # What ends in a whole delimiter has none that is only begun, except
+        # after it; counting from the last whole one keeps "::" + ":" right.
+        tail = data.split(self._delimiter)[-1]
+        for length in range(len(self._delimiter) - 1, 0, -1):
+            if tail.endswith(self._delimiter[:length]):
+                return length
+        return 0
 
 
-def _csv_header(
-    file: pa.NativeFile, path: str, table: TableSpec
-) -> list[str]:
-    head = file.read(_BLOCK_BYTES).decode(table.encoding, errors="replace")
-    file.seek(0)
-    lines = io.StringIO(head.removeprefix("\ufeff"), newline="")
-    if len(table.delimiter) > 1:
-        lines = io.StringIO(
-            lines.read().replace(table.delimiter, _UNIT_SEPARATOR.decode()),
-            newline="",
-        )
-    quoting = csv.QUOTE_MINIMAL if table.quoting else csv.QUOTE_NONE
-    delimiter = (
-        table.delimiter
-        if len(table.delimiter) == 1
-        else _UNIT_SEPARATOR.decode()
+def _csv_header(source: io.RawIOBase, path: str, table: TableSpec) -> list[str]:
+    """Reads the first record, in which delimiters are single characters."""
+    # io.TextIOWrapper needs readinto; a header fits in one block anyway.
+    head = source.read(_BLOCK_BYTES) or b""
+    text = head.decode(table.encoding, errors="replace").removeprefix("\ufeff")
+    records = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=_single(table.delimiter),
+        quoting=csv.QUOTE_MINIMAL if table.quoting else csv.QUOTE_NONE,
     )
-    for record in csv.reader(lines, delimiter=delimiter, quoting=quoting):
-        if record:
-            return record
-    raise InputDataError(f"{path} is empty; expected a header line.")
+    header = next((record for record in records if record), None)
+    if header is None:
+        raise InputDataError(f"{path} has only empty lines.")
+    return header
+
+
+def _single(delimiter: str) -> str:
+    return delimiter if len(delimiter) == 1 else _UNIT_SEPARATOR.decode()
 
 
 def _read_csv(
@@ -154,7 +168,14 @@ def _read_csv(
 ) -> Iterator[RawBatch]:
     if file.size() == 0:
         raise InputDataError(f"{path} is empty.")
-    header = list(table.columns) or _csv_header(file, path, table)
+    source: Any = file
+    if len(table.delimiter) > 1:
+        delimiter = table.delimiter.encode(table.encoding)
+        source = _OneByteDelimiter(file, delimiter)
+    header = list(table.columns)
+    if not header:
+        header = _csv_header(source, path, table)
+        source.seek(0)
     _require(wanted, header, path, name)
     unreadable: list[DeadLetter] = []
     skipped: list[int] = []
@@ -168,14 +189,8 @@ def _read_csv(
         )
         return "skip"
 
-    source: pa.NativeFile = file
-    delimiter = table.delimiter
-    if len(delimiter.encode(table.encoding)) > 1:
-        long_delimiter = delimiter.encode(table.encoding)
-        source = pa.PythonFile(_OneByteDelimiter(file, long_delimiter), "r")
-        delimiter = _UNIT_SEPARATOR.decode()
     reader = pyarrow.csv.open_csv(
-        source,
+        source if source is file else pa.PythonFile(source, "r"),
         read_options=pyarrow.csv.ReadOptions(
             # Row numbers are only known when one thread parses.
             use_threads=False,
@@ -184,7 +199,7 @@ def _read_csv(
             encoding="utf8" if _is_utf8(table.encoding) else table.encoding,
         ),
         parse_options=pyarrow.csv.ParseOptions(
-            delimiter=delimiter,
+            delimiter=_single(table.delimiter),
             quote_char='"' if table.quoting else False,
             newlines_in_values=table.quoting,
             invalid_row_handler=skip,
@@ -209,15 +224,10 @@ def _read_csv(
         yield RawBatch(rows, batch, unreadable.copy())
         unreadable.clear()
     if unreadable:
-        yield RawBatch(
-            np.empty(0, np.int64),
-            reader.schema.empty_table().to_batches()[0]
-            if reader.schema.empty_table().to_batches()
-            else pa.RecordBatch.from_arrays(
-                [pa.array([], pa.string()) for _ in wanted], wanted
-            ),
-            unreadable,
+        nothing = pa.RecordBatch.from_arrays(
+            [pa.array([], pa.string()) for _ in wanted], wanted
         )
+        yield RawBatch(np.empty(0, np.int64), nothing, unreadable)
 
 
 def _is_utf8(encoding: str) -> bool:

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.interaction_example_gen.dead_letters import INTERACTIONS
-from components.interaction_example_gen.dead_letters import DeadLetter
+from components.interaction_example_gen.arrow import flat
+from components.interaction_example_gen.dead_letters import (
+    INTERACTIONS,
+    DeadLetter,
+)
 from components.interaction_example_gen.parsing import place_of
-from serving.contract.protocol import SPLITS
-from serving.contract.protocol import split_of_bucket
+from serving.contract.protocol import MIN_JUDGED_EVENTS, SPLITS, split_of_bucket
 
 _BUCKETS = 100
 # Columns of an arranged shard; `split` is an index into SPLITS.
@@ -105,21 +107,10 @@ def arrange(events: pa.Table, files: list[str]) -> ArrangedShard:
     starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1]][: len(user)])
     counts = np.diff(np.append(starts, len(user)))
     position = np.arange(len(user)) - np.repeat(starts, counts)
-    ids = events.column("user_id").take(pa.array(starts)).combine_chunks()
-    buckets = fingerprint64(_flat(ids)) % np.uint64(_BUCKETS)
-    split_of = {name: index for index, name in enumerate(SPLITS)}
-    splits = np.array(
-        [
-            split_of[split_of_bucket(int(bucket), int(count))]
-            for bucket, count in zip(buckets, counts, strict=True)
-        ],
-        np.int8,
-    )
-    hashed = [split_of_bucket(int(b), len(user)+10**6) for b in buckets]
-    short = sum(
-        split_of[name] != split
-        for name, split in zip(hashed, splits, strict=True)
-    )
+    ids = flat(events.column("user_id")).take(pa.array(starts))
+    buckets = fingerprint64(ids) % np.uint64(_BUCKETS)
+    splits = _splits(buckets, counts)
+    hashed = _splits(buckets, np.maximum(counts, MIN_JUDGED_EVENTS))
     arranged = pa.table(
         [
             events.column("user_id"),
@@ -132,21 +123,20 @@ def arrange(events: pa.Table, files: list[str]) -> ArrangedShard:
         schema=ARRANGED,
     )
     users = np.bincount(splits, minlength=len(SPLITS))
-    return ArrangedShard(arranged, letters, users, int(short))
+    short = int(np.count_nonzero(splits != hashed))
+    return ArrangedShard(arranged, letters, users, short)
 
 
-def _flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    if isinstance(values, pa.ChunkedArray):
-        chunks = values.chunks or [pa.array([], values.type)]
-        return pa.concat_arrays(chunks)
-    return values
+def _splits(
+    buckets: NDArray[np.uint64], counts: NDArray[np.int64]
+) -> NDArray[np.int8]:
+    names = map(split_of_bucket, buckets.tolist(), counts.tolist())
+    return np.array([SPLITS.index(name) for name in names], np.int8)
 
 
 def _ranks(texts: pa.ChunkedArray) -> NDArray[np.int64]:
     """Ranks of texts in byte order, equal for equal texts, [n]."""
-    encoded = _flat(texts).dictionary_encode()
+    encoded = flat(texts).dictionary_encode()
     sort = pc.sort_indices(encoded.dictionary).to_numpy()
     ranks = np.empty(len(sort), np.int64)
     ranks[sort] = np.arange(len(sort))
@@ -159,8 +149,6 @@ def _duplicates(events: pa.Table, files: list[str]) -> list[DeadLetter]:
         file, row = place_of(event["order"])
         value = f"{event['user_id']}, {event['item_id']}, {event['timestamp']}"
         letters.append(
-            DeadLetter(
-                "duplicate_event", INTERACTIONS, files[file], row, value
-            )
+            DeadLetter("duplicate_event", INTERACTIONS, files[file], row, value)
         )
     return letters

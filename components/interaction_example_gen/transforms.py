@@ -5,26 +5,33 @@ bytes, so that Beam's cost per element is paid once for thousands of rows.
 """
 
 import dataclasses
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.dataset_spec import DatasetSpec
-from components.dataset_spec import EntitySpec
-from components.dataset_spec import TableSpec
-from components.interaction_example_gen import joining
-from components.interaction_example_gen import negatives
-from components.interaction_example_gen import parsing
-from components.interaction_example_gen import shards
-from components.interaction_example_gen import writing
-from components.interaction_example_gen.dead_letters import INTERACTIONS
-from components.interaction_example_gen.dead_letters import ITEMS
-from components.interaction_example_gen.dead_letters import USERS
-from components.interaction_example_gen.dead_letters import DeadLetter
+from components.dataset_spec import DatasetSpec, EntitySpec, TableSpec
+from components.interaction_example_gen import (
+    joining,
+    negatives,
+    parsing,
+    shards,
+    writing,
+)
+from components.interaction_example_gen.arrow import (
+    concat,
+    flat,
+    from_bytes,
+    to_bytes,
+)
+from components.interaction_example_gen.dead_letters import (
+    INTERACTIONS,
+    ITEMS,
+    USERS,
+    DeadLetter,
+)
 from components.interaction_example_gen.parsing import place_of
 from components.interaction_example_gen.reading import read_batches
 from serving.contract.protocol import SPLITS
@@ -56,20 +63,6 @@ class Job:
     now: int
     num_shards: int
     examples_uri: str
-
-
-def to_bytes(table: pa.Table | pa.RecordBatch) -> bytes:
-    """Serializes a table in Arrow's IPC stream format."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write(table)
-    return sink.getvalue().to_pybytes()
-
-
-def to_table(data: Iterable[bytes]) -> pa.Table | None:
-    """Reads and concatenates tables; None if there are none."""
-    tables = [pa.ipc.open_stream(part).read_all() for part in data]
-    return pa.concat_tables(tables) if tables else None
 
 
 def entity_of(spec: DatasetSpec, name: str) -> EntitySpec:
@@ -141,16 +134,22 @@ class ArrangeShard(beam.DoFn):
         self, grouped: tuple[int, dict[str, Iterable[bytes]]]
     ) -> Iterator[Any]:
         shard, tables = grouped
-        events = to_table(tables[INTERACTIONS])
+        events = concat(tables[INTERACTIONS])
         if events is None:
             return
         arranged = shards.arrange(events, self._job.files[INTERACTIONS])
         letters = list(arranged.letters)
-        counts = {"users.with_few_events_kept_in_meta_train": arranged.short_users}
+        counts = {
+            "users.with_few_events_kept_in_meta_train": arranged.short_users
+        }
         for name, number in zip(SPLITS, arranged.users, strict=True):
             counts[f"users.{name}"] = int(number)
-        users = to_table(tables[USERS])
+        users = concat(tables[USERS])
         if users is not None:
+            counts["users.not_in_their_table"] = len(
+                set(pc.unique(arranged.events["user_id"]).to_pylist())
+                - set(users["id"].to_pylist())
+            )
             users, repeated = joining.drop_repeated_ids(users)
             letters += repeated_id_letters(repeated, self._job, USERS)
         for count in counts.items():
@@ -194,19 +193,19 @@ class WriteShard(beam.DoFn):
     ) -> Iterator[tuple[str, int]]:
         job = self._job
         shard, event_bytes, user_bytes = element
-        events = to_table([event_bytes])
-        users = to_table([user_bytes]) if user_bytes else None
-        item_table = to_table([items]) if items else None
+        events = from_bytes(event_bytes)
+        users = from_bytes(user_bytes) if user_bytes else None
+        item_table = from_bytes(items) if items else None
         label = job.spec.label
         if label.is_implicit:
             candidates = negatives.Candidates.from_statistics(
-                to_table([statistics]), label.power
+                from_bytes(statistics), label.power
             )
             events = joining.add_negatives(events, candidates, label)
         for index, split in enumerate(SPLITS):
             rows = events.filter(pc.equal(events["split"], index))
             columns = {
-                name: joining.flat(rows[name])
+                name: flat(rows[name])
                 for name in shards.ARRANGED.names
                 if name != "split"
             }
@@ -217,14 +216,9 @@ class WriteShard(beam.DoFn):
                 features = [
                     s.feature.name for s in entity_of(job.spec, name).features
                 ]
-                if table is None:
-                    continue
-                found, unknown = joining.look_up(columns[key], table, features)
-                columns.update(found)
-                yield (
-                    f"events.of_{name}_not_in_their_table",
-                    int((unknown).sum()),
-                )
+                if table is not None:
+                    found = joining.look_up(columns[key], table, features)
+                    columns.update(found)
             path = writing.shard_path(
                 f"{job.examples_uri}/Split-{split}",
                 "interactions",
@@ -251,20 +245,18 @@ class WriteCatalog(beam.DoFn):
         self, path: str, items: bytes | None, statistics: bytes
     ) -> Iterator[tuple[str, int]]:
         entity = self._job.spec.items
-        seen = joining.flat(to_table([statistics])["item_id"])
-        table = to_table([items]) if items else None
+        seen = flat(from_bytes(statistics)["item_id"])
+        table = from_bytes(items) if items else None
         if table is None:
             columns = {"item_id": seen}
         else:
-            listed = joining.flat(table["id"])
-            unlisted = seen.filter(
-                pc.invert(pc.is_in(seen, value_set=listed))
-            )
+            listed = flat(table["id"])
+            unlisted = seen.filter(pc.invert(pc.is_in(seen, value_set=listed)))
             yield "items.not_in_their_table", len(unlisted)
             ids = pa.concat_arrays([listed, unlisted])
             ids = ids.take(pc.sort_indices(ids))
             names = [s.feature.name for s in entity.features]
-            columns, _ = joining.look_up(
+            columns = joining.look_up(
                 ids, table, names + (["display"] if entity.display else [])
             )
             if entity.display:
@@ -283,7 +275,9 @@ class MergeStatistics(beam.CombineFn):
         return []
 
     def add_input(self, parts: list[bytes], part: bytes) -> list[bytes]:
-        return self.compact([*parts, part]) if len(parts) > 8 else [*parts, part]
+        return (
+            self.compact([*parts, part]) if len(parts) > 8 else [*parts, part]
+        )
 
     def merge_accumulators(
         self, accumulators: Iterable[list[bytes]]
@@ -292,7 +286,7 @@ class MergeStatistics(beam.CombineFn):
         return self.compact(parts)
 
     def compact(self, parts: list[bytes]) -> list[bytes]:
-        tables = [to_table([part]) for part in parts]
+        tables = [from_bytes(part) for part in parts]
         return [to_bytes(negatives.merge_counts(tables).combine_chunks())]
 
     def extract_output(self, parts: list[bytes]) -> bytes:

@@ -11,11 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.dataset_spec import ISO_8601
-from components.dataset_spec import TIMESTAMP_UNITS
-from components.dataset_spec import FeatureSource
-from serving.contract.features import CATEGORICAL_LIST
-from serving.contract.features import NUMERIC
+from components.dataset_spec import ISO_8601, TIMESTAMP_UNITS, FeatureSource
+from serving.contract.features import CATEGORICAL_LIST, NUMERIC
 
 _TRUE_FLAGS = pa.array(["1", "1.0", "true", "True", "TRUE"])
 
@@ -81,9 +78,7 @@ def as_seconds(values: pa.Array, layout: str) -> pa.Array:
     if layout == ISO_8601:
         times = lenient(text, _iso_to_timestamp)
     else:
-        times = pc.strptime(
-            text, format=layout, unit="us", error_is_null=True
-        )
+        times = pc.strptime(text, format=layout, unit="us", error_is_null=True)
     return _floor_divide(times.cast(pa.int64()), 1_000_000)
 
 
