@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -38,7 +38,12 @@ def print_closing_table(
         f"{summary.dataset} · {counts['users']:,} users · "
         f"{counts['windows']:,} windows · {counts['rows']:,} rows",
     )
-    parts = [Text(), title, _regimes(summary), _lifts(summary)]
+    parts: list[RenderableType] = [
+        Text(),
+        title,
+        _regimes(summary),
+        _lifts(summary),
+    ]
     parts += [_costs(summary), _stages(summary), *_notes(summary)]
     next_table = Table.grid(padding=(0, 2))
     for name, place in where.items():

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -220,9 +221,7 @@ def _lists(batch: pa.RecordBatch, name: str) -> list[list[object]]:
     return [values or [] for values in batch.column(index).to_pylist()]
 
 
-def _first_values(
-    batch: pa.RecordBatch, name: str, path: Path
-) -> NDArray[np.generic]:
+def _first_values(batch: pa.RecordBatch, name: str, path: Path) -> NDArray[Any]:
     """The one value each record has of a column, shape [records]."""
     column = batch.column(batch.schema.get_field_index(name))
     values = column.flatten()
@@ -231,7 +230,8 @@ def _first_values(
             f"{path}: column {name!r} has {len(values)} values in "
             f"{batch.num_rows} records; every record needs exactly one."
         )
-    return values.to_numpy(zero_copy_only=False)
+    array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    return array
 
 
 def _raw_value(

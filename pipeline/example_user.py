@@ -97,11 +97,12 @@ def _typical_user(stream: ColdStream, result: ReplayResult) -> ColdUser | None:
         return None
     most = max(len(stream.users[arrival].windows) for arrival in able)
     able = [a for a in able if len(stream.users[a].windows) == most]
-    labels = np.asarray(result.rows.label)
+    labels = np.asarray(result.rows.label, np.float64)
 
     def losses(regime: str) -> NDArray[np.float64]:
         logits = result.scores[regime]
-        return np.logaddexp(0.0, logits) - labels * logits
+        loss: NDArray[np.float64] = np.logaddexp(0.0, logits)
+        return loss - labels * logits
 
     gain = np.bincount(result.rows.user, losses(JOINT) - losses(ONLINE))
     able.sort(key=lambda arrival: gain[arrival])

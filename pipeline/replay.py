@@ -14,15 +14,21 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import timeline
-from pipeline.cold_stream import ColdStream, ColdUser, RawValue
+from pipeline.cold_stream import ColdStream, ColdUser
 from pipeline.errors import ReplayError, ReplayInterrupted
-from serving.client import FeedbackEvent
+from serving.client import (
+    Features,
+    FeedbackEvent,
+    FeedbackResult,
+    RankResult,
+)
 from serving.contract.metrics import Rows
 
 JOINT = "joint"
@@ -30,9 +36,12 @@ OFFLINE = "offline"
 ONLINE = "online"
 REGIMES = (JOINT, OFFLINE, ONLINE)
 
-# What TF Serving calls the two models (folders of `runs/<dataset>/serving`).
-ADAPTIVE_MODEL = "adaptower"
+# Name under which the baseline is served; the other regimes ask for the
+# gateway's default model.
 JOINT_MODEL = "joint"
+
+
+_Answer = TypeVar("_Answer")
 
 
 class Client(Protocol):
@@ -42,18 +51,18 @@ class Client(Protocol):
         self,
         user_id: str,
         item_ids: Sequence[str],
-        user_features: Mapping[str, RawValue],
-        *,
-        model: str = "",
-    ) -> Any:
+        features: Features | None = None,
+        model: str | None = None,
+    ) -> RankResult:
         """Scores candidates for a user."""
 
     def submit_feedback(
         self,
         user_id: str,
         events: Sequence[FeedbackEvent],
-        user_features: Mapping[str, RawValue],
-    ) -> Any:
+        features: Features | None = None,
+        model: str | None = None,
+    ) -> FeedbackResult:
         """Learns from a user's events."""
 
 
@@ -140,21 +149,23 @@ class Session:
         """Ranks candidates for a user; returns logits, shape [items].
 
         Raises:
-            ReplayError: The answer does not have one finite score per item.
+            ReplayError: The gateway failed, or did not answer with one
+                finite score per item.
         """
-        model = JOINT_MODEL if regime == JOINT else ADAPTIVE_MODEL
-        start = time.perf_counter()
-        answer = self._client.rank(
-            self.served_id(regime, user),
-            item_ids,
-            user.features,
-            model=model,
+        answer, milliseconds = self._timed(
+            f"Rank for user {user.user_id!r} ({regime})",
+            lambda: self._client.rank(
+                self.served_id(regime, user),
+                item_ids,
+                user.features,
+                JOINT_MODEL if regime == JOINT else None,
+            ),
         )
-        self.rank_ms.append(1e3 * (time.perf_counter() - start))
+        self.rank_ms.append(milliseconds)
         self.rank_rows.append(len(item_ids))
-        self.degraded += bool(answer.provenance.degraded)
-        version = f"{model}/{answer.provenance.version}"
-        self.model_versions[version] = None
+        self.degraded += answer.provenance.degraded
+        model = f"{answer.provenance.model}/{answer.provenance.version}"
+        self.model_versions[model] = None
         scores = np.asarray(answer.scores, dtype=np.float64)
         if scores.shape != (len(item_ids),) or not np.isfinite(scores).all():
             raise ReplayError(
@@ -172,8 +183,10 @@ class Session:
 
         Event ids are unique within the user and made of the row, so the
         client may send a request again: each event is learned from once.
+
+        Raises:
+            ReplayError: The gateway failed, or left events out.
         """
-        served_id = self.served_id(regime, user)
         events = [
             FeedbackEvent(
                 event_id=f"{self._token}-{row}",
@@ -183,9 +196,36 @@ class Session:
             )
             for row in rows
         ]
+        what = f"Feedback of user {user.user_id!r} ({regime})"
+        answer, milliseconds = self._timed(
+            what,
+            lambda: self._client.submit_feedback(
+                self.served_id(regime, user), events, user.features
+            ),
+        )
+        self.feedback_ms.append(milliseconds)
+        # A request that was sent again finds its events known: no loss.
+        if answer.accepted + answer.duplicates != len(events):
+            raise ReplayError(
+                f"{what}: of {len(events)} events the gateway accepted "
+                f"{answer.accepted} and knew {answer.duplicates}; what it "
+                "left out is missing from the figures. Look into its log."
+            )
+
+    def _timed(
+        self, what: str, call: Callable[[], _Answer]
+    ) -> tuple[_Answer, float]:
+        """Makes a call; returns the answer and how long it took, in ms."""
         start = time.perf_counter()
-        self._client.submit_feedback(served_id, events, user.features)
-        self.feedback_ms.append(1e3 * (time.perf_counter() - start))
+        try:
+            answer = call()
+        except grpc.RpcError as error:
+            raise ReplayError(
+                f"{what} failed: {error}. Is the gateway still up? "
+                "`adaptower doctor` and the logs of the run tell more; "
+                "`adaptower replay` starts the replay again."
+            ) from error
+        return answer, 1e3 * (time.perf_counter() - start)
 
 
 def replay(
@@ -208,7 +248,7 @@ def replay(
 
     Raises:
         ReplayInterrupted: Ctrl-C.
-        ReplayError: An answer that can't be judged.
+        ReplayError: A call failed, or its answer can't be judged.
     """
     session = session or Session(client)
     total = stream.num_windows

@@ -230,7 +230,7 @@ UserFigure = Callable[[Rows, NDArray[np.float64]], tuple[float, int]]
 
 
 def _ndcg_of_user(rows: Rows, scores: NDArray[np.float64]) -> tuple[float, int]:
-    windows = len(np.unique(rows.window[np.asarray(rows.label) > 0.5]))
+    windows = len(np.unique(rows.window[np.asarray(rows.label, float) > 0.5]))
     if not windows:
         return 0.0, 0
     return metrics.ndcg(rows.label, scores, rows.window) * windows, windows

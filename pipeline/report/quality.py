@@ -165,7 +165,7 @@ def score_section(inputs: ReportInputs) -> Section:
     pooled = np.concatenate([result.scores[r] for r in REGIMES])
     low, high = np.percentile(pooled, (0.5, 99.5))
     edges = np.linspace(low, max(high, low + 1e-6), _BINS + 1)
-    positive = np.asarray(result.rows.label) > 0.5
+    positive = np.asarray(result.rows.label, float) > 0.5
     shares = {
         regime: [
             _shares(result.scores[regime][chosen], edges)

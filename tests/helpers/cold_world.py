@@ -70,7 +70,7 @@ class Call:
 
     kind: str
     user_id: str
-    model: str
+    model: str | None
     item_ids: tuple[str, ...]
     labels: tuple[float, ...] = ()
     event_ids: tuple[str, ...] = ()
@@ -88,9 +88,8 @@ class RecorderClient:
         self,
         user_id: str,
         item_ids: Sequence[str],
-        user_features: Mapping[str, RawValue] | None = None,
-        *,
-        model: str = "",
+        features: Mapping[str, RawValue] | None = None,
+        model: str | None = None,
     ) -> SimpleNamespace:
         self.calls.append(Call("rank", user_id, model, tuple(item_ids)))
         seen = self._seen.get(user_id, {})
@@ -101,7 +100,7 @@ class RecorderClient:
         return SimpleNamespace(
             scores=scores,
             provenance=SimpleNamespace(
-                degraded=self.degraded, model=model, version=3
+                degraded=self.degraded, model=model or "adaptower", version=3
             ),
         )
 
@@ -109,9 +108,8 @@ class RecorderClient:
         self,
         user_id: str,
         events: Sequence[FeedbackEvent],
-        user_features: Mapping[str, RawValue] | None = None,
-        *,
-        model: str = "",
+        features: Mapping[str, RawValue] | None = None,
+        model: str | None = None,
     ) -> SimpleNamespace:
         self.calls.append(
             Call(
@@ -125,4 +123,4 @@ class RecorderClient:
         )
         seen = self._seen.setdefault(user_id, {})
         seen.update({event.event_id: event.label for event in events})
-        return SimpleNamespace(accepted=len(events))
+        return SimpleNamespace(accepted=len(events), duplicates=0)
