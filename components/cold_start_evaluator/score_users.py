@@ -152,7 +152,8 @@ class ScoreUsers(beam.PTransform):
 
 def user_hash(user_id: str) -> int:
     """A hash that is the same in every process and version."""
-    digest = hashlib.blake2b(user_id.encode(), digest_size=8).digest()
+    # 7 bytes: Beam's integers are signed 64-bit.
+    digest = hashlib.blake2b(user_id.encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big")
 
 
