@@ -26,21 +26,21 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tfx.components import ExampleValidator
-from tfx.components import ImportSchemaGen
-from tfx.components import StatisticsGen
-from tfx.components import Trainer
-from tfx.components import Transform
-from tfx.components import Tuner
+from tfx.components import (
+    ExampleValidator,
+    ImportSchemaGen,
+    StatisticsGen,
+    Trainer,
+    Transform,
+    Tuner,
+)
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import trainer_pb2
-from tfx.proto import transform_pb2
+from tfx.proto import trainer_pb2, transform_pb2
 from tfx.types.channel import Channel
-from tfx.types.standard_artifacts import Model
-from tfx.types.standard_artifacts import ModelBlessing
+from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from components.anomaly_gate.component import AnomalyGate
 from components.cold_start_evaluator.component import ColdStartEvaluator
@@ -51,8 +51,7 @@ from components.versioned_pusher.component import VersionedPusher
 from pipeline.earlier_blessed_model import EarlierBlessedModelStrategy
 from pipeline.fingerprint import code_fingerprint
 from pipeline.pipeline_config import PipelineConfig
-from pipeline.schema import build_schema
-from pipeline.schema import write_schema
+from pipeline.schema import build_schema, write_schema
 
 SPLITS = ("meta_train", "meta_valid", "meta_test")
 PREPROCESSING_FN = "pipeline.preprocessing.preprocessing_fn"
@@ -105,9 +104,7 @@ class _DataNodes:
 
     def nodes(self) -> list[BaseNode]:
         """The nodes in the order they run in."""
-        return [
-            getattr(self, field.name) for field in dataclasses.fields(self)
-        ]
+        return [getattr(self, field.name) for field in dataclasses.fields(self)]
 
     @classmethod
     def define(cls, config: PipelineConfig) -> "_DataNodes":
@@ -121,9 +118,7 @@ class _DataNodes:
         examples = example_gen.outputs["examples"]
         schema = build_schema([*spec.user_features, *spec.item_features])
         schema_gen = ImportSchemaGen(
-            schema_file=write_schema(
-                schema, str(config.layout.root / "schema")
-            )
+            schema_file=write_schema(schema, str(config.layout.root / "schema"))
         )
         statistics_gen = StatisticsGen(examples=examples)
         validator = ExampleValidator(

@@ -2,6 +2,8 @@
 
 PipelineError
 ├── ConfigError       a run that can't be started or found as asked
+├── RunLockedError    another process runs the same folder
+├── StageError        a node of the pipeline failed
 ├── ColdStreamError   the cold users' stream can't be read
 ├── ReplayError       the replay through the gateway can't go on
 │   └── ReplayInterrupted   somebody pressed Ctrl-C
@@ -19,6 +21,14 @@ class ConfigError(PipelineError):
 
 class FetchError(PipelineError):
     """A dataset's files can't be had, or are not the right ones."""
+
+
+class RunLockedError(PipelineError):
+    """Another process is running a pipeline in the same run folder."""
+
+
+class StageError(PipelineError):
+    """A node of the pipeline failed; its message says which, and why."""
 
 
 class ColdStreamError(PipelineError):

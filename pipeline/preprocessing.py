@@ -12,13 +12,15 @@ from typing import Any
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
-import tensorflow as tf  # noqa: E402
-import tensorflow_transform as tft  # noqa: E402
+import tensorflow as tf
+import tensorflow_transform as tft
 
-from serving.contract.features import CATEGORICAL  # noqa: E402
-from serving.contract.features import CATEGORICAL_LIST  # noqa: E402
-from serving.contract.features import NUM_BUCKETS  # noqa: E402
-from serving.contract.features import Feature  # noqa: E402
+from serving.contract.features import (
+    CATEGORICAL,
+    CATEGORICAL_LIST,
+    NUM_BUCKETS,
+    Feature,
+)
 
 # Columns of an event that are used as they are.
 PASSED_THROUGH = ("user_id", "item_id", "label", "timestamp", "position")
@@ -75,9 +77,7 @@ def _vocabulary_ids(values: Any, name: str) -> Any:
 
 def _bucket_ids(raw: tf.SparseTensor) -> tf.Tensor:
     """Quantile bucket of each value; a missing one or a NaN has the last id."""
-    present = tf.sparse.retain(
-        raw, tf.logical_not(tf.math.is_nan(raw.values))
-    )
+    present = tf.sparse.retain(raw, tf.logical_not(tf.math.is_nan(raw.values)))
     return _dense(
         tft.bucketize(present, NUM_BUCKETS),
         tf.constant(NUM_BUCKETS, tf.int64),

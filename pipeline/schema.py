@@ -8,16 +8,13 @@ item. What each departure means for the run is decided by the anomaly gate
 """
 
 import hashlib
-import os
 import pathlib
 from collections.abc import Iterable
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from serving.contract.features import CATEGORICAL_LIST
-from serving.contract.features import NUMERIC
-from serving.contract.features import Feature
+from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 
 _FILE_NAME = "schema.pbtxt"
 
@@ -67,7 +64,7 @@ def write_schema(schema: schema_pb2.Schema, folder: str) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
     return str(path)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from typing import Any
 
 from absl import logging
@@ -54,7 +53,7 @@ class Executor(base_executor.BaseExecutor):
         for finding in findings:
             logging.warning("Anomaly, not blocking: %s", finding)
         io_utils.write_string_file(
-            os.path.join(blessing.uri, FINDINGS_FILE),
+            f"{blessing.uri}/{FINDINGS_FILE}",
             json.dumps([dataclasses.asdict(f) for f in findings], indent=2),
         )
         blessing.set_int_custom_property("num_findings", len(findings))

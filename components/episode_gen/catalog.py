@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
-import tensorflow as tf  # noqa: E402
-import tensorflow_transform as tft  # noqa: E402
-from tfx_bsl.coders import example_coder  # noqa: E402
-from tfx_bsl.tfxio import tensor_to_arrow  # noqa: E402
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx_bsl.coders import example_coder
+from tfx_bsl.tfxio import tensor_to_arrow
 
 # Shown to people, never learned from, and so unknown to Transform.
 DISPLAY_TITLE = "display_title"
@@ -17,7 +17,9 @@ DISPLAY_TITLE = "display_title"
 class CatalogTransformer:
     """Applies the part of a transform graph that needs items only."""
 
-    def __init__(self, transform_uri: str, item_features: Sequence[str]):
+    def __init__(
+        self, transform_uri: str, item_features: Sequence[str]
+    ) -> None:
         """Loads the graph.
 
         Args:

@@ -1,26 +1,23 @@
 """What EpisodeGen does, on Beam."""
 
 import json
-import os
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
 import tensorflow_transform as tft
-from apache_beam.metrics import Metrics
-from apache_beam.metrics import MetricsFilter
+from apache_beam.metrics import Metrics, MetricsFilter
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import types
+from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
+from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from components.episode_gen.catalog import CatalogTransformer
-from components.episode_gen.rows import ROW_COLUMNS
-from components.episode_gen.rows import EpisodePacker
+from components.episode_gen.rows import ROW_COLUMNS, EpisodePacker
 from components.errors import EpisodeError
 
 EXAMPLES = "transformed_examples"
@@ -73,6 +70,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             [*splits, CATALOG_SPLIT]
         )
 
+        examples_utils.set_payload_format(
+            episodes, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
+        )
+
         with self._make_beam_pipeline() as pipeline:
             for split in splits:
                 uri = artifact_utils.get_split_uri([examples], split)
@@ -103,7 +104,7 @@ class _ReadBatches(beam.PTransform):
         super().__init__()
         self._files = [
             path
-            for path in sorted(fileio.glob(os.path.join(uri, "*")))
+            for path in sorted(fileio.glob(f"{uri}/*"))
             if not fileio.isdir(path)
         ]
         if not self._files:
@@ -131,9 +132,7 @@ def _batches(path: str) -> Iterator[Sequence[bytes]]:
 
 def _write(episodes: types.Artifact, split: str) -> beam.PTransform:
     uri = artifact_utils.get_split_uri([episodes], split)
-    return beam.io.WriteToTFRecord(
-        os.path.join(uri, "episodes"), file_name_suffix=".gz"
-    )
+    return beam.io.WriteToTFRecord(f"{uri}/episodes", file_name_suffix=".gz")
 
 
 @beam.typehints.with_output_types(tuple[bytes, bytes])
@@ -169,9 +168,7 @@ class _Merge(beam.DoFn):
     def setup(self) -> None:
         self._packer = EpisodePacker(*self._arguments)
 
-    def process(
-        self, user: tuple[bytes, Iterable[bytes]]
-    ) -> Iterable[bytes]:
+    def process(self, user: tuple[bytes, Iterable[bytes]]) -> Iterable[bytes]:
         self._users.inc()
         yield self._packer.merge(list(user[1]))
 

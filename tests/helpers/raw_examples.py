@@ -8,8 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -18,16 +17,17 @@ import numpy as np
 import tensorflow as tf
 from tfx.components.transform import executor as transform_executor
 from tfx.proto import transform_pb2
-from tfx.types import artifact_utils
-from tfx.types import standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import proto_utils
 
 from components.artifacts import ItemCatalog
 from pipeline import schema
-from serving.contract.features import CATEGORICAL
-from serving.contract.features import CATEGORICAL_LIST
-from serving.contract.features import NUMERIC
-from serving.contract.features import Feature
+from serving.contract.features import (
+    CATEGORICAL,
+    CATEGORICAL_LIST,
+    NUMERIC,
+    Feature,
+)
 
 SPLITS = ("meta_train", "meta_valid", "meta_test")
 USER_FEATURES = (
@@ -80,7 +80,9 @@ def make_raw_data(
                 "user_id": f"{split}-{number:03d}",
                 "gender": rng.choice(["f", "m", None]),
                 "age": None if number % 4 == 0 else float(rng.integers(18, 80)),
-                "hobbies": sorted(rng.choice(["chess", "go"], number % 3, False)),
+                "hobbies": sorted(
+                    rng.choice(["chess", "go"], number % 3, False)
+                ),
             }
             # Cold users meet items that no meta_train user has met.
             known = items if split != "meta_train" else items - 5

@@ -7,11 +7,9 @@ import random
 import pytest
 import tensorflow_transform as tft
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx.types import artifact_utils
-from tfx.types import standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 
-from components.episode_gen import executor
-from components.episode_gen import rows
+from components.episode_gen import executor, rows
 from components.errors import EpisodeError
 from tests.helpers import raw_examples
 
