@@ -19,5 +19,5 @@ PATH="$venv/bin:$PATH" PYTHONWARNINGS=ignore \
   --python_out=. --mypy_out=. \
   serving/protos/recommender.proto serving/protos/tf_serving.proto
 PATH="$venv/bin:$PATH" PYTHONWARNINGS=ignore \
-  python -m grpc_tools.protoc -I. --grpc_python_out=. \
+  python -m grpc_tools.protoc -I. --grpc_python_out=. --mypy_grpc_out=. \
   serving/protos/recommender.proto
