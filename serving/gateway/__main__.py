@@ -1,0 +1,29 @@
+"""Runs the gateway until SIGTERM or SIGINT."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+from serving.errors import ServingError
+from serving.gateway.config import parse_args
+from serving.gateway.server import serve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until told to stop; returns the exit status."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    config = parse_args(arguments)
+    try:
+        asyncio.run(serve(config))
+    except ServingError as error:
+        logging.getLogger("serving.gateway").error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

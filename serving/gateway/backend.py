@@ -1,0 +1,108 @@
+"""Calls to the model server, with deadlines and our errors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+from numpy.typing import NDArray
+
+from serving import tf_serving
+from serving.errors import (
+    BackendDeadlineError,
+    BackendError,
+    BackendUnavailableError,
+    UnknownModelError,
+)
+from serving.protos import tf_serving_pb2 as pb
+
+_ERRORS = {
+    grpc.StatusCode.UNAVAILABLE: BackendUnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: BackendDeadlineError,
+    # A pinned version that was unloaded meanwhile.
+    grpc.StatusCode.NOT_FOUND: UnknownModelError,
+}
+
+
+class ModelServer:
+    """A model server as the gateway sees it; lives inside one event loop."""
+
+    def __init__(self, target: str, timeout_seconds: float) -> None:
+        """Connects on the first call.
+
+        Args:
+            target: `host:port`.
+            timeout_seconds: Deadline of each call.
+        """
+        self._target = target
+        self._timeout = timeout_seconds
+        self._channel = grpc.aio.insecure_channel(
+            target, (("grpc.max_receive_message_length", -1),)
+        )
+        self._predict = self._channel.unary_unary(
+            tf_serving.PREDICT,
+            request_serializer=pb.PredictRequest.SerializeToString,
+            response_deserializer=pb.PredictResponse.FromString,
+        )
+        self._status = self._channel.unary_unary(
+            tf_serving.GET_MODEL_STATUS,
+            request_serializer=pb.GetModelStatusRequest.SerializeToString,
+            response_deserializer=pb.GetModelStatusResponse.FromString,
+        )
+
+    async def predict(
+        self,
+        model: str,
+        version: int,
+        signature: str,
+        inputs: Mapping[str, pb.TensorProto],
+    ) -> dict[str, NDArray[Any]]:
+        """Runs a signature of one version; returns its outputs by name.
+
+        Raises:
+            UnknownModelError: The version is not loaded (any more).
+            BackendError: The server did not answer, or with an error.
+        """
+        request = pb.PredictRequest(inputs=inputs)
+        request.model_spec.name = model
+        request.model_spec.version.value = version
+        request.model_spec.signature_name = signature
+        response = await self._call(self._predict, request)
+        return {
+            name: tf_serving.decode_tensor(tensor)
+            for name, tensor in response.outputs.items()
+        }
+
+    async def available_versions(self, model: str) -> list[int]:
+        """Returns the versions that can answer, newest first.
+
+        Raises:
+            UnknownModelError: The server has no such model.
+            BackendError: The server did not answer, or with an error.
+        """
+        request = pb.GetModelStatusRequest()
+        request.model_spec.name = model
+        response = await self._call(self._status, request)
+        return sorted(
+            (
+                status.version
+                for status in response.model_version_status
+                if status.state == pb.ModelVersionStatus.AVAILABLE
+            ),
+            reverse=True,
+        )
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._channel.close()
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return await method(request, timeout=self._timeout)
+        except grpc.aio.AioRpcError as error:
+            kind = _ERRORS.get(error.code(), BackendError)
+            raise kind(
+                f"The model server {self._target} answered "
+                f"{error.code().name} for model "
+                f"{request.model_spec.name!r}: {error.details()}"
+            ) from error

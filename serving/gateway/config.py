@@ -1,0 +1,181 @@
+"""What a gateway is told by its flags, read once."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from serving.flags import model_flag, port_flag
+from serving.store.lmdb_store import DEFAULT_MAP_BYTES
+
+DEFAULT_MODEL = "adaptower"
+WEIGHTS_DTYPES = ("float32", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The most that one request may hold.
+
+    Attributes:
+        candidates: Candidates of a Rank.
+        events: Events of a SubmitFeedback.
+        id_bytes: Length of a user, item or event id in UTF-8.
+        feature_values: Values of one feature.
+        message_bytes: A request as a whole.
+    """
+
+    candidates: int = 10_000
+    events: int = 1_000
+    id_bytes: int = 256
+    feature_values: int = 1_000
+    message_bytes: int = 4 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class GatewayConfig:
+    """What the flags say.
+
+    Attributes:
+        backend: `host:port` of the model server.
+        models: Base path of each model by name, to read manifests from.
+        default_model: Asked when a request names none.
+        host: Address to listen on.
+        port: Port to listen on.
+        store: Folder of the LMDB store; None keeps weights in memory only.
+        store_map_bytes: The most that the store may grow to.
+        weights_dtype: How weights are stored, one of `WEIGHTS_DTYPES`.
+        poll_seconds: How often the model server is asked for new versions.
+        backend_timeout_seconds: Deadline of a call to the model server.
+        grace_seconds: How long running requests may take at the end.
+        limits: The most that one request may hold.
+    """
+
+    backend: str
+    models: Mapping[str, Path]
+    default_model: str = DEFAULT_MODEL
+    host: str = "127.0.0.1"
+    port: int = 8600
+    store: Path | None = None
+    store_map_bytes: int = DEFAULT_MAP_BYTES
+    weights_dtype: str = "float32"
+    poll_seconds: float = 1.0
+    backend_timeout_seconds: float = 2.0
+    grace_seconds: float = 10.0
+    limits: Limits = Limits()
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> GatewayConfig:
+    """Reads the command line."""
+    parser = _parser()
+    flags = vars(parser.parse_args(arguments))
+    models = dict(flags.pop("models"))
+    if flags["default_model"] is None:
+        flags["default_model"] = (
+            DEFAULT_MODEL if DEFAULT_MODEL in models else next(iter(models))
+        )
+    if flags["default_model"] not in models:
+        parser.error(
+            f"--default-model {flags['default_model']!r} is none of the "
+            f"models given by --model: {', '.join(models)}"
+        )
+    limits = Limits(candidates=flags.pop("max_candidates"))
+    return GatewayConfig(models=models, limits=limits, **flags)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.gateway",
+        description=(
+            "Answers adaptower.v1.Recommender: Rank scores candidates with a "
+            "user's own adaptive weights, SubmitFeedback learns them from "
+            "what the user did. Needs a model server (tensorflow_model_server "
+            "or python -m serving.model_server) with the same models."
+        ),
+        epilog=(
+            "example: python -m serving.gateway --backend localhost:8500 "
+            "--model adaptower=runs/latest/serving/adaptower "
+            "--store runs/latest/store"
+        ),
+    )
+    parser.add_argument(
+        "--backend",
+        required=True,
+        metavar="HOST:PORT",
+        help="gRPC address of the model server",
+    )
+    parser.add_argument(
+        "--model",
+        dest="models",
+        metavar="NAME=BASE_PATH",
+        type=model_flag,
+        action="append",
+        required=True,
+        help="a model's name on the model server, and the folder of its "
+        "versions, whose manifests are read; repeatable",
+    )
+    parser.add_argument(
+        "--default-model",
+        metavar="NAME",
+        help=f"asked when a request names none; default: {DEFAULT_MODEL}, or "
+        "else the first --model",
+    )
+    parser.add_argument(
+        "--port", type=port_flag, default=8600, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="default: %(default)s; there is no authentication, so keep it "
+        "on a network you trust",
+    )
+    parser.add_argument(
+        "--store",
+        type=Path,
+        metavar="FOLDER",
+        help="folder on a local disk for users' weights; without it they are "
+        "kept in memory and lost at the end",
+    )
+    parser.add_argument(
+        "--store-map-bytes",
+        type=int,
+        default=DEFAULT_MAP_BYTES,
+        metavar="N",
+        help="the most that the store may grow to; default: %(default)s",
+    )
+    parser.add_argument(
+        "--weights-dtype",
+        choices=WEIGHTS_DTYPES,
+        default="float32",
+        help="float16 halves the weights' bytes and rounds them; "
+        "default: %(default)s",
+    )
+    parser.add_argument(
+        "--poll-seconds",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="how often to look for new model versions; default: %(default)s",
+    )
+    parser.add_argument(
+        "--backend-timeout-seconds",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="deadline of a call to the model server; default: %(default)s",
+    )
+    parser.add_argument(
+        "--grace-seconds",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="how long running requests may take after SIGTERM; "
+        "default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-candidates",
+        type=int,
+        default=Limits.candidates,
+        metavar="N",
+        help="candidates of one Rank; default: %(default)s",
+    )
+    return parser

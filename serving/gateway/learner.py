@@ -1,0 +1,208 @@
+"""Learns a user's adaptive weights from feedback, while the caller waits.
+
+The inner loop is a signature of the model: support set and weights go in, new
+weights come out. They are stored by compare-and-put, so that two gateways
+learning from one user lose no event.
+"""
+
+import asyncio
+import dataclasses
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.contract.support import Support, SupportEvent, merge_support
+from serving.errors import BackendError, RecordError, StoreConflictError
+from serving.gateway.backend import ModelServer
+from serving.gateway.registry import ServedModel
+from serving.gateway.users import UserState, state_of
+from serving.protos import recommender_pb2
+from serving.protos import tf_serving_pb2 as pb
+from serving.store import (
+    AdaptiveStore,
+    UserKey,
+    UserRecord,
+    fingerprint_digest,
+)
+from serving.store.record import event_hash
+from serving.tf_serving import encode_tensor, string_tensor
+
+# Event ids remembered per user, at least; a whole request is always.
+RECENT_EVENTS = 32
+MAX_ATTEMPTS = 10
+
+Events = Sequence[recommender_pb2.FeedbackEvent]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Learned:
+    """What some events changed.
+
+    Attributes:
+        user: The weights as stored.
+        accepted: Events learned from.
+        losses: Loss on the support set before and after; None if all the
+            events were known.
+    """
+
+    user: UserState
+    accepted: int
+    losses: tuple[float, float] | None = None
+
+
+class Learner:
+    """Turns feedback into stored weights; lives inside one event loop."""
+
+    def __init__(
+        self,
+        backend: ModelServer,
+        store: AdaptiveStore,
+        weights_dtype: str = "float32",
+    ) -> None:
+        """Sets the learner up.
+
+        Args:
+            backend: Runs the inner loop.
+            store: Keeps the weights.
+            weights_dtype: How they are stored: float32 or float16.
+        """
+        self._backend = backend
+        self._store = store
+        self._dtype = np.dtype(weights_dtype)
+        # One user's requests in this process wait for each other instead of
+        # learning in vain; a lock goes when nobody holds it any more.
+        self._locks: weakref.WeakValueDictionary[UserKey, asyncio.Lock] = (
+            weakref.WeakValueDictionary()
+        )
+
+    async def learn(
+        self,
+        model: ServedModel,
+        user_id: str,
+        events: Events,
+        features: Mapping[str, pb.TensorProto],
+    ) -> Learned:
+        """Learns from events and stores the outcome durably.
+
+        Args:
+            model: The pinned version that learns.
+            user_id: The user.
+            events: Checked events, oldest first.
+            features: The user's features as inputs.
+
+        Raises:
+            UnknownModelError: The version is not loaded any more.
+            BackendError: The inner loop failed.
+            StoreError: The outcome could not be stored; nothing changed.
+        """
+        key = UserKey(model.name, user_id)
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            for _ in range(MAX_ATTEMPTS):
+                learned = await self._attempt(model, key, events, features)
+                if learned is not None:
+                    return learned
+        raise StoreConflictError(
+            f"Other gateways stored weights of user {user_id!r} first, "
+            f"{MAX_ATTEMPTS} times. Send the events again; none is lost or "
+            "counted twice."
+        )
+
+    async def _attempt(
+        self,
+        model: ServedModel,
+        key: UserKey,
+        events: Events,
+        features: Mapping[str, pb.TensorProto],
+    ) -> Learned | None:
+        """Learns once; None if another writer was quicker."""
+        record = self._read(key)
+        user = state_of(model, record)
+        known = record.recent_events if record else ()
+        # A dictionary, because one request may hold an event twice, too.
+        fresh = {
+            event_hash(event.event_id): event for event in reversed(events)
+        }
+        new = {
+            number: fresh[number]
+            for number in reversed(fresh)
+            if number not in known
+        }
+        if not new:
+            return Learned(user, accepted=0)
+        support = merge_support(
+            record.reservoir if record else (),
+            [SupportEvent(e.item_id, e.label) for e in new.values()],
+            record.support_count if record else 0,
+            model.manifest.reservoir_events,
+        )
+        weights, losses = await self._adapt(model, user, support, features)
+        recent = (*known, *new)[-max(RECENT_EVENTS, len(new)) :]
+        stored = UserRecord(
+            key=key,
+            fingerprint=fingerprint_digest(model.manifest.fingerprint),
+            sequence=record.sequence + 1 if record else 1,
+            support_count=support.count,
+            weights=weights,
+            reservoir=support.reservoir,
+            recent_events=recent,
+            updated_ms=time.time_ns() // 1_000_000,
+        )
+        # Syncing to disk takes milliseconds that others need not wait for.
+        if not await asyncio.to_thread(self._store.compare_and_put, stored):
+            return None
+        return Learned(state_of(model, stored), len(new), losses)
+
+    def _read(self, key: UserKey) -> UserRecord | None:
+        try:
+            return self._store.get(key)
+        except RecordError:
+            # Damaged: the user starts again, and the put replaces it.
+            return None
+
+    async def _adapt(
+        self,
+        model: ServedModel,
+        user: UserState,
+        support: Support,
+        features: Mapping[str, pb.TensorProto],
+    ) -> tuple[NDArray[np.floating[Any]], tuple[float, float]]:
+        """Runs the inner loop; returns the weights to store and the losses."""
+        events = support.events
+        labels = [event.label for event in events]
+        outputs = await self._backend.predict(
+            model.name,
+            model.version,
+            "adapt",
+            {
+                **features,
+                "item_id": string_tensor(
+                    [event.item_id for event in events], (1, len(events))
+                ),
+                "label": encode_tensor(np.array([labels], np.float32)),
+                "weight": encode_tensor(
+                    np.array([support.weights], np.float32)
+                ),
+                "adaptive_weights": encode_tensor(user.weights[np.newaxis]),
+            },
+        )
+        # A value too large for float16 becomes infinite and is refused below.
+        with np.errstate(over="ignore"):
+            weights = outputs["adaptive_weights"][0].astype(self._dtype)
+        if weights.shape != user.weights.shape or not (
+            np.isfinite(weights).all()
+        ):
+            raise BackendError(
+                f"The inner loop of version {model.version} of "
+                f"{model.name!r} gave weights that are not finite or of "
+                f"another shape for user {user.record!r}; they are not "
+                "stored. Look at its inner step sizes."
+            )
+        return weights, (
+            float(outputs["loss_before"][0]),
+            float(outputs["loss_after"][0]),
+        )

@@ -1,0 +1,134 @@
+"""Which version of each model the gateway asks, and what its manifest says.
+
+Version and manifest switch together, as one value: a request takes the value
+once and pins the version, so it never mixes the weights of one fixed part
+with another.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.contract.errors import ManifestError
+from serving.contract.manifest import AdaptiveManifest
+from serving.errors import (
+    BackendUnavailableError,
+    ServingError,
+    UnknownModelError,
+)
+from serving.gateway.backend import ModelServer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedModel:
+    """One version of a model, pinned.
+
+    Attributes:
+        name: Name on the model server.
+        version: Version that requests name.
+        manifest: What that version says of its adaptive part.
+    """
+
+    name: str
+    version: int
+    manifest: AdaptiveManifest
+
+    @property
+    def meta_init(self) -> NDArray[np.float32]:
+        """The meta-initialization, float32, shape [P]."""
+        return np.array(self.manifest.meta_init, np.float32)
+
+
+class ModelRegistry:
+    """The gateway's models by name; lives inside one event loop."""
+
+    def __init__(
+        self,
+        backend: ModelServer,
+        base_paths: Mapping[str, Path],
+        default_model: str,
+    ) -> None:
+        """Sets the models up; nothing is known before `refresh`.
+
+        Args:
+            backend: The model server that has them.
+            base_paths: Folder of each model's versions.
+            default_model: The model that the empty name stands for.
+        """
+        self._backend = backend
+        self._base_paths = base_paths
+        self._default_model = default_model
+        self._served: dict[str, ServedModel] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model has a version to ask."""
+        return self._served.keys() == self._base_paths.keys()
+
+    def resolve(self, name: str = "") -> ServedModel:
+        """Returns the version of a model to ask now.
+
+        Raises:
+            UnknownModelError: There is no such model.
+            BackendUnavailableError: It has no version that can answer yet.
+        """
+        name = name or self._default_model
+        served = self._served.get(name)
+        if served is not None:
+            return served
+        if name not in self._base_paths:
+            raise UnknownModelError(
+                f"There is no model {name!r}; served are: "
+                f"{', '.join(sorted(self._base_paths))}."
+            )
+        raise BackendUnavailableError(
+            f"Model {name!r} has no version ready to answer yet. See the "
+            f"model server's log, and that {self._base_paths[name]} holds a "
+            "complete version."
+        )
+
+    async def refresh(self) -> None:
+        """Looks for new versions once.
+
+        A model whose status or manifest can't be read stays as it is.
+        """
+        for name in self._base_paths:
+            try:
+                await self._refresh_model(name)
+            except ServingError as error:
+                _log.warning("%s", error)
+
+    async def _refresh_model(self, name: str) -> None:
+        current = self._served.get(name)
+        for version in await self._backend.available_versions(name):
+            if current is not None and current.version == version:
+                return
+            path = self._base_paths[name] / str(version)
+            try:
+                manifest = AdaptiveManifest.load(path)
+            except ManifestError as error:
+                _log.error("Version %d is passed over: %s", version, error)
+                continue
+            self._served[name] = ServedModel(name, version, manifest)
+            _log.info(
+                "%s: version %d from now on, fingerprint %s, %d adaptive "
+                "values per user",
+                name,
+                version,
+                manifest.fingerprint,
+                manifest.num_adaptive,
+            )
+            return
+
+    async def refresh_forever(self, poll_seconds: float) -> None:
+        """Keeps looking for new versions until cancelled."""
+        while True:
+            await asyncio.sleep(poll_seconds)
+            await self.refresh()

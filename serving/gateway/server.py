@@ -1,0 +1,131 @@
+"""Puts a gateway together and runs it until it is told to stop."""
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import signal
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from serving.errors import LaunchError
+from serving.gateway.backend import ModelServer
+from serving.gateway.config import GatewayConfig
+from serving.gateway.learner import Learner
+from serving.gateway.ranker import Ranker
+from serving.gateway.registry import ModelRegistry
+from serving.gateway.service import RecommenderService
+from serving.protos import recommender_pb2, recommender_pb2_grpc
+from serving.store import AdaptiveStore, LmdbStore, MemoryStore
+
+_log = logging.getLogger(__name__)
+# How often readiness is looked at before the first version is known.
+_STARTUP_POLL_SECONDS = 0.1
+
+
+def open_store(config: GatewayConfig) -> AdaptiveStore:
+    """Opens the store that the flags name."""
+    if config.store is None:
+        _log.warning(
+            "No --store: users' weights are in memory and end with the process"
+        )
+        return MemoryStore()
+    return LmdbStore(config.store, config.store_map_bytes)
+
+
+async def serve(config: GatewayConfig) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises:
+        LaunchError: The address can't be listened on.
+        StoreError: The store can't be opened.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with contextlib.AsyncExitStack() as stack:
+        store = stack.enter_context(open_store(config))
+        backend = ModelServer(config.backend, config.backend_timeout_seconds)
+        stack.push_async_callback(backend.close)
+        registry = ModelRegistry(backend, config.models, config.default_model)
+        service = RecommenderService(
+            registry,
+            Ranker(backend, store),
+            Learner(backend, store, config.weights_dtype),
+            config.limits,
+        )
+        server, health_service = _build_server(config, service)
+        await server.start()
+        _log.info("Listening on %s:%d", config.host, config.port)
+        refresher = asyncio.create_task(
+            _keep_fresh(registry, health_service, config.poll_seconds)
+        )
+        await stopped.wait()
+        # First tell load balancers, then finish what has begun.
+        await health_service.enter_graceful_shutdown()
+        refresher.cancel()
+        await server.stop(config.grace_seconds)
+        _log.info("Stopped")
+
+
+def _build_server(
+    config: GatewayConfig, service: RecommenderService
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    server = grpc.aio.server(
+        options=(
+            ("grpc.max_receive_message_length", config.limits.message_bytes),
+            # Two gateways on one port would share its users by accident.
+            ("grpc.so_reuseport", 0),
+        )
+    )
+    recommender_pb2_grpc.add_RecommenderServicer_to_server(service, server)
+    health_service = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
+    _add_reflection(server)
+    address = f"{config.host}:{config.port}"
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise LaunchError(
+            f"Can't listen on {address}: {error}. Is another gateway running? "
+            "Choose another --port."
+        ) from error
+    return server, health_service
+
+
+def _add_reflection(server: grpc.aio.Server) -> None:
+    """Lets tools like grpcurl list the services, if the package is there."""
+    if importlib.util.find_spec("grpc_reflection") is None:
+        return
+    from grpc_reflection.v1alpha import reflection
+
+    services = recommender_pb2.DESCRIPTOR.services_by_name.values()
+    reflection.enable_server_reflection(
+        (
+            *(service.full_name for service in services),
+            health.SERVICE_NAME,
+            reflection.SERVICE_NAME,
+        ),
+        server,
+    )
+
+
+async def _keep_fresh(
+    registry: ModelRegistry,
+    health_service: health.aio.HealthServicer,
+    poll_seconds: float,
+) -> None:
+    """Follows the model server's versions; SERVING once all are known."""
+    serving = health_pb2.HealthCheckResponse.SERVING
+    not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
+    await health_service.set("", not_serving)
+    await registry.refresh()
+    while not registry.ready:
+        await asyncio.sleep(min(poll_seconds, _STARTUP_POLL_SECONDS))
+        await registry.refresh()
+    services = recommender_pb2.DESCRIPTOR.services_by_name.values()
+    for name in ("", *(service.full_name for service in services)):
+        await health_service.set(name, serving)
+    await registry.refresh_forever(poll_seconds)
