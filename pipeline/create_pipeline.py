@@ -28,11 +28,13 @@ from typing import Any
 
 from tfx.components import (
     ExampleValidator,
-    ImportSchemaGen,
     StatisticsGen,
     Trainer,
     Transform,
     Tuner,
+)
+from tfx.components.schema_gen.import_schema_gen.component import (
+    ImportSchemaGen,
 )
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver

@@ -80,9 +80,7 @@ def make_raw_data(
                 "user_id": f"{split}-{number:03d}",
                 "gender": rng.choice(["f", "m", None]),
                 "age": None if number % 4 == 0 else float(rng.integers(18, 80)),
-                "hobbies": sorted(
-                    rng.choice(["chess", "go"], number % 3, False)
-                ),
+                "hobbies": ["chess", "go"][: number % 3],
             }
             # Cold users meet items that no meta_train user has met.
             known = items if split != "meta_train" else items - 5
@@ -169,12 +167,11 @@ def run_transform(
 ) -> tuple[standard_artifacts.Examples, standard_artifacts.TransformGraph]:
     """Runs TFX's Transform as the pipeline does."""
     schema_artifact = standard_artifacts.Schema()
-    schema_artifact.uri = os.path.dirname(
-        schema.write_schema(
-            schema.build_schema([*USER_FEATURES, *ITEM_FEATURES]),
-            str(folder / "schema"),
-        )
+    schema_path = schema.write_schema(
+        schema.build_schema([*USER_FEATURES, *ITEM_FEATURES]),
+        str(folder / "schema"),
     )
+    schema_artifact.uri = str(pathlib.Path(schema_path).parent)
     graph = standard_artifacts.TransformGraph()
     graph.uri = str(folder / "transform_graph")
     transformed = standard_artifacts.Examples()
