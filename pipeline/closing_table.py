@@ -117,7 +117,7 @@ def _stages(summary: Summary) -> Table:
 def _notes(summary: Summary) -> list[Text]:
     notes = []
     if summary.skew:
-        largest = max(summary.skew.values())
+        largest = max(summary.skew.auc.values())
         notes.append(
             Text(
                 f"Served and evaluated offline differ by {largest:.5f} AUC "

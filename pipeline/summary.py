@@ -1,4 +1,4 @@
-"""The figures of a run: `summary.json`, and the check against skew.
+"""The figures of a run, and `summary.json`.
 
 Every figure comes from row-level scores by `serving.contract.metrics`, the
 same functions that the offline evaluator uses, so that a difference between
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SkewError
 from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES, ReplayResult
+from pipeline.skew import MAX_SKEW, Skew
 from serving.contract import metrics, protocol
 from serving.contract.metrics import Interval, Rows
 
@@ -27,8 +27,6 @@ PAPER_LIFT = {
     OFFLINE: protocol.PAPER_LIFT_OFFLINE,
     ONLINE: protocol.PAPER_LIFT_ONLINE,
 }
-MAX_SKEW = 1e-3
-
 _POINTS = 100.0
 _DRAWS = 1000
 
@@ -71,8 +69,7 @@ class Summary:
         stage_seconds: Time of each stage of the run.
         counts: Users, windows, rows, positives, calls, degraded answers.
         model_versions: `model/version` that answered.
-        skew: Largest |AUC served - AUC of the offline evaluator| by regime;
-            empty without an evaluation of the same rows.
+        skew: Against the offline evaluation; None if there is none.
     """
 
     dataset: str
@@ -90,7 +87,7 @@ class Summary:
     stage_seconds: Mapping[str, float]
     counts: Mapping[str, int]
     model_versions: tuple[str, ...]
-    skew: Mapping[str, float]
+    skew: Skew | None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the summary as JSON-ready values.
@@ -106,6 +103,8 @@ class Summary:
                 r: [i.low, i.high] for r, i in intervals.items()
             }
         values["paper_lift"] = dict(PAPER_LIFT)
+        values["skew"] = dict(self.skew.auc) if self.skew else {}
+        values["score_skew"] = dict(self.skew.score) if self.skew else {}
         values["max_skew"] = MAX_SKEW
         return values
 
@@ -117,7 +116,7 @@ def summarize(
     revision: str,
     stage_seconds: Mapping[str, float],
     bytes_per_user: Mapping[str, float],
-    evaluated_auc: Mapping[str, float] | None = None,
+    skew: Skew | None = None,
 ) -> Summary:
     """Works out the figures of a replay.
 
@@ -127,8 +126,7 @@ def summarize(
         revision: Of the code that ran.
         stage_seconds: Time of each stage.
         bytes_per_user: See `Summary`.
-        evaluated_auc: The offline evaluator's AUC by regime on the same
-            users; regimes it lacks are not compared.
+        skew: What `measure_skew` found, if there is an evaluation.
 
     Returns:
         The summary.
@@ -173,36 +171,8 @@ def summarize(
             "degraded": result.degraded,
         },
         model_versions=result.model_versions,
-        skew={
-            regime: abs(auc[regime].value - evaluated_auc[regime])
-            for regime in REGIMES
-            if evaluated_auc and regime in evaluated_auc
-        },
+        skew=skew,
     )
-
-
-def check_skew(summary: Summary) -> None:
-    """Compares served figures with the offline evaluator's.
-
-    Raises:
-        SkewError: They differ by more than `MAX_SKEW` AUC in some regime.
-    """
-    skewed = {
-        regime: difference
-        for regime, difference in summary.skew.items()
-        # Written so that NaN counts as skew.
-        if not difference <= MAX_SKEW
-    }
-    if skewed:
-        figures = ", ".join(f"{r} by {d:.4f}" for r, d in skewed.items())
-        raise SkewError(
-            f"Training/serving skew: the AUC served differs from the one "
-            f"evaluated offline on the same users: {figures}; the limit is "
-            f"{MAX_SKEW}. Either they saw different data (a feature lost on "
-            "the way to the gateway, other rows in a window, another model "
-            "version) or the gateway learns differently than the evaluator. "
-            "Compare the row-level scores of one user first."
-        )
 
 
 def write_summary(summary: Summary, path: str | os.PathLike[str]) -> None:
