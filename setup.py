@@ -48,6 +48,7 @@ BOTH = [
     "absl-py>=1.4,<3",
     "grpcio>=1.65,<2",
     "grpcio-health-checking>=1.48,<2",
+    "grpcio-reflection>=1.48,<2",
     "jinja2>=3.1,<4",
     "keras-tuner>=1.4.7,<2",
     # Before 2.3 an asynchronous write transaction could cross threads.

@@ -14,12 +14,13 @@ stamp=$venv/adaptower.stamp
 if [[ -f $stamp ]] \
   && grep -qxF "# $PWD" "$stamp" \
   && sha256sum --check --status "$stamp" 2>/dev/null \
-  && "$venv/bin/python" -c '' 2>/dev/null; then
+  && "$venv/bin/python" -c '' >/dev/null 2>&1; then
   exit 0
 fi
 
 runs() { # Is $1 a Python that can run bootstrap.py? pyenv's shims may not be.
-  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 8))' \
+    >/dev/null 2>&1
 }
 
 for python in "${ADAPTOWER_PYTHON:-}" python3 python3.{14,13,12,11,10,9,8} \

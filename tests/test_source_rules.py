@@ -6,8 +6,10 @@ anything is noticed. BUILD_NOTES.md tells what happens without each.
 
 import ast
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -262,6 +264,12 @@ EXEMPT = {
 }
 
 
+@functools.cache
+def parse(path: Path) -> tuple[ast.AST, str]:
+    source = path.read_text(encoding="utf-8")
+    return ast.parse(source, filename=str(path)), source
+
+
 @pytest.mark.parametrize(
     ("rule", "source"),
     [
@@ -295,8 +303,8 @@ def test_product_code_keeps_rule(rule: Rule) -> None:
     for module, path in modules():
         if module in exempt or module.endswith(("_pb2", "_pb2_grpc")):
             continue
-        source = path.read_text(encoding="utf-8")
-        found += [f"{module} {f}" for f in rule.find(ast.parse(source), source)]
+        tree, source = parse(path)
+        found += [f"{module} {f}" for f in rule.find(tree, source)]
     assert not found, rule.name
 
 
