@@ -191,9 +191,9 @@ def fetch_python(uv: str | None, stack: Stack) -> str:
     stop(
         f"{stack.name} needs Python {' or '.join(stack.pythons)}; there is "
         "none on PATH, in pyenv or in uv, and none could be fetched. Install "
-        f"one (pyenv install {version}, or your distribution's python{version}, "
-        f"python{version}-venv and python{version}-dev) and run make again, or "
-        "set ADAPTOWER_PYTHON to its path."
+        f"one (pyenv install {version}, or your distribution's "
+        f"python{version}, python{version}-venv and python{version}-dev) and "
+        "run make again, or set ADAPTOWER_PYTHON to its path."
     )
 
 

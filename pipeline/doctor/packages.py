@@ -96,7 +96,9 @@ def check_packages(
         required: What should be there.
         installed: Version by canonical name.
     """
-    missing, conflicting, differing = [], [], []
+    missing: list[str] = []
+    conflicting: list[str] = []
+    differing: list[str] = []
     for requirement in required:
         name = canonicalize_name(requirement.name)
         version = installed.get(name)
