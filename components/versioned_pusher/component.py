@@ -1,15 +1,15 @@
 """The VersionedPusher component: from a blessed model to a new version."""
 
 from tfx import types
-from tfx.dsl.components.base import base_component
-from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import standard_artifacts
-from tfx.types.component_spec import ChannelParameter
-from tfx.types.component_spec import ComponentSpec
-from tfx.types.component_spec import ExecutionParameter
+from tfx.types.component_spec import (
+    ChannelParameter,
+    ComponentSpec,
+    ExecutionParameter,
+)
 
-from components.versioned_pusher import executor
-from components.versioned_pusher import versions
+from components.versioned_pusher import executor, versions
 
 
 class VersionedPusherSpec(ComponentSpec):

@@ -9,8 +9,7 @@ from typing import Any
 from absl import logging
 from tfx import types
 from tfx.components.pusher import executor as pusher_executor
-from tfx.types import artifact_utils
-from tfx.types import standard_component_specs
+from tfx.types import artifact_utils, standard_component_specs
 
 from components.versioned_pusher import versions
 from serving.contract.manifest import AdaptiveManifest
