@@ -33,6 +33,7 @@ def bump_chart(
     *,
     label: Label,
     x_title: str,
+    is_narrow: bool = False,
 ) -> Markup:
     """Draws how ranks move; the first rank is on top.
 
@@ -41,17 +42,19 @@ def bump_chart(
         steps: What each step is called.
         label: What the chart is called.
         x_title: What the steps are.
+        is_narrow: For a phone: names stand above the ends of their lines,
+            not beside them.
 
     Returns:
         The drawing.
     """
     count = len(runners)
     frame = svg.Frame(
-        width=780,
-        height=34 * count + 62,
+        width=420 if is_narrow else 780,
+        height=(46 if is_narrow else 34) * count + 66,
         left=34,
-        right=278,
-        top=20,
+        right=14 if is_narrow else 278,
+        top=24,
         bottom=46,
         x_range=(0.0, max(len(steps) - 1, 1)),
         y_range=(count + 0.45, 1),
@@ -63,19 +66,17 @@ def bump_chart(
     ]
     # Liked ones last, so that they lie on top.
     for runner in sorted(runners, key=lambda runner: runner.is_liked):
-        parts.append(_runner(frame, runner))
+        parts.append(_line(frame, runner))
+    parts += [_name(frame, runner, is_narrow) for runner in runners]
     return svg.drawing(frame, parts, **dataclasses.asdict(label))
 
 
-def _runner(frame: svg.Frame, runner: Runner) -> Markup:
+def _line(frame: svg.Frame, runner: Runner) -> Markup:
     style = "liked" if runner.is_liked else "other"
     places = [
         (frame.x(step), frame.y(rank)) for step, rank in enumerate(runner.ranks)
     ]
-    end_x, end_y = places[-1]
     shape = "circle" if runner.is_liked else "square"
-    sign = "♥" if runner.is_liked else "·"
-    name = textwrap.shorten(runner.name, _TITLE_CHARACTERS, placeholder="…")
     return svg.group(
         [
             svg.tag("title", f"{runner.name}: ranks {_arrows(runner.ranks)}"),
@@ -84,15 +85,20 @@ def _runner(frame: svg.Frame, runner: Runner) -> Markup:
                 svg.marker(shape, x, y, class_=f"mark {style}")
                 for x, y in places
             ),
-            svg.tag(
-                "text",
-                f"{sign} {name}",
-                x=end_x + 14,
-                y=end_y + 4,
-                class_=f"name {style}",
-            ),
         ]
     )
+
+
+def _name(frame: svg.Frame, runner: Runner, is_above: bool) -> Markup:
+    sign = "♥" if runner.is_liked else "·"
+    name = textwrap.shorten(runner.name, _TITLE_CHARACTERS, placeholder="…")
+    x, y = frame.x_end, frame.y(runner.ranks[-1])
+    style = f"name {'liked' if runner.is_liked else 'other'}"
+    if is_above:
+        x, y, style = x + 4, y - 10, f"{style} end halo"
+    else:
+        x, y = x + 14, y + 4
+    return svg.tag("text", f"{sign} {name}", x=x, y=y, class_=style)
 
 
 def _arrows(ranks: Sequence[int]) -> str:

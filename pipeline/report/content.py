@@ -75,12 +75,12 @@ class Panel:
     Attributes:
         heading: Above it; empty if the section's heading says it all.
         svg: The drawing.
-        is_wide: It needs the whole width, and scrolls on a narrow screen.
+        narrow_svg: The same for a phone, if `svg` is too wide for one.
     """
 
     heading: str
     svg: Markup
-    is_wide: bool = False
+    narrow_svg: Markup | None = None
 
 
 @dataclasses.dataclass(frozen=True)

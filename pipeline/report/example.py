@@ -1,5 +1,7 @@
 """The section that follows one user while the model learns from it."""
 
+import dataclasses
+
 from pipeline.cold_stream import RawValue
 from pipeline.example_user import UserTrace
 from pipeline.report.bump import Runner, bump_chart
@@ -30,8 +32,15 @@ def example_section(inputs: ReportInputs) -> Section | None:
         "Each line is an item; the first rank is on top. Liked items are "
         "bold lines with circles.",
     )
-    drawing = bump_chart(
-        runners, steps, label=label, x_title="events learned from"
+    broad, narrow = (
+        bump_chart(
+            runners,
+            steps,
+            label=dataclasses.replace(label, name=f"example-{name}"),
+            x_title="events learned from",
+            is_narrow=name == "narrow",
+        )
+        for name in ("broad", "narrow")
     )
     first_events = [
         (LIKED if liked > 0.5 else OTHER, inputs.item_name(item))
@@ -43,13 +52,13 @@ def example_section(inputs: ReportInputs) -> Section | None:
         anchor="example",
         heading=f"One user: {trace.user.user_id}",
         reading=(
-            "The typical user of this stream: the one whose gain is the "
-            f"median. {_known(trace)} The items below are from the end of "
+            "The typical user of this stream: of those who stayed longest, "
+            f"the one of median gain. {_known(trace)} The items below are from the end of "
             "this user's stream, so the model never learned from them; what "
             f"the user thought of them ({LIKED} liked) is known only to us.",
             _movement(trace),
         ),
-        panels=[Panel("", drawing, is_wide=True)],
+        panels=[Panel("", broad, narrow_svg=narrow)],
         lists=[("The first events", first_events)],
         table=DataTable(
             ("item", "liked", *(f"after {step}" for step in steps), "moved"),

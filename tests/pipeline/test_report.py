@@ -78,7 +78,7 @@ def test_report_is_well_formed_and_needs_nothing_from_outside():
 
 def test_every_drawing_is_xml_with_a_title_and_a_description():
     drawings = re.findall(r"<svg.*?</svg>", render_report(_inputs()), re.S)
-    assert len(drawings) == 11
+    assert len(drawings) == 12
     ids = []
     for drawing in drawings:
         root = ElementTree.fromstring(drawing)
