@@ -53,9 +53,10 @@ def example_section(inputs: ReportInputs) -> Section | None:
         heading=f"One user: {trace.user.user_id}",
         reading=(
             "The typical user of this stream: of those who stayed longest, "
-            f"the one of median gain. {_known(trace)} The items below are from the end of "
-            "this user's stream, so the model never learned from them; what "
-            f"the user thought of them ({LIKED} liked) is known only to us.",
+            f"the one of median gain. {_known(trace)} The items below are "
+            "from the end of this user's stream, so the model never learned "
+            f"from them; what the user thought of them ({LIKED} liked) is "
+            "known only to us.",
             _movement(trace),
         ),
         panels=[Panel("", broad, narrow_svg=narrow)],
