@@ -7,7 +7,8 @@
     ├── AnomalyError         examples that must not be learned from
     ├── EpisodeError         events that no episode can be made of
     ├── EvaluationError      models or examples that can't be evaluated
-    └── PushError            a base path that can't take a new version
+    ├── PushError            a base path that can't take a new version
+    └── ModelServerError     a model server that does not get to serving
 """
 
 
@@ -41,3 +42,7 @@ class EvaluationError(ComponentError):
 
 class PushError(ComponentError):
     """A version can't be put into, or taken out of, a base path safely."""
+
+
+class ModelServerError(ComponentError):
+    """A model server exits, can't load the model, or takes too long."""

@@ -1,0 +1,1 @@
+"""InfraValidator: does the real model server answer what the model computes?"""

@@ -1,0 +1,91 @@
+"""Checks of a SavedModel without a server: size, manifest, signatures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.served_model import ServedModel
+from serving.contract.manifest import AdaptiveManifest
+
+# Inputs beside the user features, and outputs, of each signature.
+_INPUTS = {
+    "rank": {"item_id", "adaptive_weights"},
+    "recommend": {"adaptive_weights", "k", "exclude_item_id"},
+    "adapt": {"item_id", "label", "weight", "adaptive_weights"},
+}
+_OUTPUTS = {
+    "rank": {"score"},
+    "recommend": {"item_id", "score"},
+    "adapt": {"adaptive_weights", "loss_before", "loss_after"},
+}
+
+
+def size_reasons(model_dir: Path, max_bytes: int) -> list[str]:
+    """Refuses a SavedModel that is larger than a server should load."""
+    size = sum(
+        path.stat().st_size for path in model_dir.rglob("*") if path.is_file()
+    )
+    if size <= max_bytes:
+        return []
+    return [
+        f"the SavedModel has {size / 2**20:.1f} MiB, the limit is "
+        f"{max_bytes / 2**20:.1f} MiB (max_model_bytes)"
+    ]
+
+
+def manifest_reasons(
+    manifest: AdaptiveManifest, model_name: str | None
+) -> list[str]:
+    """Refuses a manifest that serving could not work with."""
+    reasons = []
+    if not manifest.num_adaptive:
+        reasons.append("the manifest names no adaptive parameter")
+    if not manifest.fingerprint:
+        reasons.append(
+            "the manifest has no fingerprint, so weights of another model "
+            "could be applied to this one"
+        )
+    if model_name is not None and manifest.model_name != model_name:
+        reasons.append(
+            f"the manifest says model {manifest.model_name!r}, it is to be "
+            f"served as {model_name!r}"
+        )
+    return reasons
+
+
+def signature_reasons(model: ServedModel) -> list[str]:
+    """Refuses signatures that differ from the contract's."""
+    reasons = []
+    manifest = model.manifest
+    features = {feature.name for feature in manifest.user_features}
+    signatures: Mapping[str, Any] = model.saved_model.signatures
+    for name, own_inputs in _INPUTS.items():
+        if name not in signatures:
+            reasons.append(f"the signature {name!r} is absent")
+            continue
+        inputs = signatures[name].structured_input_signature[1]
+        outputs = set(signatures[name].structured_outputs)
+        reasons += _difference(
+            f"inputs of {name!r}", own_inputs | features, set(inputs)
+        )
+        reasons += _difference(
+            f"outputs of {name!r}", _OUTPUTS[name], outputs
+        )
+        weights = inputs.get("adaptive_weights")
+        if weights is not None:
+            width = weights.shape[-1]
+            if width not in (None, manifest.num_adaptive):
+                reasons.append(
+                    f"{name!r} takes {width} adaptive weights, the manifest "
+                    f"says {manifest.num_adaptive}"
+                )
+    return reasons
+
+
+def _difference(what: str, expected: set[str], found: set[str]) -> list[str]:
+    reasons = []
+    if expected - found:
+        reasons.append(f"{what} lack {sorted(expected - found)}")
+    if found - expected:
+        reasons.append(f"{what} have unknown {sorted(found - expected)}")
+    return reasons
