@@ -49,6 +49,9 @@ _RETRIES = json.dumps(
 _CHANNEL_OPTIONS = (
     ("grpc.service_config", _RETRIES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A gateway that comes back is found within a second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
 _Sync = TypeVar("_Sync", bound="RecommenderClient")

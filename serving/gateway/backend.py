@@ -37,7 +37,13 @@ class ModelServer:
         self._target = target
         self._timeout = timeout_seconds
         self._channel = grpc.aio.insecure_channel(
-            target, (("grpc.max_receive_message_length", -1),)
+            target,
+            (
+                ("grpc.max_receive_message_length", -1),
+                # A server that comes back is found within a second.
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 1000),
+            ),
         )
         self._predict = self._channel.unary_unary(
             tf_serving.PREDICT,

@@ -123,15 +123,12 @@ class Learner:
         record = self._read(key)
         user = state_of(model, record)
         known = record.recent_events if record else ()
-        # A dictionary, because one request may hold an event twice, too.
-        fresh = {
-            event_hash(event.event_id): event for event in reversed(events)
-        }
-        new = {
-            number: fresh[number]
-            for number in reversed(fresh)
-            if number not in known
-        }
+        new: dict[int, recommender_pb2.FeedbackEvent] = {}
+        for event in events:
+            number = event_hash(event.event_id)
+            if number not in known:
+                # One request may hold an event twice, too.
+                new.setdefault(number, event)
         if not new:
             return Learned(user, accepted=0)
         support = merge_support(
@@ -199,8 +196,8 @@ class Learner:
             raise BackendError(
                 f"The inner loop of version {model.version} of "
                 f"{model.name!r} gave weights that are not finite or of "
-                f"another shape for user {user.record!r}; they are not "
-                "stored. Look at its inner step sizes."
+                "another shape; they are not stored. Look at its inner "
+                "step sizes."
             )
         return weights, (
             float(outputs["loss_before"][0]),

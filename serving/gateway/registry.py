@@ -7,6 +7,7 @@ with another.
 
 import asyncio
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,7 @@ class ServedModel:
     version: int
     manifest: AdaptiveManifest
 
-    @property
+    @functools.cached_property
     def meta_init(self) -> NDArray[np.float32]:
         """The meta-initialization, float32, shape [P]."""
         return np.array(self.manifest.meta_init, np.float32)
@@ -66,6 +67,7 @@ class ModelRegistry:
         self._base_paths = base_paths
         self._default_model = default_model
         self._served: dict[str, ServedModel] = {}
+        self._troubles: dict[str, str] = {}
 
     @property
     def ready(self) -> bool:
@@ -102,8 +104,14 @@ class ModelRegistry:
         for name in self._base_paths:
             try:
                 await self._refresh_model(name)
+                self._troubles.pop(name, None)
             except ServingError as error:
-                _log.warning("%s", error)
+                # Once per trouble, not once per poll.
+                if self._troubles.get(name) != str(error):
+                    self._troubles[name] = str(error)
+                    _log.warning("%s", error)
+            except Exception:
+                _log.exception("%s: looking for new versions failed", name)
 
     async def _refresh_model(self, name: str) -> None:
         current = self._served.get(name)

@@ -15,8 +15,7 @@ from serving.gateway.config import GatewayConfig
 from serving.gateway.learner import Learner
 from serving.gateway.ranker import Ranker
 from serving.gateway.registry import ModelRegistry
-from serving.gateway.service import RecommenderService
-from serving.protos import recommender_pb2, recommender_pb2_grpc
+from serving.gateway.service import SERVICE_NAME, RecommenderService
 from serving.store import AdaptiveStore, LmdbStore, MemoryStore
 
 _log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ def _build_server(
             ("grpc.so_reuseport", 0),
         )
     )
-    recommender_pb2_grpc.add_RecommenderServicer_to_server(service, server)
+    server.add_generic_rpc_handlers((service.handler(),))
     health_service = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     _add_reflection(server)
@@ -101,14 +100,8 @@ def _add_reflection(server: grpc.aio.Server) -> None:
         return
     from grpc_reflection.v1alpha import reflection
 
-    services = recommender_pb2.DESCRIPTOR.services_by_name.values()
     reflection.enable_server_reflection(
-        (
-            *(service.full_name for service in services),
-            health.SERVICE_NAME,
-            reflection.SERVICE_NAME,
-        ),
-        server,
+        (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
 
 
@@ -125,7 +118,6 @@ async def _keep_fresh(
     while not registry.ready:
         await asyncio.sleep(min(poll_seconds, _STARTUP_POLL_SECONDS))
         await registry.refresh()
-    services = recommender_pb2.DESCRIPTOR.services_by_name.values()
-    for name in ("", *(service.full_name for service in services)):
+    for name in ("", SERVICE_NAME):
         await health_service.set(name, serving)
     await registry.refresh_forever(poll_seconds)

@@ -21,7 +21,8 @@ from serving.gateway.requests import (
 )
 from serving.gateway.users import provenance
 from serving.protos import recommender_pb2 as pb
-from serving.protos import recommender_pb2_grpc as pb_grpc
+
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -47,7 +48,7 @@ def _with_status(
     return rpc
 
 
-class RecommenderService(pb_grpc.RecommenderServicer):
+class RecommenderService:
     """Answers RPCs: checks, asks ranker or learner, explains the answer."""
 
     def __init__(
@@ -63,7 +64,7 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         self._limits = limits
 
     @_with_status
-    async def Rank(self, request: pb.RankRequest) -> pb.RankResponse:
+    async def rank(self, request: pb.RankRequest) -> pb.RankResponse:
         """Scores candidates for a user."""
         check_id("user_id", request.user_id, self._limits)
         check_candidates(request.item_ids, self._limits)
@@ -86,7 +87,7 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         return await self._on_current_version(request.model, answer)
 
     @_with_status
-    async def SubmitFeedback(
+    async def submit_feedback(
         self, request: pb.SubmitFeedbackRequest
     ) -> pb.SubmitFeedbackResponse:
         """Learns from a user's events."""
@@ -107,6 +108,24 @@ class RecommenderService(pb_grpc.RecommenderServicer):
             return _feedback_response(model, learned, len(request.events))
 
         return await self._on_current_version(request.model, answer)
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Returns the handler to add to a gRPC server."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE_NAME,
+            {
+                "Rank": grpc.unary_unary_rpc_method_handler(
+                    self.rank,
+                    pb.RankRequest.FromString,
+                    pb.RankResponse.SerializeToString,
+                ),
+                "SubmitFeedback": grpc.unary_unary_rpc_method_handler(
+                    self.submit_feedback,
+                    pb.SubmitFeedbackRequest.FromString,
+                    pb.SubmitFeedbackResponse.SerializeToString,
+                ),
+            },
+        )
 
     async def _on_current_version(
         self,
