@@ -54,8 +54,8 @@ from pipeline.earlier_blessed_model import EarlierBlessedModelStrategy
 from pipeline.fingerprint import code_fingerprint
 from pipeline.pipeline_config import PipelineConfig
 from pipeline.schema import build_schema, write_schema
+from serving.contract.protocol import SPLITS
 
-SPLITS = ("meta_train", "meta_valid", "meta_test")
 PREPROCESSING_FN = "pipeline.preprocessing.preprocessing_fn"
 RUN_FN = "trainer.run_fn.run_fn"
 TUNER_FN = "trainer.tuner_fn.tuner_fn"
@@ -139,11 +139,7 @@ class _DataNodes:
                 analyze=["meta_train"], transform=SPLITS
             ),
             custom_config=_features(config)
-            | {
-                "code_fingerprint": code_fingerprint(
-                    "pipeline.preprocessing", "serving.contract.features"
-                )
-            },
+            | {"code_fingerprint": code_fingerprint("pipeline.preprocessing")},
             # StatisticsGen and the gate have seen to the raw examples.
             disable_statistics=True,
             disable_analyzer_cache=True,
@@ -241,12 +237,16 @@ def _judging_nodes(
     validator = InfraValidator(
         model=model,
         examples=examples,
-        code_fingerprint=_component_code("infra_validator"),
+        code_fingerprint=_component_code(
+            "infra_validator", "serving.model_server"
+        ),
     )
     joint_validator = InfraValidator(
         model=joint_model,
         examples=examples,
-        code_fingerprint=_component_code("infra_validator"),
+        code_fingerprint=_component_code(
+            "infra_validator", "serving.model_server"
+        ),
     ).with_id(f"InfraValidator.{JOINT}")
     pusher = VersionedPusher(
         model=model,
@@ -287,18 +287,10 @@ def _custom_config(config: PipelineConfig, regime: str) -> Mapping[str, Any]:
         "regime": regime,
         "dataset": config.dataset.name,
         "overrides": dict(config.overrides),
-        "code_fingerprint": code_fingerprint("trainer", "serving.contract"),
+        "code_fingerprint": code_fingerprint("trainer"),
     }
 
 
-def _component_code(name: str) -> str:
-    """Digest of a component, what it shares and what it stands on."""
-    return code_fingerprint(
-        f"components.{name}",
-        "components.artifacts",
-        "components.cold_users",
-        "components.dataset_spec",
-        "components.served_model",
-        "components.spec_section",
-        "serving.contract",
-    )
+def _component_code(name: str, *programs: str) -> str:
+    """Digest of a component, all it imports, and programs that it starts."""
+    return code_fingerprint(f"components.{name}.component", *programs)

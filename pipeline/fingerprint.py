@@ -5,44 +5,83 @@ by its name: after an edit it would answer with what the old code made. Every
 node that runs code of this project therefore carries a digest of it.
 """
 
+import ast
+import functools
 import hashlib
 import importlib.util
 import pathlib
+import pkgutil
+from collections.abc import Iterator
+
+OUR_PACKAGES = ("components", "pipeline", "serving", "trainer")
 
 
-def code_fingerprint(*names: str) -> str:
-    """Digests the sources of modules and of packages with all they hold.
+@functools.lru_cache
+def code_fingerprint(
+    *roots: str, packages: tuple[str, ...] = OUR_PACKAGES
+) -> str:
+    """Digests modules and all that they import of this project.
 
     Args:
-        *names: Dotted names, such as "serving.contract".
+        *roots: Dotted names of modules, or of packages with all they hold.
+        packages: Names of the packages that imports are followed into.
 
     Returns:
         16 hexadecimal digits; the same for the same sources, wherever the
         project is installed.
+
+    Raises:
+        ModuleNotFoundError: A root doesn't exist.
     """
+    pending = [module for root in roots for module in _members(root)]
+    sources: dict[str, bytes] = {}
+    while pending:
+        module = pending.pop()
+        path = _source_path(module)
+        if module in sources or path is None:
+            continue
+        sources[module] = path.read_bytes()
+        pending.extend(
+            name
+            for name in _imported(sources[module])
+            if name.split(".")[0] in packages
+        )
     digest = hashlib.sha256()
-    for name in sorted(names):
-        for label, path in _sources(name):
-            content = path.read_bytes()
-            digest.update(f"{name}/{label} {len(content)}\n".encode())
-            digest.update(content)
+    for module, source in sorted(sources.items()):
+        digest.update(f"{module} {len(source)}\n".encode())
+        digest.update(source)
     return digest.hexdigest()[:16]
 
 
-def _sources(name: str) -> list[tuple[str, pathlib.Path]]:
-    """The files of a module or package, by path relative to it.
+def _members(root: str) -> Iterator[str]:
+    """A module, and if it is a package every module in it."""
+    spec = importlib.util.find_spec(root)
+    if spec is None:
+        raise ModuleNotFoundError(f"There is no module {root!r} to digest.")
+    yield root
+    for info in pkgutil.iter_modules(spec.submodule_search_locations or []):
+        yield from _members(f"{root}.{info.name}")
 
-    The module is looked up and not imported: its imports may be heavy.
+
+def _imported(source: bytes) -> Iterator[str]:
+    """Every name that an import statement might mean as a module.
+
+    Sources are read and not run: what they import may be heavy.
     """
-    spec = importlib.util.find_spec(name)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _source_path(module: str) -> pathlib.Path | None:
+    """The file of a module; None if it is a name inside a module."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(
-            f"There is no module {name!r} with a source file to digest."
-        )
-    if not spec.submodule_search_locations:
-        return [("", pathlib.Path(spec.origin))]
-    folder = pathlib.Path(spec.origin).parent
-    return [
-        (path.relative_to(folder).as_posix(), path)
-        for path in sorted(folder.rglob("*.py"))
-    ]
+        return None
+    return pathlib.Path(spec.origin)
