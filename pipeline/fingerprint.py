@@ -8,6 +8,7 @@ node that runs code of this project therefore carries a digest of it.
 import ast
 import functools
 import hashlib
+import importlib.machinery
 import importlib.util
 import pathlib
 import pkgutil
@@ -55,7 +56,7 @@ def code_fingerprint(
 
 def _members(root: str) -> Iterator[str]:
     """A module, and if it is a package every module in it."""
-    spec = importlib.util.find_spec(root)
+    spec = _find(root)
     if spec is None:
         raise ModuleNotFoundError(f"There is no module {root!r} to digest.")
     yield root
@@ -78,10 +79,18 @@ def _imported(source: bytes) -> Iterator[str]:
 
 def _source_path(module: str) -> pathlib.Path | None:
     """The file of a module; None if it is a name inside a module."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    if spec is None or spec.origin is None:
-        return None
-    return pathlib.Path(spec.origin)
+    spec = _find(module)
+    return pathlib.Path(spec.origin) if spec and spec.origin else None
+
+
+def _find(module: str) -> importlib.machinery.ModuleSpec | None:
+    """Finds a module, and runs nothing but the packages it is in.
+
+    `find_spec("a.b.c")` would import `a.b` even if it is no package.
+    """
+    parent = module.rpartition(".")[0]
+    if parent:
+        found = _find(parent)
+        if found is None or found.submodule_search_locations is None:
+            return None
+    return importlib.util.find_spec(module)

@@ -57,6 +57,7 @@ def test_package_holds_all_its_modules(package):
 
 def test_code_is_not_run(package):
     (package / "inner" / "deep.py").write_text("raise SystemExit")
+    (package / "root.py").write_text("from traced.inner.deep import name\n")
     fingerprint("traced.root", "traced.inner")
 
 
