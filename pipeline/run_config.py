@@ -82,6 +82,25 @@ class RunLayout:
         """The HTML report of the last replay."""
         return self.root / "report.html"
 
+    def models(self) -> dict[str, pathlib.Path]:
+        """Base path of each pushed model by its name.
+
+        Raises:
+            ConfigError: Nothing was pushed.
+        """
+        found = {
+            path.name: path
+            for path in sorted(self.serving.glob("*"))
+            if any(child.name.isdecimal() for child in path.glob("*"))
+        }
+        if not found:
+            raise ConfigError(
+                f"The run in {self.root} has pushed no model (looked in "
+                f"{self.serving}). Start it again with `adaptower run`; if it "
+                "ends without a push, its evaluation says why."
+            )
+        return found
+
     def artifact(self, component: str, output: str) -> pathlib.Path:
         """The newest artifact of one output of a component.
 

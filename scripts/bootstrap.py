@@ -292,6 +292,8 @@ def write_stamp(lock: Path) -> None:
 def main() -> None:
     """Makes the environment from whatever state it is in."""
     start = time.monotonic()
+    # Networks with certificates of their own install them in the system.
+    os.environ.setdefault("UV_SYSTEM_CERTS", "1")
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "bootstrap.lock").open("w") as lock_file:
         # Two makes in one clone take turns.

@@ -72,9 +72,7 @@ def _check_datasets() -> "Check":
 
     names = list_datasets()
     cached = [
-        name
-        for name in names
-        if cache_folder(load_dataset_spec(name)).is_dir()
+        name for name in names if cache_folder(load_dataset_spec(name)).is_dir()
     ]
     return check_datasets(names, cached)
 

@@ -38,3 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="a gateway that runs already; started here by default",
     )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from pipeline.main_job import replay_run
+    from pipeline.run_config import open_run
+
+    return replay_run(
+        open_run(args.run), max_users=args.users, gateway=args.gateway
+    )

@@ -7,6 +7,12 @@ keeps them until Ctrl-C. What users teach it is kept in the run's store.
 
 import argparse
 import pathlib
+import sys
+import time
+import typing
+
+if typing.TYPE_CHECKING:
+    from serving.launch import ServerProcess
 
 HELP = "serve a run's model to your own clients"
 EPILOG = """
@@ -25,6 +31,8 @@ GATEWAY_PORT = 8600
 # The port that TensorFlow Serving has in all its documentation.
 MODEL_SERVER_PORT = 8500
 DEFAULT_PORTS = (GATEWAY_PORT, MODEL_SERVER_PORT)
+
+_WATCH_SECONDS = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,3 +62,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PORT",
         help="on the loopback address only (default: %(default)s)",
     )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from pipeline.run_config import open_run
+    from serving.launch import start_gateway, start_model_server
+
+    layout = open_run(args.run)
+    models = layout.models()
+    print("Starting the servers ...", flush=True)
+    with (
+        start_model_server(
+            models,
+            port=args.model_server_port,
+            log_path=layout.logs / "model_server.log",
+        ) as model_server,
+        start_gateway(
+            model_server.target,
+            models,
+            store=layout.store,
+            port=args.port,
+            log_path=layout.logs / "gateway.log",
+            flags=[f"--host={args.host}"],
+        ) as gateway,
+    ):
+        print(f"gateway       {args.host}:{gateway.port}")
+        print(f"model server  {model_server.target}  ({', '.join(models)})")
+        print(f"store         {layout.store}")
+        print(f"logs          {layout.logs}")
+        print("Ctrl-C ends both.", flush=True)
+        return _watch(model_server, gateway)
+
+
+def _watch(*servers: "ServerProcess") -> int:
+    """Waits for Ctrl-C (0), or for a server that ends by itself (1)."""
+    try:
+        while True:
+            for server in servers:
+                if server.process.poll() is not None:
+                    print(
+                        f"error: the {server.name} ended; its log is "
+                        f"{server.log_path}",
+                        file=sys.stderr,
+                    )
+                    return 1
+            time.sleep(_WATCH_SECONDS)
+    except KeyboardInterrupt:
+        print("\nStopping.")
+        return 0

@@ -157,6 +157,15 @@ def test_newest_artifact_is_the_highest_execution(tmp_path: Path) -> None:
         open_run(tmp_path).artifact("Tuner", "model")
 
 
+def test_models_of_a_run_are_those_with_a_version(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has pushed no model"):
+        open_run(tmp_path).models()
+    (tmp_path / "serving" / "adaptower" / "1700000000").mkdir(parents=True)
+    (tmp_path / "serving" / "joint" / ".partial-1").mkdir(parents=True)
+    base = tmp_path / "serving" / "adaptower"
+    assert open_run(tmp_path).models() == {"adaptower": base}
+
+
 SUMMARY = {
     "dataset": "shop",
     "revision": "abc",
