@@ -37,6 +37,7 @@ DISTRIBUTIONS = {
     "grpc": "grpcio",
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
+    "tensorflow_serving": "tensorflow-serving-api",
     "yaml": "pyyaml",
 }
 
