@@ -193,7 +193,7 @@ class _TrainingNodes:
         if config.tune:
             tuner = Tuner(
                 tuner_fn=TUNER_FN,
-                custom_config=_custom_config(config, OFFLINE),
+                custom_config=_custom_config(config, OFFLINE, code="trainer"),
                 **shared,
             )
         best = tuner.outputs["best_hyperparameters"] if tuner else None
@@ -281,13 +281,15 @@ def _features(config: PipelineConfig) -> dict[str, Any]:
     }
 
 
-def _custom_config(config: PipelineConfig, regime: str) -> Mapping[str, Any]:
-    """What run_fn and tuner_fn are told."""
+def _custom_config(
+    config: PipelineConfig, regime: str, code: str = "trainer.run_fn"
+) -> Mapping[str, Any]:
+    """What run_fn and tuner_fn are told; `code` is where they are."""
     return _features(config) | {
         "regime": regime,
         "dataset": config.dataset.name,
         "overrides": dict(config.overrides),
-        "code_fingerprint": code_fingerprint("trainer"),
+        "code_fingerprint": code_fingerprint(code),
     }
 
 

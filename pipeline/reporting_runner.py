@@ -25,7 +25,6 @@ from pipeline.errors import StageError
 from pipeline.recovery import abandon_unfinished
 from pipeline.stages import PipelineRun, Stage
 
-_SUMMARY = "summary"
 _STATES = {
     metadata_store_pb2.Execution.COMPLETE: stages.DONE,
     metadata_store_pb2.Execution.CACHED: stages.CACHED,
@@ -171,10 +170,33 @@ def _read_execution(
         artifact = artifacts[event.artifact_id]
         key = event.path.steps[0].key
         outputs[key] = (*outputs.get(key, ()), artifact.uri)
-        if _SUMMARY in artifact.custom_properties:
-            summaries.append(artifact.custom_properties[_SUMMARY].string_value)
+        if event.type == metadata_store_pb2.Event.OUTPUT:
+            summaries += _describe(artifact)
     return {
         "state": _STATES.get(execution.last_known_state, stages.FAILED),
         "summary": "; ".join(summaries),
         "outputs": outputs,
     }
+
+
+def _describe(artifact: metadata_store_pb2.Artifact) -> list[str]:
+    """What people want to know of an artifact, from its custom properties.
+
+    Components of this project say it in `summary`; blessings and pushed
+    models follow TFX's conventions.
+    """
+    properties = dict(artifact.custom_properties)
+    parts = []
+    if "summary" in properties:
+        parts.append(properties["summary"].string_value)
+    # ExampleValidator's is a value per split, and the gate's to judge.
+    if "blessed" in properties and properties["blessed"].HasField("int_value"):
+        is_blessed = properties["blessed"].int_value == 1
+        parts.append("blessed" if is_blessed else "NOT blessed")
+        if "blessing_message" in properties and not is_blessed:
+            parts.append(properties["blessing_message"].string_value)
+    if "pushed" in properties:
+        version = properties["pushed_version"].string_value
+        is_pushed = properties["pushed"].int_value == 1
+        parts.append(f"pushed as {version}" if is_pushed else "NOT pushed")
+    return parts
