@@ -1,0 +1,1 @@
+"""What offline and online meta-learning are compared with."""

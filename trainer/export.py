@@ -1,0 +1,153 @@
+"""Writes the SavedModel, its adaptive manifest and its warm-up requests."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from serving.contract.features import CATEGORICAL_LIST, NUMERIC
+from serving.contract.manifest import AdaptiveManifest
+from serving.contract.support import RESERVOIR_EVENTS
+from trainer.episodes import Catalog
+from trainer.features import FeatureSpace
+from trainer.served_model import ServedModel
+from trainer.two_tower import PartitionedTwoTower
+
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+_WARMUP_CANDIDATES = (1, 10, 100)
+
+
+def export_model(
+    directory: str,
+    model: PartitionedTwoTower,
+    catalog: Catalog,
+    space: FeatureSpace,
+    transform_output: tft.TFTransformOutput,
+    model_name: str,
+) -> AdaptiveManifest:
+    """Exports a trained model.
+
+    Args:
+        directory: Where the SavedModel goes.
+        model: Trained.
+        catalog: Items.
+        space: Features of users.
+        transform_output: The graph that makes ids of raw features.
+        model_name: Name it is served under.
+
+    Returns:
+        The manifest that was written beside it.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        item_ids_file = Path(scratch) / "item_ids"
+        item_ids_file.write_bytes(
+            b"".join(item_id + b"\n" for item_id in catalog.item_ids)
+        )
+        served = ServedModel(
+            model, catalog, space, transform_output, str(item_ids_file)
+        )
+        tf.saved_model.save(served, directory, signatures=served.signatures())
+    meta_init = model.partition.meta_init().numpy()
+    manifest = AdaptiveManifest(
+        model_name=model_name,
+        fingerprint=fingerprint(model, catalog),
+        parameters=model.partition.parameters,
+        meta_init=tuple(map(float, meta_init)),
+        user_features=space.user_features,
+        reservoir_events=RESERVOIR_EVENTS,
+        inner_loop=_inner_loop_settings(model),
+    )
+    manifest.save(directory)
+    _write_warmup(directory, manifest, catalog)
+    return manifest
+
+
+def fingerprint(model: PartitionedTwoTower, catalog: Catalog) -> str:
+    """Hash of all that adaptive weights were learned against.
+
+    That is the fixed part, the partition and the catalog; not the
+    meta-initialization, which may move on while weights stay valid.
+    """
+    digest = hashlib.sha256()
+    meta_init = {id(layer.meta_init) for layer in model.partition.layers}
+    for variable in sorted(model.variables, key=lambda v: v.name):
+        if id(variable) not in meta_init:
+            digest.update(f"{variable.name}{variable.shape}".encode())
+            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    for parameter in model.partition.parameters:
+        digest.update(repr(parameter).encode())
+    for item_id in catalog.item_ids:
+        digest.update(len(item_id).to_bytes(4, "little") + item_id)
+    return digest.hexdigest()
+
+
+def _inner_loop_settings(model: PartitionedTwoTower) -> dict[str, Any]:
+    loop = model.inner_loop
+    return {
+        "num_inner_steps": loop.num_steps,
+        "first_order": loop.first_order,
+        "inner_lr": np.exp(loop.log_inner_lr.numpy()).round(4).tolist(),
+        "prior_precision": np.exp(loop.log_precision.numpy()).round(4).tolist(),
+        "event_curvature": np.exp(loop.log_curvature.numpy()).round(6).tolist(),
+    }
+
+
+def _write_warmup(
+    directory: str, manifest: AdaptiveManifest, catalog: Catalog
+) -> None:
+    """Writes requests that TF Serving replays before it says AVAILABLE."""
+    path = Path(directory) / WARMUP_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for request in _warmup_requests(manifest, catalog):
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+            writer.write(log.SerializeToString())
+
+
+def _warmup_requests(
+    manifest: AdaptiveManifest, catalog: Catalog
+) -> Iterable[predict_pb2.PredictRequest]:
+    user: dict[str, Any] = {
+        "adaptive_weights": np.array([manifest.meta_init], np.float32)
+    }
+    for feature in manifest.user_features:
+        if feature.kind == NUMERIC:
+            user[feature.name] = np.array([np.nan], np.float32)
+        elif feature.kind == CATEGORICAL_LIST:
+            user[feature.name] = np.array([[b""]])
+        else:
+            user[feature.name] = np.array([b""])
+
+    def request(
+        signature: str, inputs: Mapping[str, Any]
+    ) -> predict_pb2.PredictRequest:
+        message = predict_pb2.PredictRequest()
+        message.model_spec.name = manifest.model_name
+        message.model_spec.signature_name = signature
+        for name, value in {**user, **inputs}.items():
+            message.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        return message
+
+    for count in _WARMUP_CANDIDATES:
+        items = np.array([list(catalog.item_ids[:count])])
+        label = np.zeros(items.shape, np.float32)
+        yield request("rank", {"item_id": items})
+        yield request(
+            "adapt",
+            {"item_id": items, "label": label, "weight": label + 1.0},
+        )
+    yield request(
+        "recommend",
+        {
+            "k": np.int32(min(10, len(catalog.item_ids))),
+            "exclude_item_id": np.array([[b""]]),
+        },
+    )

@@ -1,0 +1,301 @@
+"""The SavedModel's signatures.
+
+A user's adaptive weights are an input of every signature that scores, never a
+variable, so one model serves every user. Item vectors are computed once, at
+export. Nothing here needs a custom op or Python at serving time.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tensorflow_transform as tft
+
+from serving.contract.features import (
+    CATEGORICAL_LIST,
+    NUMERIC,
+    Feature,
+)
+from trainer.episodes import Catalog
+from trainer.features import PAD, USER_ROW, FeatureSpace
+from trainer.towers import Embedded
+from trainer.two_tower import PartitionedTwoTower
+
+ITEM_ID = "item_id"
+LABEL = "label"
+WEIGHT = "weight"
+ADAPTIVE_WEIGHTS = "adaptive_weights"
+SCORE = "score"
+EXCLUDE = "exclude_item_id"
+NUM_RESULTS = "k"
+EXAMPLES = "examples"
+
+
+class ServedModel(tf.Module):
+    """What is saved: towers' results, lookups, inner loop, retrieval index."""
+
+    def __init__(
+        self,
+        model: PartitionedTwoTower,
+        catalog: Catalog,
+        space: FeatureSpace,
+        transform_output: tft.TFTransformOutput,
+        item_ids_file: str,
+    ) -> None:
+        """Computes the item vectors and the retrieval index.
+
+        Args:
+            model: A trained model.
+            catalog: Items.
+            space: Features of users.
+            transform_output: The graph that makes ids of raw features.
+            item_ids_file: Text file with the catalog's item ids, a line each;
+                becomes an asset.
+        """
+        super().__init__(name="served_model")
+        self._user_tower = model.user_tower
+        self._user_specific_layers = model.user_specific_layers
+        self._model = _Untracked(model)
+        self._features = space.user_features
+        self._raw_spec = {
+            name: spec
+            for name, spec in transform_output.raw_feature_spec().items()
+            if name in {f.name for f in space.user_features}
+        }
+        self._transform = transform_output.transform_features_layer()
+        items = model.item_tower(catalog.ids)
+        self._item_vector = tf.Variable(items.vector, trainable=False)
+        self._item_bias = tf.Variable(items.bias, trainable=False)
+        self._item_row = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                item_ids_file,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            default_value=catalog.unknown_row,
+        )
+        self._num_items = catalog.unknown_row
+        known = tf.concat([items.vector, items.bias], axis=1)[:-1]
+        self._index = tfrs.layers.factorized_top_k.BruteForce().index(
+            known, tf.constant(catalog.item_ids)
+        )
+
+    def signatures(self) -> dict[str, Any]:
+        """Concrete functions by signature name."""
+        features = {f.name: _raw_input(f) for f in self._features}
+        size = self._model.value.partition.size
+        weights = _spec([None, size], tf.float32, ADAPTIVE_WEIGHTS)
+        item_id = _spec([None, None], tf.string, ITEM_ID)
+
+        def concrete(function: Any, **specs: tf.TensorSpec) -> Any:
+            return tf.function(function).get_concrete_function(**specs)
+
+        rank = concrete(
+            self.rank, **features, item_id=item_id, adaptive_weights=weights
+        )
+        return {
+            "serving_default": rank,
+            "rank": rank,
+            "recommend": concrete(
+                self.recommend,
+                **features,
+                adaptive_weights=weights,
+                k=_spec([], tf.int32, NUM_RESULTS),
+                exclude_item_id=_spec([None, None], tf.string, EXCLUDE),
+            ),
+            "adapt": concrete(
+                self.adapt,
+                **features,
+                item_id=item_id,
+                label=_spec([None, None], tf.float32, LABEL),
+                weight=_spec([None, None], tf.float32, WEIGHT),
+                adaptive_weights=weights,
+            ),
+            "score_examples": concrete(
+                self.score_examples,
+                examples=_spec([None], tf.string, EXAMPLES),
+            ),
+        }
+
+    def rank(
+        self, item_id: tf.Tensor, adaptive_weights: tf.Tensor, **raw: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Scores candidates.
+
+        Args:
+            item_id: Candidates, string [B, N].
+            adaptive_weights: float [B, P].
+            **raw: Raw user features.
+
+        Returns:
+            `score`: logits, float [B, N].
+        """
+        user = self._embed_users(raw, tf.shape(item_id)[0])
+        items = self._embed_items(item_id)
+        score = self._model.value.score(user, items, adaptive_weights)
+        return {SCORE: score}
+
+    def recommend(
+        self,
+        adaptive_weights: tf.Tensor,
+        k: tf.Tensor,
+        exclude_item_id: tf.Tensor,
+        **raw: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Finds the best items of the whole catalog.
+
+        Args:
+            adaptive_weights: float [B, P].
+            k: How many, int32 [].
+            exclude_item_id: Items left out, string [B, E]; '' pads.
+            **raw: Raw user features.
+
+        Returns:
+            `item_id` [B, k] and `score` [B, k], best first; fewer columns if
+            the catalog has no more. Where exclusion leaves fewer than k, the
+            rest is '' with score -inf.
+        """
+        user = self._embed_users(raw, tf.shape(adaptive_weights)[0])
+        own = self._model.value.personalize(user, adaptive_weights)
+        queries = tf.concat([own.vector, tf.ones_like(own.bias)], axis=1)
+        # TFRS's query_with_exclusions needs a static number of exclusions.
+        found = tf.minimum(k + tf.shape(exclude_item_id)[1], self._num_items)
+        score, item_id = self._index(queries, k=found)
+        excluded = tf.reduce_any(
+            item_id[:, :, tf.newaxis] == exclude_item_id[:, tf.newaxis, :],
+            axis=2,
+        )
+        score = tf.where(excluded, -float("inf"), score + own.bias)
+        item_id = tf.where(excluded, "", item_id)
+        score, order = tf.math.top_k(score, tf.minimum(k, found))
+        return {
+            ITEM_ID: tf.gather(item_id, order, batch_dims=1),
+            SCORE: score,
+        }
+
+    def adapt(
+        self,
+        item_id: tf.Tensor,
+        label: tf.Tensor,
+        weight: tf.Tensor,
+        adaptive_weights: tf.Tensor,
+        **raw: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Runs the inner loop.
+
+        Args:
+            item_id: Items of the support sets, string [B, S].
+            label: float [B, S].
+            weight: float [B, S]; 0 pads.
+            adaptive_weights: Where to start, float [B, P].
+            **raw: Raw user features.
+
+        Returns:
+            New `adaptive_weights` [B, P]; mean support loss of each user
+            before and after, `loss_before` and `loss_after`, [B].
+        """
+        model = self._model.value
+        user = self._embed_users(raw, tf.shape(item_id)[0])
+        items = self._embed_items(item_id)
+        adapted = model.adapt(user, items, label, weight, adaptive_weights)
+        total = tf.maximum(tf.reduce_sum(weight, axis=1), 1e-6)
+
+        def loss(weights: tf.Tensor) -> tf.Tensor:
+            summed = model.support_loss(user, items, label, weight, weights)
+            return summed / total
+
+        return {
+            ADAPTIVE_WEIGHTS: adapted,
+            "loss_before": loss(adaptive_weights),
+            "loss_after": loss(adapted),
+        }
+
+    def score_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores raw interaction examples of cold users, for TFMA.
+
+        Args:
+            examples: Serialized tf.Examples, string [B].
+
+        Returns:
+            `score`: logits at the meta-initialization, float [B].
+        """
+        spec = self._raw_spec | {
+            ITEM_ID: tf.io.FixedLenFeature([1], tf.string)
+        }
+        parsed = tf.io.parse_example(examples, spec)
+        items = self._embed_items(parsed.pop(ITEM_ID))
+        user = self._embed_transformed(parsed, tf.size(examples))
+        model = self._model.value
+        weights = model.initial_weights(tf.size(examples))
+        score = model.score(user, items, weights)
+        return {SCORE: tf.squeeze(score, axis=1)}
+
+    def _embed_items(self, item_id: tf.Tensor) -> Embedded:
+        rows = self._item_row.lookup(item_id)
+        return Embedded(self._item_vector, self._item_bias).gather(rows)
+
+    def _embed_users(
+        self, raw: Mapping[str, tf.Tensor], num_users: tf.Tensor
+    ) -> Embedded:
+        present = {}
+        for feature in self._features:
+            values = raw[feature.name]
+            if values.shape.rank == 1:
+                values = values[:, tf.newaxis]
+            present[feature.name] = _present(values)
+        return self._embed_transformed(present, num_users)
+
+    def _embed_transformed(
+        self, raw: Mapping[str, tf.SparseTensor], num_users: tf.Tensor
+    ) -> Embedded:
+        ids = {USER_ROW: tf.zeros([num_users, 1], tf.int64)}
+        transformed = self._transform(dict(raw)) if raw else {}
+        for feature in self._features:
+            value = transformed[feature.name]
+            if isinstance(value, tf.SparseTensor):
+                value = tf.sparse.to_dense(value, default_value=PAD)
+            else:
+                value = value[:, tf.newaxis]
+            ids[feature.name] = value
+        return self._user_tower(ids)
+
+
+class _Untracked:
+    """Keeps a model out of the SavedModel.
+
+    Its layers that are served are tracked one by one; the item tower is not
+    among them, its results are.
+    """
+
+    def __init__(self, value: PartitionedTwoTower) -> None:
+        self.value = value
+
+
+def _present(values: tf.Tensor) -> tf.SparseTensor:
+    """The values [B, L] that are not missing ('' or NaN)."""
+    if values.dtype == tf.string:
+        is_present = values != ""
+    else:
+        is_present = tf.logical_not(tf.math.is_nan(values))
+    where = tf.where(is_present)
+    return tf.SparseTensor(
+        where,
+        tf.gather_nd(values, where),
+        tf.shape(values, out_type=tf.int64),
+    )
+
+
+def _raw_input(feature: Feature) -> tf.TensorSpec:
+    if feature.kind == NUMERIC:
+        return _spec([None], tf.float32, feature.name)
+    rank = 2 if feature.kind == CATEGORICAL_LIST else 1
+    return _spec([None] * rank, tf.string, feature.name)
+
+
+def _spec(
+    shape: list[int | None], dtype: tf.DType, name: str
+) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, dtype, name)

@@ -1,0 +1,132 @@
+"""The offline stage and the `joint` baseline, from episodes to a model."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+import tf_keras
+
+from serving.contract.features import Feature
+from trainer.baselines.joint import JointLearner
+from trainer.config import TrainerConfig
+from trainer.episodes import (
+    Catalog,
+    catalog_pattern,
+    expand,
+    read_catalog,
+    read_episodes,
+)
+from trainer.features import FeatureSpace
+from trainer.outer_loop import MetaLearner
+from trainer.partition import meta_learning
+from trainer.stream_validation import StreamValidation
+from trainer.tasks import sample_rows, sample_tasks
+from trainer.training import (
+    TrainingResult,
+    adapted_objective,
+    train,
+    zero_shot_objective,
+)
+from trainer.two_tower import PartitionedTwoTower
+
+
+@dataclasses.dataclass(frozen=True)
+class StageData:
+    """What a stage trains on.
+
+    Attributes:
+        meta_train: Episodes of the users trained on.
+        meta_valid: Episodes of the users that training is stopped by.
+        space: Features of users and items.
+        catalog: Items.
+    """
+
+    meta_train: tf.data.Dataset
+    meta_valid: tf.data.Dataset
+    space: FeatureSpace
+    catalog: Catalog
+
+    @classmethod
+    def read(
+        cls,
+        train_patterns: Sequence[str],
+        valid_patterns: Sequence[str],
+        transform_output: tft.TFTransformOutput,
+        user_features: Sequence[Mapping[str, Any]],
+        item_features: Sequence[Mapping[str, Any]],
+    ) -> "StageData":
+        """Reads an episodes artifact.
+
+        Args:
+            train_patterns: Files of split meta_train; the catalog lies beside.
+            valid_patterns: Files of split meta_valid.
+            transform_output: Output of Transform.
+            user_features: As `Feature.to_dict` gives them.
+            item_features: The same.
+        """
+        space = FeatureSpace.from_transform(
+            transform_output,
+            [Feature.from_dict(f) for f in user_features],
+            [Feature.from_dict(f) for f in item_features],
+        )
+        catalog = read_catalog(
+            expand([catalog_pattern(train_patterns[0])]), space
+        )
+        return cls(
+            meta_train=read_episodes(expand(train_patterns), space, catalog),
+            meta_valid=read_episodes(expand(valid_patterns), space, catalog),
+            space=space,
+            catalog=catalog,
+        )
+
+
+def train_offline(
+    data: StageData, config: TrainerConfig, log_dir: str | None = None
+) -> tuple[PartitionedTwoTower, TrainingResult]:
+    """Offline meta-learning of a partitioned model."""
+    model = _fresh_model(data, config)
+    with meta_learning(model.user_specific_layers):
+        result = train(
+            MetaLearner(model, data.catalog, config),
+            sample_tasks(data.meta_train, data.space, config),
+            _validation(model, data, config),
+            adapted_objective,
+            config,
+            log_dir,
+        )
+    return model, result
+
+
+def train_joint(
+    data: StageData, config: TrainerConfig, log_dir: str | None = None
+) -> tuple[PartitionedTwoTower, TrainingResult]:
+    """Plain supervised training of the same architecture."""
+    model = _fresh_model(data, config)
+    result = train(
+        JointLearner(model, data.catalog),
+        sample_rows(data.meta_train, data.space, config),
+        _validation(model, data, config),
+        zero_shot_objective,
+        config,
+        log_dir,
+    )
+    return model, result
+
+
+def _fresh_model(data: StageData, config: TrainerConfig) -> PartitionedTwoTower:
+    tf_keras.utils.set_random_seed(config.seed)
+    return PartitionedTwoTower(data.space, config)
+
+
+def _validation(
+    model: PartitionedTwoTower, data: StageData, config: TrainerConfig
+) -> StreamValidation:
+    return StreamValidation(
+        model,
+        data.meta_valid,
+        data.space,
+        data.catalog,
+        config.max_validation_users,
+    )

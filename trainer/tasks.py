@@ -1,0 +1,218 @@
+"""Samples tasks from episodes: support sets and query sets for meta-learning.
+
+An episode holds all of a user's rows. Where it is cut is drawn anew each time
+it is read: the support set is what came before the cut, the query set what
+came right after it. Nothing later than the query set is ever in a support set.
+
+A whole batch of users is cut at once, with no loop over users.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from serving.contract.protocol import FIRST_SUPPORT_EVENTS
+from trainer.config import TrainerConfig
+from trainer.episodes import ITEM_ROW, LABEL, POSITION, user_ids
+from trainer.features import FeatureSpace
+
+# Tasks are drawn from this many times as many users as a batch has tasks.
+_USERS_PER_TASK = 2
+_SHUFFLE_USERS = 20_000
+# The least rows after the cut, where the user has that many.
+_MIN_QUERY_ROWS = 5
+
+
+class LabelledRows(NamedTuple):
+    """Rows of each user, all float or int [B, S].
+
+    Attributes:
+        item_row: Rows of the catalog.
+        label: 0 or 1.
+        weight: How often a row counts; 0 pads.
+    """
+
+    item_row: tf.Tensor
+    label: tf.Tensor
+    weight: tf.Tensor
+
+
+class Tasks(NamedTuple):
+    """A batch of tasks, one user each.
+
+    Attributes:
+        user_ids: Feature ids by name, int64 [B, L].
+        support: What the inner loop learns from.
+        query_set: What the outer loop judges on.
+    """
+
+    user_ids: Mapping[str, tf.Tensor]
+    support: LabelledRows
+    query_set: LabelledRows
+
+
+def sample_tasks(
+    episodes: tf.data.Dataset, space: FeatureSpace, config: TrainerConfig
+) -> tf.data.Dataset:
+    """Samples batches of tasks without end.
+
+    Args:
+        episodes: What `read_episodes` gives.
+        space: Features of users.
+        config: Batch size, sizes of the sets, where cuts fall, the seed.
+
+    Returns:
+        Dataset of `Tasks` of `config.meta_batch_size` users.
+    """
+    return _batches(episodes, config).map(
+        lambda step, users: _cut(users, step, space, config),
+        num_parallel_calls=2,
+        deterministic=True,
+    ).prefetch(2)
+
+
+def sample_rows(
+    episodes: tf.data.Dataset, space: FeatureSpace, config: TrainerConfig
+) -> tf.data.Dataset:
+    """Samples rows in no order, for plain supervised training.
+
+    Users are drawn proportional to their rows, and `config.query_rows` rows of
+    each, so that every row counts alike.
+
+    Returns:
+        Dataset of (user ids, `LabelledRows`).
+    """
+
+    def draw(
+        step: tf.Tensor, users: Mapping[str, tf.RaggedTensor]
+    ) -> tuple[dict[str, tf.Tensor], LabelledRows]:
+        seeds = _seeds(config.seed, step, 2)
+        lengths = users[ITEM_ROW].row_lengths()
+        drawn = _draw_users(lengths, 1.0, config.meta_batch_size, next(seeds))
+        length = tf.gather(lengths, drawn)[:, tf.newaxis]
+        uniform = tf.random.stateless_uniform(
+            [config.meta_batch_size, config.query_rows], next(seeds)
+        )
+        rows = tf.cast(uniform * tf.cast(length, tf.float32), tf.int64)
+        start = tf.gather(users[ITEM_ROW].row_starts(), drawn)[:, tf.newaxis]
+        picked = start + tf.minimum(rows, length - 1)
+        return _drawn_user_ids(users, drawn, space), LabelledRows(
+            tf.gather(users[ITEM_ROW].values, picked),
+            tf.gather(users[LABEL].values, picked),
+            tf.ones_like(uniform),
+        )
+
+    return _batches(episodes, config).map(
+        draw, num_parallel_calls=2, deterministic=True
+    ).prefetch(2)
+
+
+def _batches(
+    episodes: tf.data.Dataset, config: TrainerConfig
+) -> tf.data.Dataset:
+    return (
+        episodes.shuffle(_SHUFFLE_USERS, seed=config.seed)
+        .repeat()
+        .ragged_batch(_USERS_PER_TASK * config.meta_batch_size)
+        .enumerate()
+    )
+
+
+def _cut(
+    users: Mapping[str, tf.RaggedTensor],
+    step: tf.Tensor,
+    space: FeatureSpace,
+    config: TrainerConfig,
+) -> Tasks:
+    seeds = _seeds(config.seed, step, 3)
+    tasks = config.meta_batch_size
+    lengths = users[ITEM_ROW].row_lengths()
+    drawn = _draw_users(
+        lengths, config.user_weight_power, tasks, next(seeds)
+    )
+    start = tf.gather(users[ITEM_ROW].row_starts(), drawn)
+    length = tf.gather(lengths, drawn)
+    latest = tf.maximum(length - _MIN_QUERY_ROWS, 0)
+    anywhere = tf.cast(
+        tf.random.stateless_uniform([tasks], next(seeds))
+        * tf.cast(latest + 1, tf.float32),
+        tf.int64,
+    )
+    position = users[POSITION].values
+    cut = start + tf.minimum(anywhere, latest)
+    cut_position = tf.where(
+        tf.random.stateless_uniform([tasks], next(seeds))
+        < config.first_support_share,
+        tf.minimum(
+            tf.gather(position, start + latest),
+            tf.constant(FIRST_SUPPORT_EVENTS, tf.int64),
+        ),
+        tf.gather(position, cut),
+    )
+    # The first row of the event, so that an event is never cut in two.
+    key = users[POSITION].value_rowids() * _key_step(position) + position
+    cut = tf.searchsorted(key, drawn * _key_step(position) + cut_position)
+    cut = tf.cast(cut, tf.int64)
+    before = cut - start
+    support_length = tf.minimum(before, config.support_rows)
+    support, is_support = _window(
+        cut - support_length, support_length, config.support_rows
+    )
+    query_length = tf.minimum(start + length - cut, config.query_rows)
+    query, is_query = _window(cut, query_length, config.query_rows)
+    each = tf.cast(before, tf.float32) / tf.cast(
+        tf.maximum(support_length, 1), tf.float32
+    )
+    return Tasks(
+        user_ids=_drawn_user_ids(users, drawn, space),
+        support=LabelledRows(
+            tf.gather(users[ITEM_ROW].values, support),
+            tf.gather(users[LABEL].values, support),
+            is_support * each[:, tf.newaxis],
+        ),
+        query_set=LabelledRows(
+            tf.gather(users[ITEM_ROW].values, query),
+            tf.gather(users[LABEL].values, query),
+            is_query,
+        ),
+    )
+
+
+def _key_step(position: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_max(position) + 1
+
+
+def _window(
+    first: tf.Tensor, length: tf.Tensor, size: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Indices [B, size] from `first` on, and 1.0 where below `length`."""
+    offset = tf.range(size, dtype=tf.int64)[tf.newaxis]
+    inside = offset < length[:, tf.newaxis]
+    index = tf.where(inside, first[:, tf.newaxis] + offset, 0)
+    return index, tf.cast(inside, tf.float32)
+
+
+def _draw_users(
+    lengths: tf.Tensor, power: float, count: int, seed: tf.Tensor
+) -> tf.Tensor:
+    logits = power * tf.math.log(tf.cast(tf.maximum(lengths, 1), tf.float32))
+    return tf.random.stateless_categorical(
+        logits[tf.newaxis], count, seed, dtype=tf.int64
+    )[0]
+
+
+def _seeds(seed: int, step: tf.Tensor, count: int) -> Iterator[tf.Tensor]:
+    base = tf.stack([tf.constant(seed, tf.int64), step])
+    return iter(
+        tf.unstack(tf.random.experimental.stateless_split(base, count))
+    )
+
+
+def _drawn_user_ids(
+    users: Mapping[str, tf.RaggedTensor], drawn: tf.Tensor, space: FeatureSpace
+) -> dict[str, tf.Tensor]:
+    return {
+        name: tf.gather(ids, drawn)
+        for name, ids in user_ids(users, space).items()
+    }

@@ -1,0 +1,160 @@
+"""User tower and item tower: from ids of features to vectors and biases."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tf_keras
+
+from trainer.config import TrainerConfig
+from trainer.features import ITEM_INDEX, FeatureEmbedding, FeatureSpace
+
+_ID_STDDEV = 0.05
+
+
+class Embedded(NamedTuple):
+    """Users or items as a tower sees them; leading dimensions are shared.
+
+    Attributes:
+        vector: float [..., vector_size].
+        bias: float [..., 1].
+    """
+
+    vector: tf.Tensor
+    bias: tf.Tensor
+
+    def gather(self, rows: tf.Tensor) -> "Embedded":
+        """Picks rows of [n, ...]; the result has the shape of `rows`."""
+        return Embedded(tf.gather(self.vector, rows), tf.gather(self.bias, rows))
+
+
+class _FeatureNetwork(tf_keras.layers.Layer):
+    """Feature embeddings, one hidden layer, a vector and a bias."""
+
+    def __init__(
+        self, num_ids: Mapping[str, int], config: TrainerConfig, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._size = config.vector_size
+        self._embedding = FeatureEmbedding(num_ids, config.feature_size)
+        self._hidden = tf_keras.layers.Dense(config.hidden_size, "relu")
+        self._dropout = tf_keras.layers.Dropout(config.dropout)
+        self._output = tf_keras.layers.Dense(config.vector_size + 1)
+
+    def call(
+        self, ids: Mapping[str, tf.Tensor], training: bool = False
+    ) -> Embedded:
+        hidden = self._hidden(self._embedding(ids))
+        output = self._output(self._dropout(hidden, training=training))
+        return Embedded(output[..., : self._size], output[..., self._size :])
+
+
+class _Constant(tf_keras.layers.Layer):
+    """Stands for a feature network where there are no features."""
+
+    def __init__(self, size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._size = size
+
+    def build(self, _: Any) -> None:
+        self._value = self.add_weight(
+            name="constant", shape=[self._size + 1], initializer="zeros"
+        )
+
+    def call(
+        self, ids: Mapping[str, tf.Tensor], training: bool = False
+    ) -> Embedded:
+        del training
+        rows = tf.shape(next(iter(ids.values())))[0]
+        output = tf.tile(self._value[tf.newaxis], [rows, 1])
+        return Embedded(output[..., : self._size], output[..., self._size :])
+
+
+def _network(
+    num_ids: Mapping[str, int], config: TrainerConfig, name: str
+) -> tf_keras.layers.Layer:
+    if not num_ids:
+        return _Constant(config.vector_size, name=name)
+    return _FeatureNetwork(num_ids, config, name=name)
+
+
+class UserTower(tf_keras.Model):
+    """A user from its features alone; what is known of a cold user."""
+
+    def __init__(self, space: FeatureSpace, config: TrainerConfig) -> None:
+        """Makes the tower for the user features of a feature space."""
+        super().__init__(name="user_tower")
+        names = [feature.name for feature in space.user_features]
+        self._network = _network(
+            {name: space.num_ids[name] for name in names}, config, "features"
+        )
+
+    def call(
+        self, ids: Mapping[str, tf.Tensor], training: bool = False
+    ) -> Embedded:
+        """Embeds users.
+
+        Args:
+            ids: Feature ids by name, int [users, L].
+            training: Whether dropout is on.
+
+        Returns:
+            Vector [users, vector_size] and bias [users, 1].
+        """
+        return self._network(ids, training=training)
+
+
+class ItemTower(tf_keras.Model):
+    """An item from its id and its features.
+
+    In training a share of the items is shown without id, as a new item would
+    be, so that the features alone learn to place an item too.
+    """
+
+    def __init__(self, space: FeatureSpace, config: TrainerConfig) -> None:
+        """Makes the tower for the item features of a feature space."""
+        super().__init__(name="item_tower")
+        names = [feature.name for feature in space.item_features]
+        self._network = _network(
+            {name: space.num_ids[name] for name in names}, config, "features"
+        )
+        self._size = config.vector_size
+        self._unknown_index = space.num_item_indices - 1
+        self._id_dropout = config.item_id_dropout
+        self._l2 = config.item_l2
+        self._id_embedding = tf_keras.layers.Embedding(
+            space.num_item_indices,
+            config.vector_size + 1,
+            embeddings_initializer=tf_keras.initializers.RandomNormal(
+                stddev=_ID_STDDEV, seed=config.seed
+            ),
+            name="item_id",
+        )
+
+    def call(
+        self, ids: Mapping[str, tf.Tensor], training: bool = False
+    ) -> Embedded:
+        """Embeds items.
+
+        Args:
+            ids: Feature ids by name, int [items, L], and `item_index`, int
+                [items, 1].
+            training: Whether dropout is on and the L2 loss is added.
+
+        Returns:
+            Vector [items, vector_size] and bias [items, 1].
+        """
+        index = tf.squeeze(ids[ITEM_INDEX], axis=-1)
+        if training:
+            hidden = tf.random.uniform(tf.shape(index)) < self._id_dropout
+            index = tf.where(
+                hidden, tf.cast(self._unknown_index, index.dtype), index
+            )
+        by_id = self._id_embedding(index)
+        if training:
+            self.add_loss(self._l2 * tf.reduce_sum(tf.square(by_id)))
+        by_features = self._network(ids, training=training)
+        return Embedded(
+            by_features.vector + by_id[..., : self._size],
+            by_features.bias + by_id[..., self._size :],
+        )

@@ -1,0 +1,153 @@
+"""The partitioned two-tower model.
+
+    score(user, item) = (user vector + offset) . item vector
+                        + user bias + bias + item bias
+
+where offset and bias are the adaptive part. Item vectors are the same for all
+users, so one retrieval index serves everybody.
+"""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tf_keras
+
+from trainer.adaptive_layers import AdaptiveBias
+from trainer.config import USER_OFFSET, TrainerConfig
+from trainer.features import FeatureSpace
+from trainer.inner_loop import InnerLoop
+from trainer.partition import Partition
+from trainer.towers import Embedded, ItemTower, UserTower
+
+
+class PartitionedTwoTower(tf_keras.Model):
+    """Two towers, and adaptive layers on the user side."""
+
+    def __init__(self, space: FeatureSpace, config: TrainerConfig) -> None:
+        """Makes the model; `config.partition` says which layers adapt."""
+        super().__init__(name="two_tower")
+        self.user_tower = UserTower(space, config)
+        self.item_tower = ItemTower(space, config)
+        self.adaptive_bias = AdaptiveBias(1, name="user_bias")
+        layers = [self.adaptive_bias]
+        self.adaptive_offset = None
+        if config.partition == USER_OFFSET:
+            self.adaptive_offset = AdaptiveBias(
+                config.vector_size, name="user_offset"
+            )
+            layers.append(self.adaptive_offset)
+        self.partition = Partition(layers)
+        self.inner_loop = InnerLoop(self.partition.size, config)
+
+    @property
+    def user_specific_layers(self) -> list[tf_keras.layers.Layer]:
+        """What only a meta-learning loop may train."""
+        return [*self.partition.layers, self.inner_loop]
+
+    def personalize(self, user: Embedded, weights: tf.Tensor) -> Embedded:
+        """Applies each user's adaptive weights.
+
+        Args:
+            user: Users as the user tower embeds them, [B, ...].
+            weights: Adaptive weights, float [B, P].
+
+        Returns:
+            The users' own vectors and biases, same shapes.
+        """
+        adaptive = self.partition.split(weights)
+        vector = user.vector
+        if self.adaptive_offset is not None:
+            vector = self.adaptive_offset(
+                vector, adaptive[self.adaptive_offset.name]
+            )
+        bias = self.adaptive_bias(user.bias, adaptive[self.adaptive_bias.name])
+        return Embedded(vector, bias)
+
+    def score(
+        self, user: Embedded, item: Embedded, weights: tf.Tensor
+    ) -> tf.Tensor:
+        """Scores each user's candidates.
+
+        Args:
+            user: As embedded by the user tower, [B, ...].
+            item: Each user's candidates, [B, N, ...].
+            weights: Adaptive weights, float [B, P].
+
+        Returns:
+            Logits, float [B, N].
+        """
+        own = self.personalize(user, weights)
+        return (
+            tf.einsum("bd,bnd->bn", own.vector, item.vector)
+            + own.bias
+            + tf.squeeze(item.bias, axis=-1)
+        )
+
+    def adapt(
+        self,
+        user: Embedded,
+        item: Embedded,
+        label: tf.Tensor,
+        weight: tf.Tensor,
+        start: tf.Tensor,
+    ) -> tf.Tensor:
+        """Learns each user's adaptive weights from its support set.
+
+        Args:
+            user: As embedded by the user tower, [B, ...].
+            item: Items of the support sets, [B, S, ...].
+            label: 0 or 1, float [B, S].
+            weight: How often an event counts, float [B, S]; 0 pads.
+            start: Where the inner loop starts, float [B, P].
+
+        Returns:
+            Adapted weights, float [B, P].
+        """
+        return self.inner_loop(
+            start,
+            meta_init=self.partition.meta_init(),
+            support_loss=lambda weights: self.support_loss(
+                user, item, label, weight, weights
+            ),
+            support_weight=weight,
+        )
+
+    def support_loss(
+        self,
+        user: Embedded,
+        item: Embedded,
+        label: tf.Tensor,
+        weight: tf.Tensor,
+        weights: tf.Tensor,
+    ) -> tf.Tensor:
+        """Each user's summed weighted logistic loss, float [B]."""
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(
+            label, self.score(user, item, weights)
+        )
+        return tf.reduce_sum(weight * losses, axis=1)
+
+    def initial_weights(self, num_users: tf.Tensor | int) -> tf.Tensor:
+        """The meta-initialization for each of some users, [num_users, P]."""
+        return tf.tile(self.partition.meta_init()[tf.newaxis], [num_users, 1])
+
+    def embed_items(
+        self,
+        catalog_ids: Mapping[str, tf.Tensor],
+        rows: tf.Tensor,
+        training: bool = False,
+    ) -> Embedded:
+        """Embeds items by catalog row, each different one once.
+
+        Args:
+            catalog_ids: `item_index` and feature ids of the whole catalog,
+                int [items, L].
+            rows: Rows of the catalog, int [...].
+            training: Whether dropout is on.
+
+        Returns:
+            Embedded items of shape [..., *].
+        """
+        unique, index = tf.unique(tf.reshape(rows, [-1]))
+        ids = {name: tf.gather(ids, unique) for name, ids in catalog_ids.items()}
+        items = self.item_tower(ids, training=training)
+        return items.gather(tf.reshape(index, tf.shape(rows)))
