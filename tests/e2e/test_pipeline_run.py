@@ -116,7 +116,7 @@ def test_both_models_are_pushed(folder, finished, name):
     [version] = (folder / "run" / "serving" / name).iterdir()
     assert version.name.isdecimal()
     assert (version / "saved_model.pb").is_file()
-    manifest = AdaptiveManifest.load(version / "assets.extra")
+    manifest = AdaptiveManifest.load(version)
     assert [f.name for f in manifest.user_features] == ["age", "city"]
 
 
