@@ -2,8 +2,10 @@
 
 PipelineError
 ├── ConfigError       a run that can't be started or found as asked
+├── FetchError        a dataset's files can't be had
 ├── RunLockedError    another process runs the same folder
 ├── StageError        a node of the pipeline failed
+├── NotBlessedError   the new model is not good enough to be served
 ├── ColdStreamError   the cold users' stream can't be read
 ├── ReplayError       the replay through the gateway can't go on
 │   └── ReplayInterrupted   somebody pressed Ctrl-C
@@ -29,6 +31,10 @@ class RunLockedError(PipelineError):
 
 class StageError(PipelineError):
     """A node of the pipeline failed; its message says which, and why."""
+
+
+class NotBlessedError(PipelineError):
+    """The evaluation refused the new model; nothing was pushed."""
 
 
 class ColdStreamError(PipelineError):
