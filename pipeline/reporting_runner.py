@@ -24,6 +24,7 @@ from pipeline import stages
 from pipeline.errors import StageError
 from pipeline.recovery import abandon_unfinished
 from pipeline.stages import PipelineRun, Stage
+from pipeline.stale_pushes import forget_stale_pushes
 
 _STATES = {
     metadata_store_pb2.Execution.COMPLETE: stages.DONE,
@@ -74,6 +75,7 @@ class ReportingRunner(tfx_runner.IrBasedRunner):
                     pipeline.runtime_spec.pipeline_root.field_value.string_value
                 ),
             )
+            forget_stale_pushes(handle.store)
         nodes = [node.pipeline_node for node in pipeline.nodes]
         finished = []
         for number, node in enumerate(nodes, start=1):

@@ -1,6 +1,7 @@
 """The whole pipeline on a small log: killed, gone on with, run again."""
 
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,15 @@ def test_unchanged_run_is_cached_throughout(folder, finished):
     assert sum(again.stage_seconds.values()) < 30
     for name in (ADAPTOWER, JOINT):
         assert len(list((folder / "run" / "serving" / name).iterdir())) == 1
+
+
+def test_removed_version_is_pushed_again(folder, finished):
+    shutil.rmtree(folder / "run" / "serving" / JOINT)
+    again = run_pipeline(make_config(folder))
+    states = {stage.node: stage.state for stage in again.stages}
+    ran = {node for node, state in states.items() if state == DONE}
+    assert ran == {f"VersionedPusher.{JOINT}", RESOLVER}
+    assert list((folder / "run" / "serving" / JOINT).iterdir())
 
 
 def test_feature_without_values_stops_the_run_at_the_gate(tmp_path):
