@@ -154,4 +154,3 @@ def _records(files: Sequence[str]) -> tf.data.TFRecordDataset:
 
 def _id_spec(features: Sequence[Feature]) -> dict[str, tf.io.RaggedFeature]:
     return {feature.name: tf.io.RaggedFeature(tf.int64) for feature in features}
-

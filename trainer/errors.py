@@ -4,7 +4,8 @@ TrainerError
 ├── TrainerConfigError   a hyper-parameter that doesn't exist or can't be
 ├── EpisodeDataError     episodes or catalog that can't be trained on
 ├── PartitionError       adaptive weights that don't fit the partition
-└── DivergenceError      a loss that is not finite
+├── DivergenceError      a loss that is not finite
+└── TuningError          a search without a trial that ended
 """
 
 
@@ -26,3 +27,7 @@ class PartitionError(TrainerError):
 
 class DivergenceError(TrainerError):
     """The loss is not finite any more."""
+
+
+class TuningError(TrainerError):
+    """No trial of a search came to its end."""

@@ -222,9 +222,7 @@ class ServedModel(tf.Module):
         Returns:
             `score`: logits at the meta-initialization, float [B].
         """
-        spec = self._raw_spec | {
-            ITEM_ID: tf.io.FixedLenFeature([1], tf.string)
-        }
+        spec = self._raw_spec | {ITEM_ID: tf.io.FixedLenFeature([1], tf.string)}
         parsed = tf.io.parse_example(examples, spec)
         items = self._embed_items(parsed.pop(ITEM_ID))
         user = self._embed_transformed(parsed, tf.size(examples))
@@ -295,7 +293,5 @@ def _raw_input(feature: Feature) -> tf.TensorSpec:
     return _spec([None] * rank, tf.string, feature.name)
 
 
-def _spec(
-    shape: list[int | None], dtype: tf.DType, name: str
-) -> tf.TensorSpec:
+def _spec(shape: list[int | None], dtype: tf.DType, name: str) -> tf.TensorSpec:
     return tf.TensorSpec(shape, dtype, name)

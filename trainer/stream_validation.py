@@ -113,9 +113,7 @@ class StreamValidation:
         self._rows = metrics.Rows(
             user=np.concatenate(users),
             window=np.repeat(np.arange(len(users)), [len(u) for u in users]),
-            label=self._judged(
-                [step.judged.label for step in self._steps[1:]]
-            ),
+            label=self._judged([step.judged.label for step in self._steps[1:]]),
         )
 
     def evaluate(self) -> StreamFigures:
@@ -141,7 +139,8 @@ class StreamValidation:
             weights[ONLINE] = learned
             if index == 0:
                 weights[OFFLINE] = learned
-        rows, judged = self._rows, {n: self._judged(s) for n, s in scores.items()}
+        rows = self._rows
+        judged = {n: self._judged(s) for n, s in scores.items()}
         return StreamFigures(
             auc={n: metrics.auc(rows.label, s) for n, s in judged.items()},
             wgauc={

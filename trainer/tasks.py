@@ -65,11 +65,15 @@ def sample_tasks(
     Returns:
         Dataset of `Tasks` of `config.meta_batch_size` users.
     """
-    return _batches(episodes, config).map(
-        lambda step, users: _cut(users, step, space, config),
-        num_parallel_calls=2,
-        deterministic=True,
-    ).prefetch(2)
+    return (
+        _batches(episodes, config)
+        .map(
+            lambda step, users: _cut(users, step, space, config),
+            num_parallel_calls=2,
+            deterministic=True,
+        )
+        .prefetch(2)
+    )
 
 
 def sample_rows(
@@ -103,9 +107,11 @@ def sample_rows(
             tf.ones_like(uniform),
         )
 
-    return _batches(episodes, config).map(
-        draw, num_parallel_calls=2, deterministic=True
-    ).prefetch(2)
+    return (
+        _batches(episodes, config)
+        .map(draw, num_parallel_calls=2, deterministic=True)
+        .prefetch(2)
+    )
 
 
 def _batches(
@@ -128,9 +134,7 @@ def _cut(
     seeds = _seeds(config.seed, step, 3)
     tasks = config.meta_batch_size
     lengths = users[ITEM_ROW].row_lengths()
-    drawn = _draw_users(
-        lengths, config.user_weight_power, tasks, next(seeds)
-    )
+    drawn = _draw_users(lengths, config.user_weight_power, tasks, next(seeds))
     start = tf.gather(users[ITEM_ROW].row_starts(), drawn)
     length = tf.gather(lengths, drawn)
     latest = tf.maximum(length - _MIN_QUERY_ROWS, 0)
@@ -204,9 +208,7 @@ def _draw_users(
 
 def _seeds(seed: int, step: tf.Tensor, count: int) -> Iterator[tf.Tensor]:
     base = tf.stack([tf.constant(seed, tf.int64), step])
-    return iter(
-        tf.unstack(tf.random.experimental.stateless_split(base, count))
-    )
+    return iter(tf.unstack(tf.random.experimental.stateless_split(base, count)))
 
 
 def _drawn_user_ids(

@@ -25,7 +25,9 @@ class Embedded(NamedTuple):
 
     def gather(self, rows: tf.Tensor) -> "Embedded":
         """Picks rows of [n, ...]; the result has the shape of `rows`."""
-        return Embedded(tf.gather(self.vector, rows), tf.gather(self.bias, rows))
+        return Embedded(
+            tf.gather(self.vector, rows), tf.gather(self.bias, rows)
+        )
 
 
 class _FeatureNetwork(tf_keras.layers.Layer):

@@ -148,6 +148,8 @@ class PartitionedTwoTower(tf_keras.Model):
             Embedded items of shape [..., *].
         """
         unique, index = tf.unique(tf.reshape(rows, [-1]))
-        ids = {name: tf.gather(ids, unique) for name, ids in catalog_ids.items()}
+        ids = {
+            name: tf.gather(ids, unique) for name, ids in catalog_ids.items()
+        }
         items = self.item_tower(ids, training=training)
         return items.gather(tf.reshape(index, tf.shape(rows)))
