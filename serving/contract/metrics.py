@@ -8,12 +8,15 @@ independent.
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
+# 0 or 1, of any type of number.
+Labels = NDArray[np.number[Any]] | NDArray[np.bool_]
 
 
 def _average_ranks(scores: Floats) -> Floats:
@@ -22,11 +25,12 @@ def _average_ranks(scores: Floats) -> Floats:
         scores, return_inverse=True, return_counts=True
     )
     last = np.cumsum(counts)
-    return (last - (counts - 1) / 2.0)[inverse]
+    ranks: Floats = (last - (counts - 1) / 2.0)[inverse]
+    return ranks
 
 
 def auc(
-    labels: NDArray[np.generic],
+    labels: Labels,
     scores: Floats,
     weights: Floats | None = None,
 ) -> float:
@@ -40,7 +44,7 @@ def auc(
     Returns:
         The AUC, or NaN if one class is absent.
     """
-    positive = np.asarray(labels) > 0.5
+    positive = np.asarray(labels, float) > 0.5
     if weights is None:
         num_positive = int(positive.sum())
         num_negative = len(positive) - num_positive
@@ -68,7 +72,7 @@ def _weighted_auc(
 
 
 def group_aucs(
-    labels: NDArray[np.generic], scores: Floats, groups: Ints
+    labels: Labels, scores: Floats, groups: Ints
 ) -> tuple[Floats, Ints]:
     """AUC inside each group that holds both classes.
 
@@ -80,16 +84,14 @@ def group_aucs(
     Returns:
         The AUCs and the ids of their groups, both of shape [judged groups].
     """
-    positive = np.asarray(labels) > 0.5
+    positive = np.asarray(labels, float) > 0.5
     groups = np.asarray(groups)
     order = np.lexsort((scores, groups))
     group, score, is_positive = groups[order], scores[order], positive[order]
     starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
     sizes = np.diff(np.r_[starts, len(group)])
     # Mean rank inside the group, ties shared: runs of equal (group, score).
-    new_run = np.r_[
-        True, (group[1:] != group[:-1]) | (score[1:] != score[:-1])
-    ]
+    new_run = np.r_[True, (group[1:] != group[:-1]) | (score[1:] != score[:-1])]
     run = np.cumsum(new_run) - 1
     run_start = np.flatnonzero(new_run)
     run_size = np.diff(np.r_[run_start, len(group)])
@@ -105,23 +107,20 @@ def group_aucs(
     return values[judged], group[starts][judged]
 
 
-def wgauc(
-    labels: NDArray[np.generic], scores: Floats, groups: Ints
-) -> float:
+def wgauc(labels: Labels, scores: Floats, groups: Ints) -> float:
     """Mean of the AUCs inside each group (user, window) with both classes."""
     values, _ = group_aucs(labels, scores, groups)
     return float(values.mean()) if len(values) else float("nan")
 
 
-def ndcg(
-    labels: NDArray[np.generic], scores: Floats, groups: Ints, k: int = 10
-) -> float:
+def ndcg(labels: Labels, scores: Floats, groups: Ints, k: int = 10) -> float:
     """Mean NDCG@k over groups with a positive; ties broken pessimistically.
 
     Pessimistically: among equal scores negatives stand first, so that a
-    constant score earns nothing from the order of its rows.
+    constant score earns nothing from the order of its rows. NaN if no group
+    holds a positive.
     """
-    gains = (np.asarray(labels) > 0.5).astype(float)
+    gains = (np.asarray(labels, float) > 0.5).astype(float)
 
     def discounted(order: Ints) -> tuple[Floats, Floats]:
         group = groups[order]
@@ -135,13 +134,15 @@ def ndcg(
     got, _ = discounted(np.lexsort((gains, -scores, groups)))
     ideal, _ = discounted(np.lexsort((-gains, groups)))
     judged = ideal > 0
+    if not judged.any():
+        return float("nan")
     return float((got[judged] / ideal[judged]).mean())
 
 
-def log_loss(labels: NDArray[np.generic], scores: Floats) -> float:
+def log_loss(labels: Labels, scores: Floats) -> float:
     """Mean binary cross-entropy of logits, in nats."""
     logits = np.asarray(scores, dtype=float)
-    losses = np.logaddexp(0.0, logits) - np.asarray(labels) * logits
+    losses = np.logaddexp(0.0, logits) - np.asarray(labels, float) * logits
     return float(losses.mean())
 
 
@@ -178,7 +179,7 @@ class Rows:
 
     user: Ints
     window: Ints
-    label: NDArray[np.generic]
+    label: Labels
 
     @property
     def group(self) -> Ints:
@@ -210,7 +211,7 @@ def bootstrap(
         of `scores` and `lifts`; lifts in the figure's own unit (not points).
     """
     num_users = int(rows.user.max()) + 1
-    positive = np.asarray(rows.label) > 0.5
+    positive = np.asarray(rows.label, float) > 0.5
     group_to_user = int(rows.window.max(initial=0)) + 1
     models: dict[str, Callable[[Floats], tuple[float, float]]] = {}
     for name, score in scores.items():

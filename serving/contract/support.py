@@ -36,7 +36,8 @@ class Support:
 
     Attributes:
         events: Support set: the reservoir's events, then the new ones.
-        weights: Weight of each of `events`; they sum to `count`.
+        weights: Weight of each of `events`; they sum to `count`, unless
+            earlier events were seen and none was kept.
         reservoir: The events to keep, at most `capacity`, oldest first.
         count: How many events were seen, the new ones included.
     """
