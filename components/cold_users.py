@@ -7,6 +7,7 @@ kept only as far as the protocol looks: one user's events in memory, no more.
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -103,7 +104,9 @@ def join_runs(runs: Iterable[ColdUser]) -> ColdUser:
     Rows of one event keep the order in which they were written, so that the
     evaluator learns from them in the order in which a replay sends them.
     """
-    ordered = sorted(runs, key=lambda run: (run.positions[0], run.positions[-1]))
+    ordered = sorted(
+        runs, key=lambda run: (run.positions[0], run.positions[-1])
+    )
     positions = np.concatenate([run.positions for run in ordered])
     order = np.argsort(positions, kind="stable")
     return dataclasses.replace(
@@ -114,7 +117,7 @@ def join_runs(runs: Iterable[ColdUser]) -> ColdUser:
     )
 
 
-def _one_per_row(batch: pa.RecordBatch, name: str) -> NDArray[np.generic]:
+def _one_per_row(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
     index = batch.schema.get_field_index(name)
     if index < 0:
         raise EvaluationError(

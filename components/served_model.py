@@ -26,6 +26,7 @@ from serving.contract.support import Support
 
 Floats = NDArray[np.float32]
 Inputs = dict[str, NDArray[Any]]
+Texts = Sequence[str] | NDArray[np.object_]
 
 
 def feature_inputs(
@@ -57,7 +58,7 @@ def feature_inputs(
     return inputs
 
 
-def pad_texts(texts: Sequence[Sequence[str]]) -> NDArray[np.object_]:
+def pad_texts(texts: Sequence[Texts]) -> NDArray[np.object_]:
     """Returns lists of text as bytes [len(texts), longest], padded by b''."""
     width = max([1, *map(len, texts)])
     padded = np.full((len(texts), width), b"", object)
@@ -78,7 +79,7 @@ def pad_floats(
 
 
 def rank_inputs(
-    features: Inputs, item_ids: Sequence[Sequence[str]], weights: Floats
+    features: Inputs, item_ids: Sequence[Texts], weights: Floats
 ) -> Inputs:
     """Inputs of the signature `rank`."""
     return {

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +251,7 @@ def _model_path(artifacts: Sequence[types.Artifact]) -> str:
     )
 
 
-def _all_features(model_paths: Sequence[str]) -> list[Feature]:
+def _all_features(model_paths: Iterable[str]) -> list[Feature]:
     """The user features that any of the models takes."""
     features = {
         feature.name: feature

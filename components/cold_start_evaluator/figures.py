@@ -156,9 +156,7 @@ def _rows(table: pa.Table) -> metrics.Rows:
     return metrics.Rows(user, window, _array(table, "label"))
 
 
-def _scores(
-    table: pa.Table, names: Sequence[str]
-) -> dict[str, NDArray[Any]]:
+def _scores(table: pa.Table, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     return {n: _array(table, n) for n in names if n in table.column_names}
 
 
@@ -181,4 +179,3 @@ def _of(
 def _number(value: float) -> float | None:
     """A number as JSON knows it; a figure of one class only has none."""
     return float(value) if math.isfinite(value) else None
-

@@ -2,11 +2,11 @@
 
 Three Parquet tables, small enough to look at with pandas:
 
-| table      | one row per | columns |
-|------------|-------------|---------|
-| `stream`   | judged row of a stream | user_id, item_id, label, position, window, and a score per regime (and `last_blessed`) |
-| `few_shot` | row of a query set | user_id, item_id, label, position, and a score per k (`k_0` ...) and `joint` |
-| `users`    | user | user_id, judged_rows, and its features but lists |
+- `stream`, a row per judged row of a stream: user_id, item_id, label, position,
+  window, a score per regime, and one of `last_blessed` if there is such;
+- `few_shot`, a row per row of a query set: user_id, item_id, label, position,
+  a score per k (`k_0` ...) and one of `joint`;
+- `users`, a row per user: user_id, judged_rows, and its features but lists.
 
 Scores are logits. The tables serve the figures, the slices, and whoever
 compares them with what a gateway answered.
@@ -143,7 +143,9 @@ class ScoreUsers(beam.PTransform):
             self._features, LAST_BLESSED in self._model_paths
         )
         for name, schema in schemas.items():
-            _ = tables[name] | f"Write[{name}]" >> beam.io.WriteToParquetBatched(
+            _ = tables[
+                name
+            ] | f"Write[{name}]" >> beam.io.WriteToParquetBatched(
                 str(self._output_dir / name / "scores"),
                 schema=schema,
                 file_name_suffix=".parquet",
@@ -216,7 +218,7 @@ class _ScoreFn(beam.DoFn):
         rows = [_joined(window.rows for window in w) for w in windows]
         columns = _row_columns(users, rows)
         columns["window"] = _joined(
-            np.full(len(window.rows), window.index)
+            np.full(len(window.rows), window.number)
             for w in windows
             for window in w
         )

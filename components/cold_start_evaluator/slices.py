@@ -22,8 +22,8 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 # TFMA's config comes from its proto: `tfma.EvalConfig` exists or not by the
 # version and by what was imported before.
-from tensorflow_model_analysis.api import model_eval_lib  # noqa: E402
-from tensorflow_model_analysis.proto import config_pb2  # noqa: E402
+from tensorflow_model_analysis.api import model_eval_lib
+from tensorflow_model_analysis.proto import config_pb2
 
 # A feature with more values than this makes slices too small to read.
 MAX_SLICE_VALUES = 32
@@ -57,9 +57,7 @@ def slice_columns(users: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def rows_to_slice(
-    stream: pa.Table, users: pa.Table, max_rows: int
-) -> pa.Table:
+def rows_to_slice(stream: pa.Table, users: pa.Table, max_rows: int) -> pa.Table:
     """Joins the stream's rows with what to slice by.
 
     Args:

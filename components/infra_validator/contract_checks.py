@@ -68,9 +68,7 @@ def signature_reasons(model: ServedModel) -> list[str]:
         reasons += _difference(
             f"inputs of {name!r}", own_inputs | features, set(inputs)
         )
-        reasons += _difference(
-            f"outputs of {name!r}", _OUTPUTS[name], outputs
-        )
+        reasons += _difference(f"outputs of {name!r}", _OUTPUTS[name], outputs)
         weights = inputs.get("adaptive_weights")
         if weights is not None:
             width = weights.shape[-1]

@@ -10,26 +10,30 @@ from typing import Any
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
-import grpc  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from absl import logging  # noqa: E402
-from tfx import types  # noqa: E402
-from tfx.dsl.components.base import base_executor  # noqa: E402
-from tfx.types import artifact_utils  # noqa: E402
-from tfx.utils import io_utils, path_utils  # noqa: E402
-from tfx_bsl.coders import example_coder  # noqa: E402
+import grpc
+import tensorflow as tf
+from absl import logging
+from tfx import types
+from tfx.dsl.components.base import base_executor
+from tfx.types import artifact_utils
+from tfx.utils import io_utils, path_utils
+from tfx_bsl.coders import example_coder
 
-from components.cold_users import ColdUser, runs_of_users  # noqa: E402
-from components.errors import EvaluationError, ModelServerError  # noqa: E402
-from components.infra_validator import contract_checks, replay  # noqa: E402
-from components.infra_validator.server_process import (  # noqa: E402
+from components.cold_users import ColdUser, runs_of_users
+from components.errors import (
+    ComponentError,
+    EvaluationError,
+    ModelServerError,
+)
+from components.infra_validator import contract_checks, replay
+from components.infra_validator.server_process import (
     running_server,
 )
-from components.served_model import ServedModel  # noqa: E402
-from serving.contract import protocol  # noqa: E402
-from serving.contract.errors import ContractError  # noqa: E402
-from serving.contract.features import Feature  # noqa: E402
-from serving.contract.manifest import AdaptiveManifest  # noqa: E402
+from components.served_model import ServedModel
+from serving.contract import protocol
+from serving.contract.errors import ContractError
+from serving.contract.features import Feature
+from serving.contract.manifest import AdaptiveManifest
 
 MODEL = "model"
 EXAMPLES = "examples"
@@ -116,9 +120,11 @@ def _validate(
                 ),
             )
         ]
-    # TensorFlow's loader raises built-in errors for most kinds of damage.
-    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-        return [f"TensorFlow can't load or run the SavedModel: {error}"]
+    except ComponentError:
+        raise
+    # For a damaged model TensorFlow raises whatever its loader trips over.
+    except Exception as error:
+        return [f"TensorFlow can't load or run the SavedModel: {error!r}"]
     with tempfile.TemporaryDirectory(prefix="infra-validator-") as scratch:
         # A copy: a server may write caches, and the artifact must not change.
         base_path = Path(scratch) / "base"

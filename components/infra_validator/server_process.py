@@ -87,7 +87,7 @@ def running_server(
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": _python_path()},
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 (one prctl, no locks)
+            preexec_fn=_die_with_parent,
         )
         try:
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -173,8 +173,9 @@ def test_answers_that_differ_are_refused():
     assert "differs by up to 0.001" in reasons(expected["score"] + 1e-3)[0]
     assert "has shape [1, 1]" in reasons(expected["score"][:, :1])[0]
     assert "not finite in 50%" in reasons(np.array([[1.0, np.inf]]))[0]
-    assert "the server gives ['other']" in (
-        replay.answer_reasons(request, {"other": 1}, expected)[0]
+    assert (
+        "the server gives ['other']"
+        in (replay.answer_reasons(request, {"other": 1}, expected)[0])
     )
 
 
@@ -215,7 +216,7 @@ def test_a_server_that_exits_is_reported_with_its_last_lines(
 ):
     sleeping_server(monkeypatch, tmp_path / "pid", "echo out of luck; exit 3")
     with (
-        pytest.raises(ModelServerError, match="status 3(.|\n)*out of luck"),
+        pytest.raises(ModelServerError, match=r"status 3(.|\n)*out of luck"),
         server_process.running_server("m", tmp_path, tmp_path / "log", 10.0),
     ):
         pass
@@ -258,9 +259,7 @@ with server_process.running_server("m", path, path / "log", 100.0):
     assert not alive(server)
 
 
-def test_a_model_that_the_server_cant_load_is_reported(
-    exported, tmp_path
-):
+def test_a_model_that_the_server_cant_load_is_reported(exported, tmp_path):
     shutil.copytree(exported, tmp_path / "base" / "1")
     (tmp_path / "base" / "1" / "saved_model.pb").write_bytes(b"not a graph")
     with (
