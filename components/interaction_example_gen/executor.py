@@ -299,11 +299,8 @@ def _write_missing_shards(job: transforms.Job) -> None:
     """TFX needs a file in each split, also for a shard without users."""
     for split in SPLITS:
         for shard in range(job.num_shards):
-            path = writing.shard_path(
-                f"{job.examples_uri}/Split-{split}",
-                "interactions",
-                shard,
-                job.num_shards,
+            path = writing.split_path(
+                job.examples_uri, split, shard, job.num_shards
             )
             if not fileio.exists(f"{path}.gz"):
                 writing.write_examples(path, [])

@@ -1,21 +1,20 @@
-"""Joins events with users, items and negatives, and encodes them."""
-
-from collections.abc import Iterator
+"""Joins events with users, items and sampled negatives."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from components.dataset_spec import LabelSpec
 from components.interaction_example_gen.arrow import flat
+from components.interaction_example_gen.encoding import (
+    Repeated,
+    encode_features,
+)
 from components.interaction_example_gen.negatives import (
     Candidates,
     sample_negatives,
 )
 from components.interaction_example_gen.shards import fingerprint64
-
-_ENCODED_ROWS = 1 << 14
 
 
 def add_negatives(
@@ -64,6 +63,28 @@ def drop_repeated_ids(entities: pa.Table) -> tuple[pa.Table, pa.Table]:
     return entities.filter(pa.array(first)), entities.filter(pa.array(~first))
 
 
+def join(
+    keys: pa.Array, name: str, entities: pa.Table | None, features: list[str]
+) -> Repeated:
+    """Encodes an id and the features that a table has for it.
+
+    Args:
+        keys: Ids, [n].
+        name: What the id is called in Examples.
+        entities: Rows with an `id`, each id once; None for no table. An id
+            that it lacks has no features.
+        features: Columns to take from it.
+
+    Returns:
+        The encoded id and features, of each distinct id once.
+    """
+    column = keys.dictionary_encode()
+    columns = {name: column.dictionary}
+    if entities is not None:
+        columns.update(look_up(column.dictionary, entities, features))
+    return encode_features(columns), column.indices
+
+
 def look_up(
     keys: pa.Array, entities: pa.Table, features: list[str]
 ) -> dict[str, pa.Array]:
@@ -79,40 +100,3 @@ def look_up(
     """
     rows = pc.index_in(keys, value_set=flat(entities["id"]))
     return {name: flat(entities[name]).take(rows) for name in features}
-
-
-def encode(columns: dict[str, pa.Array]) -> Iterator[bytes]:
-    """Encodes rows as serialized tf.Examples.
-
-    Args:
-        columns: Arrays of text, numbers or lists of text, all [n]; a null is
-            a feature without a value.
-
-    Yields:
-        n tf.Examples.
-    """
-    batch = pa.RecordBatch.from_arrays(
-        [_as_feature_lists(values) for values in columns.values()],
-        list(columns),
-    )
-    encoder = RecordBatchToExamplesEncoder()
-    for start in range(0, len(batch), _ENCODED_ROWS):
-        yield from encoder.encode(batch.slice(start, _ENCODED_ROWS))
-
-
-def _as_feature_lists(values: pa.Array) -> pa.Array:
-    """The types that tfx_bsl encodes: lists of bytes, float32 or int64."""
-    if pa.types.is_list(values.type):
-        return values.cast(pa.list_(pa.binary()))
-    if pa.types.is_string(values.type):
-        values = values.cast(pa.binary())
-    valid = pc.is_valid(values)
-    ends = np.cumsum(valid.to_numpy(zero_copy_only=False), dtype=np.int32)
-    offsets = pa.array(np.concatenate([np.zeros(1, np.int32), ends]))
-    # Nulls must stay null lists: an empty list is a present feature.
-    return pa.Array.from_buffers(
-        pa.list_(values.type),
-        len(values),
-        [valid.buffers()[1], offsets.buffers()[1]],
-        children=[values.drop_null()],
-    )

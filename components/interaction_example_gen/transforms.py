@@ -9,11 +9,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.dataset_spec import DatasetSpec, EntitySpec, TableSpec
 from components.interaction_example_gen import (
+    encoding,
     joining,
     negatives,
     parsing,
@@ -68,6 +70,11 @@ class Job:
 def entity_of(spec: DatasetSpec, name: str) -> EntitySpec:
     """Returns the spec of the users or the items."""
     return spec.users if name == USERS else spec.items
+
+
+def feature_names(entity: EntitySpec) -> list[str]:
+    """Returns the names of the features of the users or the items."""
+    return [source.feature.name for source in entity.features]
 
 
 def table_of(spec: DatasetSpec, name: str) -> TableSpec | None:
@@ -204,31 +211,29 @@ class WriteShard(beam.DoFn):
             events = joining.add_negatives(events, candidates, label)
         for index, split in enumerate(SPLITS):
             rows = events.filter(pc.equal(events["split"], index))
-            columns = {
-                name: flat(rows[name])
-                for name in shards.ARRANGED.names
-                if name != "split"
-            }
-            for key, name, table in (
-                ("user_id", USERS, users),
-                ("item_id", ITEMS, item_table),
-            ):
-                features = [
-                    s.feature.name for s in entity_of(job.spec, name).features
-                ]
-                if table is not None:
-                    found = joining.look_up(columns[key], table, features)
-                    columns.update(found)
-            path = writing.shard_path(
-                f"{job.examples_uri}/Split-{split}",
-                "interactions",
-                shard,
-                job.num_shards,
+            parts = [
+                joining.join(
+                    flat(rows["user_id"]),
+                    "user_id",
+                    users,
+                    feature_names(job.spec.users),
+                ),
+                joining.join(
+                    flat(rows["item_id"]),
+                    "item_id",
+                    item_table,
+                    feature_names(job.spec.items),
+                ),
+                *(
+                    encoding.repeated(name, flat(rows[name]))
+                    for name in ("label", "timestamp", "position")
+                ),
+            ]
+            path = writing.split_path(
+                job.examples_uri, split, shard, job.num_shards
             )
-            yield (
-                f"examples.{split}",
-                writing.write_examples(path, joining.encode(columns)),
-            )
+            written = writing.write_examples(path, encoding.to_examples(parts))
+            yield f"examples.{split}", written
 
 
 class WriteCatalog(beam.DoFn):
@@ -245,27 +250,26 @@ class WriteCatalog(beam.DoFn):
         self, path: str, items: bytes | None, statistics: bytes
     ) -> Iterator[tuple[str, int]]:
         entity = self._job.spec.items
-        seen = flat(from_bytes(statistics)["item_id"])
+        ids = flat(from_bytes(statistics)["item_id"])
         table = from_bytes(items) if items else None
-        if table is None:
-            columns = {"item_id": seen}
-        else:
+        columns = {"item_id": ids}
+        if table is not None:
             listed = flat(table["id"])
-            unlisted = seen.filter(pc.invert(pc.is_in(seen, value_set=listed)))
+            is_listed = pc.is_in(ids, value_set=listed)
+            unlisted = ids.filter(pc.invert(is_listed))
             yield "items.not_in_their_table", len(unlisted)
             ids = pa.concat_arrays([listed, unlisted])
             ids = ids.take(pc.sort_indices(ids))
-            names = [s.feature.name for s in entity.features]
-            columns = joining.look_up(
-                ids, table, names + (["display"] if entity.display else [])
-            )
+            columns = {"item_id": ids}
+            columns |= joining.look_up(ids, table, feature_names(entity))
             if entity.display:
-                columns[DISPLAY] = columns.pop("display")
-            columns = {"item_id": ids, **columns}
-        yield (
-            "items.in_catalog",
-            writing.write_examples(path, joining.encode(columns)),
+                shown = joining.look_up(ids, table, ["display"])
+                columns[DISPLAY] = shown["display"]
+        every_row = pa.array(np.arange(len(ids)))
+        examples = encoding.to_examples(
+            [(encoding.encode_features(columns), every_row)]
         )
+        yield "items.in_catalog", writing.write_examples(path, examples)
 
 
 class MergeStatistics(beam.CombineFn):

@@ -21,6 +21,12 @@ def shard_path(folder: str, stem: str, index: int, count: int) -> str:
     return f"{folder}/{stem}-{index:05d}-of-{count:05d}"
 
 
+def split_path(uri: str, split: str, index: int, count: int) -> str:
+    """Returns the name of a file of a split of an Examples artifact."""
+    folder = f"{uri}/Split-{split}"
+    return shard_path(folder, "interactions", index, count)
+
+
 def write_examples(path: str, examples: Iterable[bytes]) -> int:
     """Writes serialized tf.Examples to `path`.gz; returns how many.
 
