@@ -165,6 +165,7 @@ def _evaluate(
     few_shot = figures.load_table(scores_dir, FEW_SHOT)
     evaluation: dict[str, Any] = {
         "users": figures.count_users(scores_dir),
+        "max_users": settings.max_users,
         "rows": stream.num_rows,
         "thresholds": dataclasses.asdict(settings.thresholds),
         "figures": {},
