@@ -18,9 +18,11 @@ class AdaptiveLayer(tf_keras.layers.Layer):
 
     meta_init: tf.Variable
 
-    def __init__(self, name: str, **kwargs: Any) -> None:
+    def __init__(
+        self, name: str, trainable: bool = False, **kwargs: Any
+    ) -> None:
         """Makes the layer; its name is the parameter's name in manifests."""
-        super().__init__(name=name, trainable=False, **kwargs)
+        super().__init__(name=name, trainable=trainable, **kwargs)
 
 
 class AdaptiveBias(AdaptiveLayer):

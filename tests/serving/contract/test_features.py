@@ -29,7 +29,7 @@ def test_names_of_the_signatures_inputs_are_reserved():
 
 
 def test_unknown_kind_is_refused_with_those_that_exist():
-    with pytest.raises(FeatureError, match="'float'.*numeric"):
+    with pytest.raises(FeatureError, match=r"'float'.*numeric"):
         Feature("age", "float")
 
 

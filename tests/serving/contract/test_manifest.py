@@ -89,7 +89,7 @@ def test_gap_between_parameters_is_refused():
 
 
 def test_meta_init_of_another_size_is_refused():
-    with pytest.raises(ManifestError, match="has 2 values.*parameters 5"):
+    with pytest.raises(ManifestError, match=r"has 2 values.*parameters 5"):
         a_manifest(meta_init=(0.0, 1.0))
 
 
@@ -127,7 +127,7 @@ def test_other_format_is_refused(written):
     ],
 )
 def test_what_is_no_manifest_is_refused_by_its_path(text):
-    with pytest.raises(ManifestError, match="here/m.json is not an adaptive"):
+    with pytest.raises(ManifestError, match=r"here/m\.json is not an adaptive"):
         AdaptiveManifest.from_json(text, where="here/m.json")
 
 

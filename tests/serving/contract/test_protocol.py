@@ -32,8 +32,8 @@ def test_each_row_is_in_the_window_of_its_event(positions):
             if 10 + 10 * index <= position < 20 + 10 * index:
                 expected[index].append(row)
     windows = protocol.stream_windows(positions)
-    assert [w.index for w in windows] == sorted(expected)
-    assert {w.index: w.rows.tolist() for w in windows} == expected
+    assert [w.number for w in windows] == sorted(expected)
+    assert {w.number: w.rows.tolist() for w in windows} == expected
 
 
 @given(user_positions())
