@@ -140,7 +140,7 @@ class Section:
         path = ".".join(part for part in (self.key, key) if part)
         return Section(value, self.source, path)
 
-    def keys(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """Returns the keys in the order they were written."""
         return tuple(str(key) for key in self._values)
 
@@ -150,7 +150,7 @@ class Section:
         Raises:
             DatasetSpecError: There is a key that means nothing here.
         """
-        for key in self.keys():
+        for key in self.names():
             if key not in self._asked:
                 raise self.error(
                     key,

@@ -4,7 +4,7 @@ import hashlib
 import pathlib
 from collections.abc import Iterable
 
-from components.dataset_spec import DownloadSource, FetchSpec
+from components.dataset_sources import DownloadSource, FetchSpec
 
 _CHUNK_BYTES = 1 << 20
 

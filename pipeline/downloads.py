@@ -9,7 +9,7 @@ import zipfile
 
 import rich.progress
 
-from components.dataset_spec import DownloadSource
+from components.dataset_sources import DownloadSource
 from pipeline.conversions import CONVERSIONS
 from pipeline.errors import FetchError
 

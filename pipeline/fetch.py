@@ -12,7 +12,8 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 
-from components.dataset_spec import DatasetSpec, FetchSpec
+from components.dataset_sources import FetchSpec
+from components.dataset_spec import DatasetSpec
 from pipeline.checksums import accepted_sums, find_problem, sha256_of
 from pipeline.downloads import describe, download
 from pipeline.errors import FetchError

@@ -1,17 +1,17 @@
 """Finds a dataset's files in a folder or a zip that somebody has already."""
 
+import functools
 import gzip
 import pathlib
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import IO
 
 # Archives like to put everything in a folder of its own, in a folder.
 _DEPTHS = ("", "*/", "*/*/")
 
-Opener = Callable[[], AbstractContextManager[IO[bytes]]]
+Opener = Callable[[], IO[bytes]]
 
 
 def gather(
@@ -47,9 +47,9 @@ def _candidates(place: pathlib.Path, name: str) -> Iterator[Opener]:
         return
     for depth in _DEPTHS:
         for path in sorted(place.glob(f"{depth}{name}")):
-            yield lambda path=path: path.open("rb")
+            yield functools.partial(_open_plain, path)
         for path in sorted(place.glob(f"{depth}{name}.gz")):
-            yield lambda path=path: gzip.open(path, "rb")
+            yield functools.partial(_open_gzip, path)
     for archive in sorted(place.glob("*.zip")):
         yield from _in_zip(archive, name)
 
@@ -60,7 +60,15 @@ def _in_zip(archive: pathlib.Path, name: str) -> Iterator[Opener]:
     with zipfile.ZipFile(archive) as opened:
         for member in opened.namelist():
             if pathlib.PurePosixPath(member).name == name:
-                yield lambda member=member: _open_member(archive, member)
+                yield functools.partial(_open_member, archive, member)
+
+
+def _open_plain(path: pathlib.Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _open_gzip(path: pathlib.Path) -> IO[bytes]:
+    return gzip.open(path, "rb")  # type: ignore[return-value]
 
 
 def _open_member(archive: pathlib.Path, member: str) -> IO[bytes]:

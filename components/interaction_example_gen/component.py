@@ -24,7 +24,7 @@ class InteractionExampleGenSpec(ComponentSpec):
         executor.NUM_SHARDS: ExecutionParameter(type=int, optional=True),
         executor.CODE_FINGERPRINT: ExecutionParameter(type=str, optional=True),
     }
-    INPUTS = {}  # noqa: RUF012
+    INPUTS: dict[str, ChannelParameter] = {}  # noqa: RUF012
     OUTPUTS = {  # noqa: RUF012
         executor.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
         executor.CATALOG: ChannelParameter(type=ItemCatalog),

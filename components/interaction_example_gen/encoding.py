@@ -8,8 +8,7 @@ tfx_bsl with more than one feature (protobuf maps have no order), the same
 bytes in every run.
 """
 
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa

@@ -36,7 +36,7 @@ def find_files(folder: str, names: tuple[str, ...]) -> list[fs.FileInfo]:
         InputDataError: A name matches no file.
     """
     system, root = _resolve(folder)
-    found = {}
+    found: dict[str, fs.FileInfo] = {}
     for name in names:
         path = f"{root}/{name}" if not name.startswith("/") else name
         parent, _, pattern = path.rpartition("/")

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.dataset_spec import DatasetSpec, EntitySpec
+from components.dataset_spec import DatasetSpec
+from components.dataset_tables import EntitySpec
 from components.interaction_example_gen.dead_letters import (
     INTERACTIONS,
     DeadLetter,

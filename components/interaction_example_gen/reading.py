@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from components.dataset_spec import TableSpec
+from components.dataset_tables import TableSpec
 from components.errors import InputDataError
 from components.interaction_example_gen.dead_letters import DeadLetter, shorten
 from components.interaction_example_gen.files import open_file

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.dataset_spec import DatasetSpec, EntitySpec, TableSpec
+from components.dataset_spec import DatasetSpec
+from components.dataset_tables import EntitySpec, TableSpec
 from components.interaction_example_gen import (
     encoding,
     joining,
@@ -97,6 +98,7 @@ class ReadTable(beam.DoFn):
         self._name = name
 
     def process(self, file: tuple[int, str]) -> Iterator[Any]:
+        """Reads one file."""
         index, path = file
         job, name = self._job, self._name
         table = table_of(job.spec, name)
@@ -140,6 +142,8 @@ class ArrangeShard(beam.DoFn):
     def process(
         self, grouped: tuple[int, dict[str, Iterable[bytes]]]
     ) -> Iterator[Any]:
+        """Arranges one shard."""
+        """Reads one file."""
         shard, tables = grouped
         events = concat(tables[INTERACTIONS])
         if events is None:
@@ -198,6 +202,7 @@ class WriteShard(beam.DoFn):
         items: bytes | None,
         statistics: bytes,
     ) -> Iterator[tuple[str, int]]:
+        """Writes one shard."""
         job = self._job
         shard, event_bytes, user_bytes = element
         events = from_bytes(event_bytes)
@@ -249,6 +254,7 @@ class WriteCatalog(beam.DoFn):
     def process(
         self, path: str, items: bytes | None, statistics: bytes
     ) -> Iterator[tuple[str, int]]:
+        """Writes the catalog."""
         entity = self._job.spec.items
         ids = flat(from_bytes(statistics)["item_id"])
         table = from_bytes(items) if items else None
@@ -276,9 +282,11 @@ class MergeStatistics(beam.CombineFn):
     """Adds up the item statistics of all shards."""
 
     def create_accumulator(self) -> list[bytes]:
+        """No statistics."""
         return []
 
     def add_input(self, parts: list[bytes], part: bytes) -> list[bytes]:
+        """Takes the statistics of one more shard."""
         return (
             self.compact([*parts, part]) if len(parts) > 8 else [*parts, part]
         )
@@ -286,12 +294,15 @@ class MergeStatistics(beam.CombineFn):
     def merge_accumulators(
         self, accumulators: Iterable[list[bytes]]
     ) -> list[bytes]:
+        """Adds up what several workers have."""
         parts = [part for parts in accumulators for part in parts]
         return self.compact(parts)
 
     def compact(self, parts: list[bytes]) -> list[bytes]:
+        """Adds up what has come so far."""
         tables = [from_bytes(part) for part in parts]
         return [to_bytes(negatives.merge_counts(tables).combine_chunks())]
 
     def extract_output(self, parts: list[bytes]) -> bytes:
+        """The statistics as one table."""
         return self.compact(parts)[0]

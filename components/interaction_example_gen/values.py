@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.dataset_spec import ISO_8601, TIMESTAMP_UNITS, FeatureSource
+from components.dataset_spec import ISO_8601, TIMESTAMP_UNITS
+from components.dataset_tables import FeatureSource
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC
 
 _TRUE_FLAGS = pa.array(["1", "1.0", "true", "True", "TRUE"])
