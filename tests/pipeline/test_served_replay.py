@@ -114,7 +114,7 @@ def test_served_scores_equal_the_closed_form_in_every_regime(tmp_path):
     with (
         start_model_server(bases) as model_server,
         start_gateway(
-            model_server.target, bases, store_dir=tmp_path / "store"
+            model_server.target, bases, store=tmp_path / "store"
         ) as gateway,
         RecommenderClient(gateway.target) as client,
     ):
