@@ -12,7 +12,7 @@ from components.interaction_example_gen.dead_letters import (
     DeadLetter,
     shorten,
 )
-from components.interaction_example_gen.reading import RawBatch
+from components.interaction_example_gen.raw_batch import RawBatch
 from components.interaction_example_gen.values import (
     as_feature,
     as_number,

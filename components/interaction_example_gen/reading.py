@@ -1,48 +1,22 @@
-"""Reads tables in record batches, never a whole file at a time.
+"""Reads tables in record batches, never a whole file at a time."""
 
-A CSV column is read as text, whatever it looks like: that keeps leading
-zeros of ids, and leaves it to `parsing` to say which values are wrong.
-"""
-
-import csv
-import dataclasses
-import io
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 import pyarrow.parquet
-from numpy.typing import NDArray
 
 from components.dataset_tables import TableSpec
 from components.errors import InputDataError
-from components.interaction_example_gen.dead_letters import DeadLetter, shorten
+from components.interaction_example_gen.csv_files import read_csv
 from components.interaction_example_gen.files import open_file
-from components.spec_section import closest
+from components.interaction_example_gen.raw_batch import (
+    RawBatch,
+    require_columns,
+)
 
-_BLOCK_BYTES = 4 << 20
 _BATCH_ROWS = 1 << 16
-# Stands in for a delimiter of several characters while Arrow parses the file;
-# "unit separator" is a control character that no text has a use for.
-_UNIT_SEPARATOR = b"\x1f"
-
-
-@dataclasses.dataclass(frozen=True)
-class RawBatch:
-    """Some consecutive rows of a file, not yet validated.
-
-    Attributes:
-        rows: 1-based numbers of the rows in their file, [n]; a header line is
-            row 1, and empty lines don't count.
-        columns: The wanted columns, n rows.
-        unreadable: Rows that never became columns.
-    """
-
-    rows: NDArray[np.int64]
-    columns: pa.RecordBatch
-    unreadable: list[DeadLetter]
 
 
 def read_batches(
@@ -64,7 +38,7 @@ def read_batches(
         InputDataError: The file can't be read or lacks a column.
     """
     reader = {
-        "csv": _read_csv,
+        "csv": read_csv,
         "parquet": _read_parquet,
         "tfrecord": _read_tfrecord,
     }[table.format]
@@ -79,166 +53,6 @@ def read_batches(
         ) from error
 
 
-def _require(
-    wanted: list[str], present: list[str], path: str, name: str
-) -> None:
-    for column in wanted:
-        if present.count(column) != 1:
-            problem = (
-                f"has the column {column!r} {present.count(column)} times"
-                if column in present
-                else f"has no column {column!r}"
-            )
-            raise InputDataError(
-                f"{path} {problem}, which `{name}` in the dataset spec names; "
-                f"it has {', '.join(present)}." + closest(column, present)
-            )
-
-
-class _OneByteDelimiter(io.RawIOBase):
-    """A file in which each long delimiter reads as one control character."""
-
-    def __init__(self, file: pa.NativeFile, delimiter: bytes) -> None:
-        super().__init__()
-        self._file = file
-        self._delimiter = delimiter
-        self._rest = b""
-
-    def readable(self) -> bool:
-        """True: the file can be read."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Starts again; only to the beginning."""
-        self._rest = b""
-        return int(self._file.seek(offset, whence))
-
-    def read(self, size: int = -1) -> bytes:
-        """Returns up to `size` bytes; none only at the end of the file."""
-        while True:
-            wanted = max(size - len(self._rest), 1) if size > 0 else None
-            chunk = self._file.read(wanted)
-            data, self._rest = self._rest + chunk, b""
-            if chunk:
-                # A delimiter may straddle two reads: keep back its beginning.
-                kept = self._length_of_started_delimiter(data)
-                data, self._rest = (
-                    data[: len(data) - kept],
-                    data[len(data) - kept :],
-                )
-            if data or not chunk:
-                return data.replace(self._delimiter, _UNIT_SEPARATOR)
-
-    def _length_of_started_delimiter(self, data: bytes) -> int:
-        # What ends in a whole delimiter has none that is only begun, except
-        # after it; counting from the last whole one keeps "::" + ":" right.
-        tail = data.split(self._delimiter)[-1]
-        for length in range(len(self._delimiter) - 1, 0, -1):
-            if tail.endswith(self._delimiter[:length]):
-                return length
-        return 0
-
-
-def _csv_header(source: io.RawIOBase, path: str, table: TableSpec) -> list[str]:
-    """Reads the first record, in which delimiters are single characters."""
-    # io.TextIOWrapper needs readinto; a header fits in one block anyway.
-    head = source.read(_BLOCK_BYTES) or b""
-    text = head.decode(table.encoding, errors="replace").removeprefix("\ufeff")
-    records = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=_single(table.delimiter),
-        quoting=csv.QUOTE_MINIMAL if table.quoting else csv.QUOTE_NONE,
-    )
-    header = next((record for record in records if record), None)
-    if header is None:
-        raise InputDataError(f"{path} has only empty lines.")
-    return header
-
-
-def _single(delimiter: str) -> str:
-    return delimiter if len(delimiter) == 1 else _UNIT_SEPARATOR.decode()
-
-
-def _read_csv(
-    file: pa.NativeFile,
-    path: str,
-    table: TableSpec,
-    wanted: list[str],
-    name: str,
-) -> Iterator[RawBatch]:
-    if file.size() == 0:
-        raise InputDataError(f"{path} is empty.")
-    source: Any = file
-    if len(table.delimiter) > 1:
-        delimiter = table.delimiter.encode(table.encoding)
-        source = _OneByteDelimiter(file, delimiter)
-    header = list(table.columns)
-    if not header:
-        header = _csv_header(source, path, table)
-        source.seek(0)
-    _require(wanted, header, path, name)
-    unreadable: list[DeadLetter] = []
-    skipped: list[int] = []
-
-    def skip(row: pyarrow.csv.InvalidRow) -> str:
-        skipped.append(row.number)
-        unreadable.append(
-            DeadLetter(
-                "wrong_column_count", name, path, row.number, shorten(row.text)
-            )
-        )
-        return "skip"
-
-    reader = pyarrow.csv.open_csv(
-        source if source is file else pa.PythonFile(source, "r"),
-        read_options=pyarrow.csv.ReadOptions(
-            # Row numbers are only known when one thread parses.
-            use_threads=False,
-            block_size=_BLOCK_BYTES,
-            column_names=list(table.columns) or None,
-            encoding="utf8" if _is_utf8(table.encoding) else table.encoding,
-        ),
-        parse_options=pyarrow.csv.ParseOptions(
-            delimiter=_single(table.delimiter),
-            quote_char='"' if table.quoting else False,
-            newlines_in_values=table.quoting,
-            invalid_row_handler=skip,
-        ),
-        convert_options=pyarrow.csv.ConvertOptions(
-            # Text that is not UTF-8 is a dead letter, not the end of the run.
-            check_utf8=False,
-            column_types={column: pa.string() for column in wanted},
-            include_columns=wanted,
-            strings_can_be_null=False,
-        ),
-    )
-    first = 1 if table.columns else 2
-    seen = 0
-    for batch in reader:
-        # The i-th good row comes after every bad row whose number, less the
-        # bad rows before it, is not above the i-th number.
-        good = np.arange(seen, seen + batch.num_rows) + first
-        bad = np.array(skipped, np.int64) - np.arange(len(skipped))
-        rows = good + np.searchsorted(bad, good, side="right")
-        seen += batch.num_rows
-        yield RawBatch(rows, batch, unreadable.copy())
-        unreadable.clear()
-    if unreadable:
-        nothing = pa.RecordBatch.from_arrays(
-            [pa.array([], pa.string()) for _ in wanted], wanted
-        )
-        yield RawBatch(np.empty(0, np.int64), nothing, unreadable)
-
-
-def _is_utf8(encoding: str) -> bool:
-    return encoding.lower().replace("-", "").replace("_", "") in (
-        "utf8",
-        "utf8sig",
-        "ascii",
-        "usascii",
-    )
-
-
 def _read_parquet(
     file: pa.NativeFile,
     path: str,
@@ -248,7 +62,7 @@ def _read_parquet(
 ) -> Iterator[RawBatch]:
     del table
     parquet = pyarrow.parquet.ParquetFile(file)
-    _require(wanted, parquet.schema_arrow.names, path, name)
+    require_columns(wanted, parquet.schema_arrow.names, path, name)
     row = 1
     for batch in parquet.iter_batches(_BATCH_ROWS, columns=wanted):
         # Columns come in the order of the file: put them in ours.
@@ -278,7 +92,7 @@ def _read_tfrecord(
     row = 1
     for serialized in records.as_numpy_iterator():
         batch = decoder.DecodeBatch(list(serialized))
-        _require(wanted, batch.schema.names, path, name)
+        require_columns(wanted, batch.schema.names, path, name)
         columns = [
             _unwrap(batch.column(batch.schema.get_field_index(column)))
             for column in wanted
@@ -295,11 +109,11 @@ def _unwrap(column: pa.Array) -> pa.Array:
     """Turns lists of at most one value into values; others stay lists."""
     if pa.types.is_null(column.type):
         return column.cast(pa.string())
-    lengths = pa.compute.fill_null(pa.compute.list_value_length(column), 0)
-    if pa.compute.max(lengths).as_py() > 1:
+    lengths = pc.fill_null(pc.list_value_length(column), 0)
+    if pc.max(lengths).as_py() > 1:
         return column
-    first = pa.compute.cumulative_sum(lengths)
-    index = pa.compute.subtract(first, 1)
-    empty = pa.compute.equal(lengths, 0)
-    index = pa.compute.if_else(empty, pa.scalar(None, index.type), index)
+    first = pc.cumulative_sum(lengths)
+    index = pc.subtract(first, 1)
+    empty = pc.equal(lengths, 0)
+    index = pc.if_else(empty, pa.scalar(None, index.type), index)
     return column.flatten().take(index)

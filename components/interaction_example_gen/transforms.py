@@ -87,6 +87,13 @@ def table_of(spec: DatasetSpec, name: str) -> TableSpec | None:
     )
 
 
+def wanted_columns(spec: DatasetSpec, name: str) -> list[str]:
+    """Returns the columns of a table that are read."""
+    if name == INTERACTIONS:
+        return parsing.interaction_columns(spec)
+    return parsing.entity_columns(entity_of(spec, name))
+
+
 class ReadTable(beam.DoFn):
     """Reads, validates and shards a file.
 
@@ -104,11 +111,7 @@ class ReadTable(beam.DoFn):
         table = table_of(job.spec, name)
         assert table is not None
         entity = entity_of(job.spec, name)
-        wanted = (
-            parsing.interaction_columns(job.spec)
-            if name == INTERACTIONS
-            else parsing.entity_columns(entity)
-        )
+        wanted = wanted_columns(job.spec, name)
         for raw in read_batches(path, job.folder, table, wanted, name):
             if name == INTERACTIONS:
                 batch, letters = parsing.parse_interactions(

@@ -1,0 +1,172 @@
+"""Reads CSV files in record batches, with the number of every row.
+
+Every column is read as text, whatever it looks like: that keeps leading
+zeros of ids, and leaves it to `parsing` to say which values are wrong.
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from components.dataset_tables import TableSpec
+from components.errors import InputDataError
+from components.interaction_example_gen.dead_letters import DeadLetter, shorten
+from components.interaction_example_gen.raw_batch import (
+    RawBatch,
+    require_columns,
+)
+
+_BLOCK_BYTES = 4 << 20
+# Stands in for a delimiter of several characters while Arrow parses the file;
+# "unit separator" is a control character that no text has a use for.
+_UNIT_SEPARATOR = b"\x1f"
+
+
+class _OneByteDelimiter(io.RawIOBase):
+    """A file in which each long delimiter reads as one control character."""
+
+    def __init__(self, file: pa.NativeFile, delimiter: bytes) -> None:
+        super().__init__()
+        self._file = file
+        self._delimiter = delimiter
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """True: the file can be read."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Starts again; only to the beginning."""
+        self._rest = b""
+        return int(self._file.seek(offset, whence))
+
+    def read(self, size: int = -1) -> bytes:
+        """Returns up to `size` bytes; none only at the end of the file."""
+        while True:
+            wanted = max(size - len(self._rest), 1) if size > 0 else None
+            chunk = self._file.read(wanted)
+            data, self._rest = self._rest + chunk, b""
+            if chunk:
+                # A delimiter may straddle two reads: keep back its beginning.
+                kept = self._length_of_started_delimiter(data)
+                data, self._rest = (
+                    data[: len(data) - kept],
+                    data[len(data) - kept :],
+                )
+            if data or not chunk:
+                return data.replace(self._delimiter, _UNIT_SEPARATOR)
+
+    def _length_of_started_delimiter(self, data: bytes) -> int:
+        # What ends in a whole delimiter has none that is only begun, except
+        # after it; counting from the last whole one keeps "::" + ":" right.
+        tail = data.split(self._delimiter)[-1]
+        for length in range(len(self._delimiter) - 1, 0, -1):
+            if tail.endswith(self._delimiter[:length]):
+                return length
+        return 0
+
+
+def _csv_header(source: io.RawIOBase, path: str, table: TableSpec) -> list[str]:
+    """Reads the first record, in which delimiters are single characters."""
+    # io.TextIOWrapper needs readinto; a header fits in one block anyway.
+    head = source.read(_BLOCK_BYTES) or b""
+    text = head.decode(table.encoding, errors="replace").removeprefix("\ufeff")
+    records = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=_single(table.delimiter),
+        quoting=csv.QUOTE_MINIMAL if table.quoting else csv.QUOTE_NONE,
+    )
+    header = next((record for record in records if record), None)
+    if header is None:
+        raise InputDataError(f"{path} has only empty lines.")
+    return header
+
+
+def _single(delimiter: str) -> str:
+    return delimiter if len(delimiter) == 1 else _UNIT_SEPARATOR.decode()
+
+
+def read_csv(
+    file: pa.NativeFile,
+    path: str,
+    table: TableSpec,
+    wanted: list[str],
+    name: str,
+) -> Iterator[RawBatch]:
+    """Reads the wanted columns of an open CSV file; see `read_batches`."""
+    if file.size() == 0:
+        raise InputDataError(f"{path} is empty.")
+    source: Any = file
+    if len(table.delimiter) > 1:
+        delimiter = table.delimiter.encode(table.encoding)
+        source = _OneByteDelimiter(file, delimiter)
+    header = list(table.columns)
+    if not header:
+        header = _csv_header(source, path, table)
+        source.seek(0)
+    require_columns(wanted, header, path, name)
+    unreadable: list[DeadLetter] = []
+    skipped: list[int] = []
+
+    def skip(row: pyarrow.csv.InvalidRow) -> str:
+        skipped.append(row.number)
+        unreadable.append(
+            DeadLetter(
+                "wrong_column_count", name, path, row.number, shorten(row.text)
+            )
+        )
+        return "skip"
+
+    reader = pyarrow.csv.open_csv(
+        source if source is file else pa.PythonFile(source, "r"),
+        read_options=pyarrow.csv.ReadOptions(
+            # Row numbers are only known when one thread parses.
+            use_threads=False,
+            block_size=_BLOCK_BYTES,
+            column_names=list(table.columns) or None,
+            encoding="utf8" if _is_utf8(table.encoding) else table.encoding,
+        ),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=_single(table.delimiter),
+            quote_char='"' if table.quoting else False,
+            newlines_in_values=table.quoting,
+            invalid_row_handler=skip,
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            # Text that is not UTF-8 is a dead letter, not the end of the run.
+            check_utf8=False,
+            column_types={column: pa.string() for column in wanted},
+            include_columns=wanted,
+            strings_can_be_null=False,
+        ),
+    )
+    first = 1 if table.columns else 2
+    seen = 0
+    for batch in reader:
+        # The i-th good row comes after every bad row whose number, less the
+        # bad rows before it, is not above the i-th number.
+        good = np.arange(seen, seen + batch.num_rows) + first
+        bad = np.array(skipped, np.int64) - np.arange(len(skipped))
+        rows = good + np.searchsorted(bad, good, side="right")
+        seen += batch.num_rows
+        yield RawBatch(rows, batch, unreadable.copy())
+        unreadable.clear()
+    if unreadable:
+        nothing = pa.RecordBatch.from_arrays(
+            [pa.array([], pa.string()) for _ in wanted], wanted
+        )
+        yield RawBatch(np.empty(0, np.int64), nothing, unreadable)
+
+
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower().replace("-", "").replace("_", "") in (
+        "utf8",
+        "utf8sig",
+        "ascii",
+        "usascii",
+    )
