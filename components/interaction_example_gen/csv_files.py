@@ -25,10 +25,12 @@ _BLOCK_BYTES = 4 << 20
 # Stands in for a delimiter of several characters while Arrow parses the file;
 # "unit separator" is a control character that no text has a use for.
 _UNIT_SEPARATOR = b"\x1f"
+# File name extensions, and what Arrow calls the compression.
+COMPRESSIONS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}
 
 
 class _OneByteDelimiter(io.RawIOBase):
-    """A file in which each long delimiter reads as one control character."""
+    """A stream in which each long delimiter reads as one control character."""
 
     def __init__(self, file: pa.NativeFile, delimiter: bytes) -> None:
         super().__init__()
@@ -39,11 +41,6 @@ class _OneByteDelimiter(io.RawIOBase):
     def readable(self) -> bool:
         """True: the file can be read."""
         return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Starts again; only to the beginning."""
-        self._rest = b""
-        return int(self._file.seek(offset, whence))
 
     def read(self, size: int = -1) -> bytes:
         """Returns up to `size` bytes; none only at the end of the file."""
@@ -71,10 +68,22 @@ class _OneByteDelimiter(io.RawIOBase):
         return 0
 
 
-def _csv_header(source: io.RawIOBase, path: str, table: TableSpec) -> list[str]:
-    """Reads the first record, in which delimiters are single characters."""
-    # io.TextIOWrapper needs readinto; a header fits in one block anyway.
-    head = source.read(_BLOCK_BYTES) or b""
+def _open_text(file: pa.NativeFile, path: str, table: TableSpec) -> Any:
+    """Decompresses a file as its name says, and shortens delimiters."""
+    file.seek(0)
+    stream = file
+    codec = COMPRESSIONS.get(path.rpartition(".")[2])
+    if codec:
+        stream = pa.CompressedInputStream(file, codec)
+    if len(table.delimiter) > 1:
+        delimiter = table.delimiter.encode(table.encoding)
+        stream = pa.PythonFile(_OneByteDelimiter(stream, delimiter), "r")
+    return stream
+
+
+def _header(stream: pa.NativeFile, path: str, table: TableSpec) -> list[str]:
+    """Returns the first record of a stream of `_open_text`."""
+    head = stream.read(_BLOCK_BYTES)
     text = head.decode(table.encoding, errors="replace").removeprefix("\ufeff")
     records = csv.reader(
         io.StringIO(text, newline=""),
@@ -101,14 +110,8 @@ def read_csv(
     """Reads the wanted columns of an open CSV file; see `read_batches`."""
     if file.size() == 0:
         raise InputDataError(f"{path} is empty.")
-    source: Any = file
-    if len(table.delimiter) > 1:
-        delimiter = table.delimiter.encode(table.encoding)
-        source = _OneByteDelimiter(file, delimiter)
-    header = list(table.columns)
-    if not header:
-        header = _csv_header(source, path, table)
-        source.seek(0)
+    start = _open_text(file, path, table)
+    header = list(table.columns) or _header(start, path, table)
     require_columns(wanted, header, path, name)
     unreadable: list[DeadLetter] = []
     skipped: list[int] = []
@@ -123,7 +126,7 @@ def read_csv(
         return "skip"
 
     reader = pyarrow.csv.open_csv(
-        source if source is file else pa.PythonFile(source, "r"),
+        _open_text(file, path, table),
         read_options=pyarrow.csv.ReadOptions(
             # Row numbers are only known when one thread parses.
             use_threads=False,

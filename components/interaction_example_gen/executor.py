@@ -15,9 +15,11 @@ from components.dataset_spec import DatasetSpec
 from components.errors import DeadLetterShareError
 from components.interaction_example_gen import (
     files,
+    graph,
     transforms,
     writing,
 )
+from components.interaction_example_gen.csv_files import COMPRESSIONS
 from components.interaction_example_gen.dead_letters import (
     INTERACTIONS,
     TABLES,
@@ -103,7 +105,11 @@ def make_job(
     is_text = spec.interactions.format == "csv"
     log_bytes = sum(
         info.size
-        * (1 if is_text and not info.path.endswith(".gz") else _COMPRESSION)
+        * (
+            1
+            if is_text and info.extension not in COMPRESSIONS
+            else _COMPRESSION
+        )
         for info in found[INTERACTIONS]
     )
     return transforms.Job(
@@ -160,7 +166,7 @@ def check_dead_letter_share(
 
 def _first_letters(uri: str, table: str) -> str:
     """The first dead letter of each reason, a line each."""
-    shown = {}
+    shown: dict[str, dict[str, Any]] = {}
     for path in sorted(fileio.glob(f"{uri}/*.jsonl")):
         with fileio.open(path) as lines:
             for letter in map(json.loads, lines):
