@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES, ReplayResult
 from pipeline.skew import MAX_SKEW, Skew
+from pipeline.stored_bytes import BytesPerUser
 from serving.contract import metrics, protocol
 from serving.contract.metrics import Interval, Rows
 
@@ -81,7 +82,7 @@ class Summary:
     log_loss: Mapping[str, Interval]
     lift: Mapping[str, Interval]
     wgauc_lift: Mapping[str, Interval]
-    bytes_per_user: Mapping[str, float]
+    bytes_per_user: BytesPerUser
     rank_ms: Latency
     feedback_ms: Latency
     stage_seconds: Mapping[str, float]
@@ -115,7 +116,7 @@ def summarize(
     dataset: str,
     revision: str,
     stage_seconds: Mapping[str, float],
-    bytes_per_user: Mapping[str, float],
+    bytes_per_user: BytesPerUser,
     skew: Skew | None = None,
 ) -> Summary:
     """Works out the figures of a replay.

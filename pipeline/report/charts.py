@@ -73,7 +73,7 @@ def line_chart(
         y_range=svg.padded(values, 0.05),
     )
     parts = [
-        svg.y_axis(frame, svg.nice_ticks(*frame.y_range), ".2f"),
+        svg.y_axis(frame, svg.nice_ticks(*frame.y_range)),
         svg.x_axis(frame, list(zip(steps, x_labels, strict=True)), x_title),
     ]
     parts += [_band(frame, s) for s in series]

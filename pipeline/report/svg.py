@@ -217,20 +217,26 @@ def marker(shape: str, x: float, y: float, **attributes: object) -> Markup:
     return tag("path", d=path(points, close=True), **attributes)
 
 
-def y_axis(frame: Frame, ticks: Sequence[float], form: str) -> Markup:
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """Writes ticks with as few decimals as keep all of them exact."""
+    decimals = next(
+        places
+        for places in range(13)
+        if all(math.isclose(t, round(t, places)) for t in ticks)
+    )
+    return [f"{tick:.{decimals}f}" for tick in ticks]
+
+
+def y_axis(frame: Frame, ticks: Sequence[float]) -> Markup:
     """Returns horizontal rules with their values at the left."""
     parts = []
-    for value in ticks:
+    for value, label in zip(ticks, tick_labels(ticks), strict=True):
         y = frame.y(value)
-        parts.append(
-            tag(
-                "line", x1=frame.left, x2=frame.x_end, y1=y, y2=y, class_="rule"
-            )
-        )
+        parts.append(_across(frame, y, "rule"))
         parts.append(
             tag(
                 "text",
-                format(value, form),
+                label,
                 x=frame.left - 8,
                 y=y + 4,
                 class_="tick end",
@@ -244,9 +250,7 @@ def x_axis(
 ) -> Markup:
     """Returns the lower edge, its labels and what it measures."""
     y = frame.y_end
-    parts = [
-        tag("line", x1=frame.left, x2=frame.x_end, y1=y, y2=y, class_="axis")
-    ]
+    parts = [_across(frame, y, "axis")]
     parts += [
         tag("text", label, x=frame.x(value), y=y + 18, class_="tick middle")
         for value, label in ticks
@@ -261,6 +265,10 @@ def x_axis(
         )
     )
     return group(parts)
+
+
+def _across(frame: Frame, y: float, style: str) -> Markup:
+    return tag("line", x1=frame.left, x2=frame.x_end, y1=y, y2=y, class_=style)
 
 
 def _attribute(value: object) -> object:

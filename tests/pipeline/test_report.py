@@ -204,6 +204,18 @@ def test_ticks_are_round(low, high, expected):
     assert svg.nice_ticks(low, high) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("ticks", "expected"),
+    [
+        ([0.675, 0.7, 0.725], ["0.675", "0.700", "0.725"]),
+        ([0.65, 0.7, 0.75], ["0.65", "0.70", "0.75"]),
+        ([-2.0, 0.0, 2.0], ["-2", "0", "2"]),
+    ],
+)
+def test_tick_labels_say_the_exact_value(ticks, expected):
+    assert svg.tick_labels(ticks) == expected
+
+
 def test_labels_are_spread_without_changing_their_order():
     placed = svg.spread([50.0, 52.0, 51.0, 99.0], 10.0, 0.0, 100.0)
     assert sorted(placed) == [placed[0], placed[2], placed[1], placed[3]]
