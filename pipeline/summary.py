@@ -158,7 +158,7 @@ def summarize(
         log_loss=_mean_figures(result, _log_loss_of_user),
         lift=in_points("auc"),
         wgauc_lift=in_points("wgauc"),
-        bytes_per_user=dict(bytes_per_user),
+        bytes_per_user=bytes_per_user,
         rank_ms=Latency.of(result.rank_ms),
         feedback_ms=Latency.of(result.feedback_ms),
         stage_seconds=dict(stage_seconds),
