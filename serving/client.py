@@ -5,8 +5,8 @@
         client.submit_feedback("u1", [FeedbackEvent("e1", "12", 1.0)])
         after = client.rank("u1", ["12", "7"], {"segment": "student"})
 
-Both retry calls that found the gateway unavailable, within the call's
-deadline; sent twice, an event still counts once. What the gateway refuses is
+Both wait for the gateway to come up, and retry calls that it broke off as
+unavailable, within the call's deadline; sent twice, an event still counts once. What the gateway refuses is
 raised as `grpc.RpcError` with its status and explanation.
 """
 
@@ -283,7 +283,9 @@ class RecommenderClient:
             grpc.RpcError: The gateway refused, or did not answer in time.
         """
         request = _rank_request(user_id, item_ids, features, model)
-        response = self._stub.Rank(request, timeout=self._timeout)
+        response = self._stub.Rank(
+            request, timeout=self._timeout, wait_for_ready=True
+        )
         return _rank_result(item_ids, response)
 
     def submit_feedback(
@@ -307,7 +309,9 @@ class RecommenderClient:
             grpc.RpcError: The gateway refused, or did not answer in time.
         """
         request = _feedback_request(user_id, events, features, model)
-        response = self._stub.SubmitFeedback(request, timeout=self._timeout)
+        response = self._stub.SubmitFeedback(
+            request, timeout=self._timeout, wait_for_ready=True
+        )
         return _feedback_result(response)
 
     def close(self) -> None:
@@ -346,7 +350,9 @@ class AsyncRecommenderClient:
     ) -> RankResult:
         """Scores candidates; see `RecommenderClient.rank`."""
         request = _rank_request(user_id, item_ids, features, model)
-        response = await self._stub.Rank(request, timeout=self._timeout)
+        response = await self._stub.Rank(
+            request, timeout=self._timeout, wait_for_ready=True
+        )
         return _rank_result(item_ids, response)
 
     async def submit_feedback(
@@ -359,7 +365,7 @@ class AsyncRecommenderClient:
         """Lets the model learn; see `RecommenderClient.submit_feedback`."""
         request = _feedback_request(user_id, events, features, model)
         response = await self._stub.SubmitFeedback(
-            request, timeout=self._timeout
+            request, timeout=self._timeout, wait_for_ready=True
         )
         return _feedback_result(response)
 

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -42,6 +43,14 @@ STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 _TAIL_LINES = 20
 _PR_SET_PDEATHSIG = 1
+
+_CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 100),
+)
+# Calls that don't wait for a connection leave a channel that could not
+# connect at first as it is for ten seconds.
+_ASK: dict[str, Any] = {"timeout": 1.0, "wait_for_ready": True}
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +89,7 @@ class ServerProcess:
             LaunchError: The process ended, or time ran out.
         """
         deadline = time.monotonic() + seconds
-        with _channel(self.target) as channel:
+        with grpc.insecure_channel(self.target, _CHANNEL_OPTIONS) as channel:
             while self.process.poll() is None:
                 try:
                     if is_ready(channel):
@@ -187,7 +196,7 @@ def start_model_server(
                     pb.GetModelStatusRequest(
                         model_spec=pb.ModelSpec(name=name)
                     ),
-                    timeout=1.0,
+                    **_ASK,
                 ).model_version_status
             )
             for name in models
@@ -232,7 +241,7 @@ def start_gateway(
 
     def is_serving(channel: grpc.Channel) -> bool:
         answer = health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), timeout=1.0
+            health_pb2.HealthCheckRequest(), **_ASK
         )
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
@@ -296,18 +305,6 @@ def _log_path(path: Path | None, name: str) -> Path:
         return Path(text)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _channel(target: str) -> grpc.Channel:
-    # Without this, a first try that fails delays the next by a second.
-    return grpc.insecure_channel(
-        target,
-        (
-            ("grpc.initial_reconnect_backoff_ms", 50),
-            ("grpc.min_reconnect_backoff_ms", 50),
-            ("grpc.max_reconnect_backoff_ms", 100),
-        ),
-    )
 
 
 def _start(

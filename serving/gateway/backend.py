@@ -40,7 +40,9 @@ class ModelServer:
             target,
             (
                 ("grpc.max_receive_message_length", -1),
-                # A server that comes back is found within a second.
+                # A server that comes back is found within a second: by
+                # `available_versions`, which waits for a connection, whereas
+                # `predict` fails at once while there is none.
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 1000),
             ),
@@ -73,7 +75,7 @@ class ModelServer:
         request.model_spec.name = model
         request.model_spec.version.value = version
         request.model_spec.signature_name = signature
-        response = await self._call(self._predict, request)
+        response = await self._call(self._predict, request, waits=False)
         return {
             name: tf_serving.decode_tensor(tensor)
             for name, tensor in response.outputs.items()
@@ -88,7 +90,7 @@ class ModelServer:
         """
         request = pb.GetModelStatusRequest()
         request.model_spec.name = model
-        response = await self._call(self._status, request)
+        response = await self._call(self._status, request, waits=True)
         return sorted(
             (
                 status.version
@@ -102,9 +104,11 @@ class ModelServer:
         """Closes the connection."""
         await self._channel.close()
 
-    async def _call(self, method: Any, request: Any) -> Any:
+    async def _call(self, method: Any, request: Any, waits: bool) -> Any:
         try:
-            return await method(request, timeout=self._timeout)
+            return await method(
+                request, timeout=self._timeout, wait_for_ready=waits
+            )
         except grpc.aio.AioRpcError as error:
             kind = _ERRORS.get(error.code(), BackendError)
             raise kind(
