@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,17 @@ REGIMES = (OFFLINE, JOINT)
 USER_BIAS = "user_bias"
 USER_OFFSET = "user_offset"
 PARTITION_PRESETS = (USER_BIAS, USER_OFFSET)
+
+_AT_LEAST_ONE = (
+    "vector_size",
+    "hidden_size",
+    "feature_size",
+    "meta_batch_size",
+    "query_rows",
+    "max_steps",
+    "steps_per_evaluation",
+    "max_validation_users",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,17 +89,17 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type in (int, float) and value < 0:
+            if field.type in (int, float) and not 0 <= value < math.inf:
                 raise TrainerConfigError(
                     f"Hyper-parameter {field.name} is {value}; it can't be "
-                    "negative."
+                    "negative or infinite."
                 )
         if self.partition not in PARTITION_PRESETS:
             raise TrainerConfigError(
                 f"There is no partition preset {self.partition!r}; use one of "
                 f"{', '.join(PARTITION_PRESETS)}."
             )
-        for name in ("vector_size", "meta_batch_size", "query_rows"):
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise TrainerConfigError(f"{name} must be 1 or more.")
 
@@ -115,14 +127,15 @@ class TrainerConfig:
 
 
 def _parse(name: str, kind: Any, value: Any) -> Any:
-    if kind is bool and isinstance(value, str):
-        if value.lower() in ("true", "false"):
-            return value.lower() == "true"
-    else:
-        try:
-            return kind(value)
-        except (TypeError, ValueError):
-            pass
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        parsed = kind(value)
+        # int() would cut 2.5 down to 2.
+        if kind is not int or parsed == float(value):
+            return parsed
+    except (KeyError, TypeError, ValueError, OverflowError):
+        pass
     raise TrainerConfigError(
         f"Hyper-parameter {name} is {value!r}; expected {kind.__name__}."
     )

@@ -51,7 +51,7 @@ def read_catalog(files: Sequence[str], space: FeatureSpace) -> Catalog:
         "item_id": tf.io.FixedLenFeature([], tf.string),
         ITEM_INDEX: tf.io.RaggedFeature(tf.int64),
     }
-    records = list(_records(files).batch(1 << 20).take(1))
+    records = list(_records(files).batch(1 << 20))
     if not records:
         raise EpisodeDataError(
             f"The catalog {list(files)} holds no item. Check the item table "
@@ -65,7 +65,9 @@ def read_catalog(files: Sequence[str], space: FeatureSpace) -> Catalog:
     } | {ITEM_INDEX: space.num_item_indices - 1}
     ids = {}
     for name, ragged in parsed.items():
-        known = ragged.to_tensor(PAD)
+        # One column at least, be the feature missing from every item.
+        width = tf.maximum(ragged.bounding_shape(axis=1), 1)
+        known = ragged.to_tensor(PAD, shape=tf.stack([-1, width]))
         row = tf.fill([1, tf.shape(known)[1]], tf.constant(PAD, tf.int64))
         row = tf.concat(
             [tf.constant([[unknown[name]]], tf.int64), row[:, 1:]], axis=1

@@ -88,7 +88,7 @@ class StreamValidation:
             max_users: Users taken at most, the first ones.
 
         Raises:
-            EpisodeDataError: There is no user.
+            EpisodeDataError: There is no user, or none to be judged.
         """
         self._model = model
         self._catalog_ids = catalog.ids
@@ -105,6 +105,11 @@ class StreamValidation:
             batch[LABEL].to_list(),
             [np.asarray(p) for p in batch[POSITION].to_list()],
         )
+        if len(self._steps) == 1:
+            raise EpisodeDataError(
+                "No meta_valid user has an event after its first support set, "
+                "so training can't be judged. Give users with more events."
+            )
         users, places = zip(
             *(np.nonzero(step.judged.weight) for step in self._steps[1:]),
             strict=True,

@@ -80,14 +80,15 @@ def train(
             config.outer_lr, use_ema=True, ema_momentum=config.ema_momentum
         )
     )
-    keep_best = _KeepBest(validation, objective, config)
+    steps = min(config.steps_per_evaluation, config.max_steps)
+    keep_best = _KeepBest(validation, objective, config, steps)
     callbacks: list[tf_keras.callbacks.Callback] = [keep_best]
     if log_dir:
         callbacks.append(tf_keras.callbacks.TensorBoard(log_dir))
     learner.fit(
         batches,
-        epochs=math.ceil(config.max_steps / config.steps_per_evaluation),
-        steps_per_epoch=config.steps_per_evaluation,
+        epochs=config.max_steps // steps,
+        steps_per_epoch=steps,
         callbacks=callbacks,
         verbose=0,
     )
@@ -102,11 +103,13 @@ class _KeepBest(tf_keras.callbacks.Callback):
         validation: StreamValidation,
         objective: Objective,
         config: TrainerConfig,
+        steps_per_evaluation: int,
     ) -> None:
         super().__init__()
         self._validation = validation
         self._objective = objective
         self._config = config
+        self._steps_per_evaluation = steps_per_evaluation
         self._best: tuple[float, TrainingResult, Any] | None = None
         self._steps = 0
 
@@ -115,7 +118,7 @@ class _KeepBest(tf_keras.callbacks.Callback):
     ) -> None:
         """Judges, remembers, stops."""
         logs = logs if logs is not None else {}
-        self._steps = (epoch + 1) * self._config.steps_per_evaluation
+        self._steps = (epoch + 1) * self._steps_per_evaluation
         loss = float(logs.get("loss", math.nan))
         if not math.isfinite(loss):
             raise DivergenceError(
@@ -144,17 +147,14 @@ class _KeepBest(tf_keras.callbacks.Callback):
             result = TrainingResult(figures, self._steps, self._steps)
             self._best = value, result, self.model.get_weights()
         self.model.set_weights(latest)
+        assert self._best is not None
         since = self._steps - self._best[1].best_step
-        if since >= self._config.patience * self._config.steps_per_evaluation:
+        if since >= self._config.patience * self._steps_per_evaluation:
             self.model.stop_training = True
 
     def restore(self) -> TrainingResult:
         """Gives the model its best parameters back."""
-        if self._best is None:
-            raise DivergenceError(
-                "Training ended before it was judged once: max_steps must be "
-                "at least 1."
-            )
+        assert self._best is not None
         _, result, weights = self._best
         self.model.set_weights(weights)
         return dataclasses.replace(result, steps=self._steps)

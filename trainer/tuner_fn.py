@@ -5,6 +5,7 @@ a trial is not a Keras model to be fitted but a call of the meta-training loop,
 judged on meta_valid.
 """
 
+import logging
 from typing import Any
 
 import keras_tuner
@@ -16,6 +17,8 @@ from trainer.config import PARTITION_PRESETS, TrainerConfig
 from trainer.errors import TuningError
 from trainer.stages import StageData, train_offline
 from trainer.training import adapted_objective
+
+_LOG = logging.getLogger(__name__)
 
 OBJECTIVE = "meta_valid_quality"
 _MAX_TRIALS = 12
@@ -72,7 +75,11 @@ class MetaTuner(keras_tuner.Tuner):
             TuningError: No trial came to its end. Keras Tuner itself would
                 hand out hyper-parameters that nobody tried.
         """
-        super().search(*args, **kwargs)
+        try:
+            super().search(*args, **kwargs)
+        except RuntimeError as error:
+            # Some trials failed in a row; those that ended before still count.
+            _LOG.warning("The search ended early: %s", error)
         trials = self.oracle.trials.values()
         if not any(trial.status == "COMPLETED" for trial in trials):
             message = next((t.message for t in trials if t.message), "")
