@@ -6,8 +6,9 @@
         after = client.rank("u1", ["12", "7"], {"segment": "student"})
 
 Both wait for the gateway to come up, and retry calls that it broke off as
-unavailable, within the call's deadline; sent twice, an event still counts once. What the gateway refuses is
-raised as `grpc.RpcError` with its status and explanation.
+unavailable, within the call's deadline; sent twice, an event still counts
+once. What the gateway refuses is raised as `grpc.RpcError` with its status
+and explanation.
 """
 
 import dataclasses
