@@ -206,7 +206,7 @@ def _check(spec: DatasetSpec, top: Section, log: Section) -> None:
     for name in names:
         if names.count(name) > 1:
             raise top.error(
-                "items.features" if name in names[1:] else "users.features",
+                "items.features",
                 f"the feature {name!r} is declared twice; names must be "
                 "unique over users and items",
             )

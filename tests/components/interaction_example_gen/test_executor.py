@@ -356,5 +356,5 @@ def test_unknown_column_is_named_with_the_closest_one(tmp_path):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(InputDataError, match="no file 'log.csv'"):
+    with pytest.raises(InputDataError, match=r"no file 'log\.csv'"):
         runs.run(runs.make_spec(), tmp_path, tmp_path / "out")

@@ -1,0 +1,160 @@
+"""Parsing columns against parsing their values one by one."""
+
+import datetime
+import math
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.dataset_tables import FeatureSource
+from components.interaction_example_gen import values
+from serving.contract.features import Feature
+
+TEXTS = st.one_of(
+    st.text(max_size=8),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.sampled_from(["", " 4 ", "nan", "-inf", "1e3", "0x10", "1,5", "+3"]),
+    st.none(),
+)
+
+
+def number_or_none(text):
+    try:
+        return float(text.strip()) if "_" not in text else None
+    except (ValueError, AttributeError):
+        return None
+
+
+@given(st.lists(TEXTS, max_size=20))
+def test_each_text_is_parsed_as_if_it_were_alone(texts):
+    together = values.as_number(pa.array(texts, pa.string()))
+    alone = [
+        values.as_number(pa.array([text], pa.string()))[0].as_py()
+        for text in texts
+    ]
+    assert repr(together.to_pylist()) == repr(alone)
+
+
+@given(st.lists(st.floats(width=64).map(repr), min_size=1, max_size=20))
+def test_numbers_equal_those_of_python(texts):
+    parsed = values.as_number(pa.array(texts)).to_pylist()
+    for text, number in zip(texts, parsed, strict=True):
+        expected = number_or_none(text)
+        assert number == expected or (
+            math.isnan(number) and math.isnan(expected)
+        )
+
+
+@given(st.lists(st.binary(max_size=6), max_size=20))
+def test_bytes_are_text_exactly_if_they_are_utf8(chunks):
+    parsed = values.as_text(pa.array(chunks, pa.binary())).to_pylist()
+    for chunk, text in zip(chunks, parsed, strict=True):
+        try:
+            assert text == chunk.decode("utf-8")
+        except UnicodeDecodeError:
+            assert text is None
+
+
+@given(st.integers(-(2**40), 2**40), st.sampled_from(["s", "ms", "us"]))
+def test_times_are_rounded_down_to_seconds(number, unit):
+    per_second = {"s": 1, "ms": 1_000, "us": 1_000_000}[unit]
+    seconds = number // per_second
+    for column in (pa.array([number]), pa.array([str(number)])):
+        assert values.as_seconds(column, unit).to_pylist() == [seconds]
+
+
+MOMENT = datetime.datetime(2017, 1, 28, 19, 6, 53, tzinfo=datetime.timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("text", "layout"),
+    [
+        ("2017-01-28T19:06:53Z", "iso8601"),
+        ("2017-01-28 19:06:53", "iso8601"),
+        ("2017-01-28T19:06:53.900", "iso8601"),
+        ("2017-01-28T20:06:53+01:00", "iso8601"),
+        ("28/01/2017 19.06.53", "%d/%m/%Y %H.%M.%S"),
+        (" 1485630413 ", "s"),
+        ("1485630413.75", "s"),
+        ("1.485630413e9", "s"),
+        ("1485630413999", "ms"),
+    ],
+)
+def test_time_is_read_in_each_format(text, layout):
+    bad = "2017-13-41T99:99"
+    column = pa.array([bad, text, None, "", text])
+    expected = int(MOMENT.timestamp())
+    assert values.as_seconds(column, layout).to_pylist() == [
+        None,
+        expected,
+        None,
+        None,
+        expected,
+    ]
+
+
+def test_arrow_timestamps_need_no_format():
+    column = pa.array([MOMENT, None], pa.timestamp("ms", "UTC"))
+    expected = [int(MOMENT.timestamp()), None]
+    assert values.as_seconds(column, "s").to_pylist() == expected
+
+
+def feature(kind, column, **options):
+    columns = options.pop("columns", {"c": column})
+    batch = pa.RecordBatch.from_pydict(columns)
+    source = FeatureSource(Feature("f", kind), tuple(columns), **options)
+    return values.as_feature(batch, source).to_pylist()
+
+
+def test_empty_text_is_a_missing_category():
+    assert feature("categorical", ["a", "", " ", None, " b "]) == [
+        "a",
+        None,
+        None,
+        None,
+        "b",
+    ]
+
+
+def test_what_is_not_a_finite_number_is_missing():
+    column = ["3.5", "", "old", "inf", "nan", None]
+    assert feature("numeric", column) == [3.5, None, None, None, None, None]
+
+
+def test_list_is_split_trimmed_and_freed_of_empty_values():
+    column = ["a|b", "a| b||", "", None, "|"]
+    assert feature("categorical_list", column, separator="|") == [
+        ["a", "b"],
+        ["a", "b"],
+        None,
+        None,
+        None,
+    ]
+
+
+def test_list_column_needs_no_separator_in_the_file():
+    column = pa.array([["a", ""], [], None, ["b", "c"]])
+    assert feature("categorical_list", column, separator="|") == [
+        ["a"],
+        None,
+        None,
+        ["b", "c"],
+    ]
+
+
+def test_flags_become_the_names_of_their_columns():
+    columns = {"Drama": ["1", "0", "0"], "Comedy": ["1", "true", ""]}
+    assert feature("categorical_list", None, columns=columns, flags=True) == [
+        ["Drama", "Comedy"],
+        ["Comedy"],
+        None,
+    ]
+
+
+def test_pattern_takes_its_group_or_nothing():
+    column = ["Heat (1995)", "Heat", None]
+    pattern = r"\((\d{4})\)$"
+    assert feature("numeric", column, pattern=pattern) == [1995, None, None]
