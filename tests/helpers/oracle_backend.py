@@ -1,0 +1,60 @@
+"""A model server's stand-in that answers with the toy's oracle, in process."""
+
+import math
+
+import numpy as np
+
+from serving.errors import UnknownModelError
+from serving.tf_serving import decode_tensor
+from tests.helpers.toy_model import ToyOracle
+
+
+class OracleBackend:
+    """Has the methods of `serving.gateway.backend.ModelServer`.
+
+    Attributes:
+        versions: Oracle of each version that can answer; change it at will.
+        calls: Signatures asked for, in order.
+        adapt_result: If set, what `adapt` gives instead of the truth.
+    """
+
+    def __init__(self, versions: dict[int, ToyOracle]) -> None:
+        self.versions = versions
+        self.calls: list[str] = []
+        self.adapt_result = None
+
+    async def available_versions(self, model):
+        return sorted(self.versions, reverse=True)
+
+    async def predict(self, model, version, signature, inputs):
+        self.calls.append(signature)
+        if version not in self.versions:
+            raise UnknownModelError(f"no version {version}")
+        oracle = self.versions[version]
+        values = {name: decode_tensor(t) for name, t in inputs.items()}
+        features = {
+            "segment": values["segment"][0].decode(),
+            "tags": [tag.decode() for tag in values["tags"][0]],
+            "age": values["age"][0],
+        }
+        item_ids = [item.decode() for item in values["item_id"][0]]
+        weights = values["adaptive_weights"][0]
+        if signature == "rank":
+            scores = oracle.rank(features, item_ids, weights)
+            if not all(map(math.isfinite, weights)) or weights.max() > 1e6:
+                scores = np.full(len(item_ids), np.nan)
+            return {"score": scores[np.newaxis].astype(np.float32)}
+        adapted, before, after = oracle.adapt(
+            features,
+            item_ids,
+            values["label"][0],
+            values["weight"][0],
+            weights,
+        )
+        if self.adapt_result is not None:
+            adapted = np.asarray(self.adapt_result)
+        return {
+            "adaptive_weights": adapted[np.newaxis].astype(np.float32),
+            "loss_before": np.array([before], np.float32),
+            "loss_after": np.array([after], np.float32),
+        }

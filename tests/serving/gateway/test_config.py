@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import pytest
+
+from serving.gateway.config import GatewayConfig, parse_args
+
+REQUIRED = ["--backend", "localhost:8500", "--model"]
+
+
+def test_flags_become_one_frozen_value():
+    config = parse_args(
+        [*REQUIRED, "joint=/b", "--model", "adaptower=/a", "--store", "/s"]
+    )
+    assert config == GatewayConfig(
+        backend="localhost:8500",
+        models={"joint": Path("/b"), "adaptower": Path("/a")},
+        default_model="adaptower",
+        store=Path("/s"),
+    )
+
+
+def test_only_model_is_the_default_whatever_its_name():
+    assert parse_args([*REQUIRED, "mine=/b"]).default_model == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model", "nameless"], "NAME=BASE_PATH"),
+        (["--port", "99999"], "1 to 65535"),
+        (["--default-model", "other"], "none of the models"),
+    ],
+)
+def test_wrong_flag_says_what_would_be_right(flags, words, capsys):
+    with pytest.raises(SystemExit):
+        parse_args([*REQUIRED, "adaptower=/a", *flags])
+    assert words in capsys.readouterr().err
