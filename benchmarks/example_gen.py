@@ -46,6 +46,7 @@ BEAM_ARGS = [
     "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 ]
 TARGET_PER_CORE_SECOND = 20_000
+NUMBERS = ("rows", "Examples", "wall s", "CPU s", "Examples/s per core")
 
 # Reads a dataset's folder into an output folder; returns how many rows it
 # read and how many Examples it wrote.

@@ -159,6 +159,7 @@ class ArrangeShard(beam.DoFn):
         for name, number in zip(SPLITS, arranged.users, strict=True):
             counts[f"users.{name}"] = int(number)
         users = concat(tables[USERS])
+        user_bytes = None
         if users is not None:
             counts["users.not_in_their_table"] = len(
                 set(pc.unique(arranged.events["user_id"]).to_pylist())
@@ -166,13 +167,14 @@ class ArrangeShard(beam.DoFn):
             )
             users, repeated = joining.drop_repeated_ids(users)
             letters += repeated_id_letters(repeated, self._job, USERS)
+            user_bytes = to_bytes(users)
         for count in counts.items():
             yield beam.pvalue.TaggedOutput(COUNTS, count)
         if letters:
             yield beam.pvalue.TaggedOutput(LETTERS, letters)
         statistics = negatives.count_items(arranged.events)
         yield beam.pvalue.TaggedOutput(STATISTICS, to_bytes(statistics))
-        yield shard, to_bytes(arranged.events), users and to_bytes(users)
+        yield shard, to_bytes(arranged.events), user_bytes
 
 
 def repeated_id_letters(
