@@ -78,6 +78,8 @@ class DatasetSpec:
         fetch: Where the files come from; None if they simply are in `folder`.
         folder: Folder that the spec file was read from; relative files of a
             spec without `fetch` are looked for there.
+        training: Hyper-parameters of the trainer that suit this dataset
+            better than its defaults; chosen on meta_valid.
     """
 
     name: str
@@ -94,6 +96,7 @@ class DatasetSpec:
     max_dead_letter_share: float = 0.05
     fetch: FetchSpec | None = None
     folder: str = ""
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def user_features(self) -> tuple[Feature, ...]:
@@ -130,6 +133,8 @@ class DatasetSpec:
             values["items"] = entity_dict(self.items, self.items.table)
         if self.fetch:
             values["fetch"] = fetch_dict(self.fetch)
+        if self.training:
+            values["training"] = dict(self.training)
         return values
 
     def to_json(self) -> str:
@@ -176,6 +181,7 @@ class DatasetSpec:
             fetch=read_fetch(top.section("fetch"))
             if top.has("fetch")
             else None,
+            training=dict(top.take("training", Mapping, "a mapping", {})),
         )
         for section in (timestamp, log, top):
             section.finish()

@@ -1,14 +1,14 @@
 """Errors of the components package.
 
-    ComponentError
-    ├── DatasetSpecError     a dataset spec that can't be read or is wrong
-    ├── InputDataError       input files that don't hold what the spec says
-    ├── DeadLetterShareError more unusable rows than the run may drop
-    ├── AnomalyError         examples that must not be learned from
-    ├── EpisodeError         events that no episode can be made of
-    ├── EvaluationError      models or examples that can't be evaluated
-    ├── PushError            a base path that can't take a new version
-    └── ModelServerError     a model server that does not get to serving
+ComponentError
+├── DatasetSpecError     a dataset spec that can't be read or is wrong
+├── InputDataError       input files that don't hold what the spec says
+├── DeadLetterShareError more unusable rows than the run may drop
+├── AnomalyError         examples that must not be learned from
+├── EpisodeError         events that no episode can be made of
+├── EvaluationError      models or examples that can't be evaluated
+├── PushError            a base path that can't take a new version
+└── ModelServerError     a model server that does not get to serving
 """
 
 

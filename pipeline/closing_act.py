@@ -16,7 +16,7 @@ from pipeline.report import DatasetNotes, ReportInputs, write_report
 from pipeline.run_config import RunLayout
 from pipeline.run_record import RunRecord
 from pipeline.skew import check_skew, measure_skew
-from pipeline.stored_bytes import bytes_per_user
+from pipeline.stored_bytes import BytesPerUser, bytes_per_user
 from pipeline.summary import Summary, summarize, write_summary
 from serving.client import RecommenderClient
 from serving.launch import start_gateway, start_model_server
@@ -60,14 +60,16 @@ def close(
         f"{len(stream.users):,} cold users, {stream.num_windows:,} windows; "
         "each is ranked in three regimes, then learned from"
     )
-    with _gateway(layout, gateway) as target:
-        with RecommenderClient(target) as client:
-            session = Session(client)
-            with ReplayProgress(console) as progress:
-                result = replay(
-                    client, stream, on_progress=progress, session=session
-                )
-            trace = trace_example_user(session, stream, result)
+    with (
+        _gateway(layout, gateway) as target,
+        RecommenderClient(target) as client,
+    ):
+        session = Session(client)
+        with ReplayProgress(console) as progress:
+            result = replay(
+                client, stream, on_progress=progress, session=session
+            )
+        trace = trace_example_user(session, stream, result)
     # The skew is written down before it may stop us: it is the clue.
     skew = measure_skew(result, evaluation)
     summary = summarize(
@@ -129,7 +131,7 @@ def _gateway(layout: RunLayout, running: str | None) -> Iterator[str]:
         yield gateway.target
 
 
-def _bytes_per_user(layout: RunLayout, session: Session) -> dict[str, float]:
+def _bytes_per_user(layout: RunLayout, session: Session) -> BytesPerUser:
     """Bytes per user in the run's store, of the users of this replay."""
     with LmdbStore(layout.store) as store:
-        return dict(bytes_per_user(store, _MODEL, session.prefix(ONLINE)))
+        return bytes_per_user(store, _MODEL, session.prefix(ONLINE))

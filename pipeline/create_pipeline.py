@@ -113,7 +113,8 @@ class _DataNodes:
         """Defines the nodes and their edges."""
         spec = config.dataset
         example_gen = InteractionExampleGen(
-            dataset_spec=spec,
+            # Hyper-parameters are nothing to read the log again for.
+            dataset_spec=dataclasses.replace(spec, training={}),
             data_folder=str(config.data_folder.absolute()),
             code_fingerprint=_component_code("interaction_example_gen"),
         )
@@ -288,7 +289,7 @@ def _custom_config(
     return _features(config) | {
         "regime": regime,
         "dataset": config.dataset.name,
-        "overrides": dict(config.overrides),
+        "overrides": {**config.dataset.training, **config.overrides},
         "code_fingerprint": code_fingerprint(code),
     }
 

@@ -50,11 +50,13 @@ class TrainerConfig:
             is what is evaluated and exported.
         zero_shot_weight: Weight of the query loss at the meta-initialization,
             beside the query loss after the inner loop.
-        first_support_share: Share of tasks cut after exactly the first
-            support set of the protocol; the others are cut anywhere.
+        first_support_share: Share of tasks whose support set has exactly the
+            size of the protocol's first one; the others have any size.
+        max_support_events: Largest size of a support set in training. Large
+            ones teach the item tower more, small ones the inner loop.
         user_weight_power: A user is drawn proportional to events ** power.
-        support_rows: Most recent rows before the cut that the inner loop
-            sees; weighted to count for all rows before it.
+        support_rows: Rows of a support set that the inner loop sees at most,
+            the most recent ones; weighted to count for all of them.
         query_rows: Rows after the cut that the outer loop judges on.
         max_steps: Outer steps at most.
         steps_per_evaluation: Outer steps between two looks at meta_valid.
@@ -74,12 +76,13 @@ class TrainerConfig:
     first_order: bool = False
     meta_batch_size: int = 256
     outer_lr: float = 2e-3
-    ema_momentum: float = 0.98
+    ema_momentum: float = 0.99
     zero_shot_weight: float = 0.5
-    first_support_share: float = 0.0
+    first_support_share: float = 0.3
+    max_support_events: int = 80
     user_weight_power: float = 0.5
-    support_rows: int = 32
-    query_rows: int = 30
+    support_rows: int = 96
+    query_rows: int = 60
     max_steps: int = 2500
     steps_per_evaluation: int = 50
     patience: int = 5

@@ -179,7 +179,7 @@ def _steps(
         item_rows, labels, positions, strict=True
     ):
         chunks = {0: first_support_rows(position)}
-        chunks |= {w.index + 1: w.rows for w in stream_windows(position)}
+        chunks |= {w.number + 1: w.rows for w in stream_windows(position)}
         reservoir: Sequence[SupportEvent] = ()
         count = 0
         for index in range(num_steps):

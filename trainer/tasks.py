@@ -1,8 +1,8 @@
 """Samples tasks from episodes: support sets and query sets for meta-learning.
 
 An episode holds all of a user's rows. Where it is cut is drawn anew each time
-it is read: the support set is what came before the cut, the query set what
-came right after it. Nothing later than the query set is ever in a support set.
+it is read: the support set is some events right before the cut, the query set
+what came right after it. Nothing later than that is ever in a support set.
 
 A whole batch of users is cut at once, with no loop over users.
 """
@@ -131,34 +131,30 @@ def _cut(
     space: FeatureSpace,
     config: TrainerConfig,
 ) -> Tasks:
-    seeds = _seeds(config.seed, step, 3)
+    seeds = _seeds(config.seed, step, 4)
     tasks = config.meta_batch_size
     lengths = users[ITEM_ROW].row_lengths()
     drawn = _draw_users(lengths, config.user_weight_power, tasks, next(seeds))
     start = tf.gather(users[ITEM_ROW].row_starts(), drawn)
     length = tf.gather(lengths, drawn)
-    latest = tf.maximum(length - _MIN_QUERY_ROWS, 0)
-    anywhere = tf.cast(
-        tf.random.stateless_uniform([tasks], next(seeds))
-        * tf.cast(latest + 1, tf.float32),
-        tf.int64,
-    )
     position = users[POSITION].values
-    cut = start + tf.minimum(anywhere, latest)
-    cut_position = tf.where(
-        tf.random.stateless_uniform([tasks], next(seeds))
-        < config.first_support_share,
-        tf.minimum(
-            tf.gather(position, start + latest),
-            tf.constant(FIRST_SUPPORT_EVENTS, tf.int64),
-        ),
-        tf.gather(position, cut),
+    step_of_key = tf.reduce_max(position) + 1
+    key = users[POSITION].value_rowids() * step_of_key + position
+
+    def first_row(event: tf.Tensor) -> tf.Tensor:
+        """Each drawn user's first row at or after an event."""
+        wanted = drawn * step_of_key + tf.maximum(event, 0)
+        return tf.cast(tf.searchsorted(key, wanted), tf.int64)
+
+    # Cut before an event, wherever enough rows are left after it.
+    latest = tf.maximum(length - _MIN_QUERY_ROWS, 0)
+    anywhere = _draw_integers(latest, next(seeds))
+    cut_event = tf.gather(position, start + anywhere)
+    cut = first_row(cut_event)
+    support_start = first_row(
+        cut_event - _draw_support_sizes(config, next(seeds), next(seeds))
     )
-    # The first row of the event, so that an event is never cut in two.
-    key = users[POSITION].value_rowids() * _key_step(position) + position
-    cut = tf.searchsorted(key, drawn * _key_step(position) + cut_position)
-    cut = tf.cast(cut, tf.int64)
-    before = cut - start
+    before = cut - support_start
     support_length = tf.minimum(before, config.support_rows)
     support, is_support = _window(
         cut - support_length, support_length, config.support_rows
@@ -183,8 +179,31 @@ def _cut(
     )
 
 
-def _key_step(position: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_max(position) + 1
+def _draw_support_sizes(
+    config: TrainerConfig, share_seed: tf.Tensor, size_seed: tf.Tensor
+) -> tf.Tensor:
+    """Events in each support set: the first support set's, or any number."""
+    any_size = _draw_integers(
+        tf.fill(
+            [config.meta_batch_size],
+            tf.constant(config.max_support_events, tf.int64),
+        ),
+        size_seed,
+    )
+    is_first = (
+        tf.random.stateless_uniform([config.meta_batch_size], share_seed)
+        < config.first_support_share
+    )
+    return tf.where(
+        is_first, tf.constant(FIRST_SUPPORT_EVENTS, tf.int64), any_size
+    )
+
+
+def _draw_integers(highest: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Uniform on 0 to `highest`, both included, int64 [B]."""
+    uniform = tf.random.stateless_uniform(tf.shape(highest), seed)
+    drawn = tf.cast(uniform * tf.cast(highest + 1, tf.float32), tf.int64)
+    return tf.minimum(drawn, highest)
 
 
 def _window(

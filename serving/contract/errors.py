@@ -1,9 +1,9 @@
 """Errors of the contract.
 
-    ContractError
-    ├── FeatureError      a feature declaration that can't be read
-    ├── ManifestError     an adaptive manifest that can't be read or is wrong
-    └── ProtocolError     rows that the quality protocol can't judge
+ContractError
+├── FeatureError      a feature declaration that can't be read
+├── ManifestError     an adaptive manifest that can't be read or is wrong
+└── ProtocolError     rows that the quality protocol can't judge
 """
 
 

@@ -122,17 +122,18 @@ def ndcg(labels: Labels, scores: Floats, groups: Ints, k: int = 10) -> float:
     """
     gains = (np.asarray(labels, float) > 0.5).astype(float)
 
-    def discounted(order: Ints) -> tuple[Floats, Floats]:
+    def discounted(order: Ints) -> Floats:
         group = groups[order]
         starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
         place = np.arange(len(group)) - np.repeat(
             starts, np.diff(np.r_[starts, len(group)])
         )
         gain = np.where(place < k, gains[order] / np.log2(place + 2.0), 0.0)
-        return np.add.reduceat(gain, starts), group[starts]
+        sums: Floats = np.add.reduceat(gain, starts)
+        return sums
 
-    got, _ = discounted(np.lexsort((gains, -scores, groups)))
-    ideal, _ = discounted(np.lexsort((-gains, groups)))
+    got = discounted(np.lexsort((gains, -scores, groups)))
+    ideal = discounted(np.lexsort((-gains, groups)))
     judged = ideal > 0
     if not judged.any():
         return float("nan")

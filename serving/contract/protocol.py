@@ -53,11 +53,11 @@ class StreamWindow(NamedTuple):
     """Rows of one window of a user's stream.
 
     Attributes:
-        index: 0 for the first judged window.
+        number: 0 for the first judged window.
         rows: Indices of the window's rows, in order.
     """
 
-    index: int
+    number: int
     rows: NDArray[np.int64]
 
 

@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Sequence
 
 # Events kept per user. Weights of older events grow when more were seen.
-RESERVOIR_EVENTS = 32
+RESERVOIR_EVENTS = 96
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,7 +78,11 @@ def sample(config, batches=12, users=None):
 
 
 CONFIG = tiny_world.tiny_config(
-    meta_batch_size=16, support_rows=12, query_rows=10
+    meta_batch_size=16,
+    support_rows=12,
+    query_rows=10,
+    first_support_share=0.0,
+    max_support_events=80,
 )
 
 
@@ -87,7 +91,7 @@ def test_support_set_is_what_came_right_before_the_query_set():
     for task in sample(CONFIG):
         first = task.query_set[0]
         cuts.add((task.user, first))
-        last_rows = np.arange(max(0, first - 12), first)
+        last_rows = np.arange(first - len(task.support), first)
         np.testing.assert_array_equal(task.support, last_rows)
         stop = min(first + 10, len(task.positions))
         np.testing.assert_array_equal(task.query_set, np.arange(first, stop))
@@ -104,14 +108,35 @@ def test_no_event_is_in_both_sets():
             )
 
 
-def test_support_weights_count_for_all_rows_before_the_cut():
-    lengths = set()
+def rows_of_events_before(task, events):
+    """How many rows the last `events` events before the cut have."""
+    cut = task.positions[task.query_set[0]]
+    inside = (task.positions >= cut - events) & (task.positions < cut)
+    return int(inside.sum())
+
+
+def test_support_set_has_whole_events_or_as_many_rows_as_fit():
+    sizes = set()
     for task in sample(CONFIG):
-        before = task.query_set[0]
-        lengths.add(min(before, 13))
-        assert task.support_weight.sum() == pytest.approx(before, rel=1e-5)
+        total = round(float(task.support_weight.sum()))
+        cut = task.positions[task.query_set[0]]
+        possible = [
+            rows_of_events_before(task, n) for n in range(min(cut, 80) + 1)
+        ]
+        assert total in possible
+        assert len(task.support) == min(total, CONFIG.support_rows)
         assert len(set(task.support_weight)) <= 1
-    assert lengths >= {0, 1, 12, 13}
+        sizes.add(min(total, 13))
+    assert sizes >= {0, 1, 12, 13}
+
+
+def test_support_set_has_no_more_events_than_the_largest_size():
+    config = dataclasses.replace(CONFIG, max_support_events=2)
+    sizes = set()
+    for task in sample(config):
+        events = set(task.positions[task.support])
+        sizes.add(len(events))
+    assert sizes == {0, 1, 2}
 
 
 def test_query_set_is_never_empty():
@@ -122,14 +147,11 @@ def test_query_set_is_never_empty():
             assert len(task.query_set) >= 5
 
 
-def test_first_support_share_of_one_cuts_after_ten_events():
+def test_first_support_share_of_one_learns_from_ten_events():
     config = dataclasses.replace(CONFIG, first_support_share=1.0)
     for task in sample(config):
-        first = task.positions[task.query_set[0]]
-        if len(ROWS_OF_EVENTS[task.user]) > 20:
-            assert first == 10
-        else:
-            assert first <= 10
+        expected = rows_of_events_before(task, 10)
+        assert task.support_weight.sum() == pytest.approx(expected, rel=1e-5)
 
 
 def test_same_seed_samples_the_same_tasks():
