@@ -6,6 +6,8 @@ Paths may be local or URIs that `pyarrow.fs` knows (gs://, s3://, hdfs://).
 import datetime
 import fnmatch
 import hashlib
+import pathlib
+import time
 
 import pyarrow as pa
 from pyarrow import fs
@@ -14,9 +16,6 @@ from components.dataset_spec import DatasetSpec
 from components.errors import InputDataError
 
 _DAY = datetime.timedelta(days=1)
-# Archives that are packed to be reproducible give their members a date of
-# 1970 or 1980, which says nothing about when a file was written.
-_FIRST_CREDIBLE_YEAR = 1990
 
 
 def _resolve(path: str) -> tuple[fs.FileSystem, str]:
@@ -83,15 +82,26 @@ def fingerprint(infos: list[fs.FileInfo]) -> str:
 def newest_possible_event(infos: list[fs.FileInfo]) -> int:
     """Returns the time, in s, after which a timestamp must be wrong.
 
-    A file holds no event from after it was written. Taking its own date, up
-    to the end of the next UTC day, rather than today's keeps a second run on
-    the same files identical to the first, and so lets TFX use its cache.
+    A file holds no event from after it came to where it is. Taking that date,
+    up to the end of the next UTC day, rather than today's keeps a second run
+    on the same files identical to the first, and so lets TFX use its cache.
+    On a local disk it is the inode's date: archives bring dates of their own
+    for the last write, some of them older than the events inside.
     """
-    written = max((info.mtime for info in infos if info.mtime), default=None)
-    if not written or written.year < _FIRST_CREDIBLE_YEAR:
-        written = datetime.datetime.now(datetime.timezone.utc)
-    day = written.astimezone(datetime.timezone.utc).date() + 2 * _DAY
+    arrived = max(map(_arrived, infos), default=0.0)
+    written = datetime.datetime.fromtimestamp(
+        arrived or time.time(), datetime.timezone.utc
+    )
+    day = written.date() + 2 * _DAY
     start = datetime.datetime(
         day.year, day.month, day.day, tzinfo=datetime.timezone.utc
     )
     return int(start.timestamp())
+
+
+def _arrived(info: fs.FileInfo) -> float:
+    """When a file came to where it is, in s; 0 if nobody knows."""
+    path = pathlib.Path(info.path)
+    if path.exists():
+        return path.stat().st_ctime
+    return info.mtime.timestamp() if info.mtime else 0.0
