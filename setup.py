@@ -75,6 +75,8 @@ DEV = [
     "pytest>=9,<10",
     "pytest-xdist>=3.6,<4",
     "ruff>=0.17,<0.18",
+    "scikit-learn>=1.5,<2",
+    "scipy>=1.12,<2",
     "types-protobuf",
     "types-PyYAML",
 ]
