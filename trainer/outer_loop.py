@@ -63,6 +63,9 @@ class MetaLearner(tfrs.models.Model):
         self._zero_shot_weight = config.zero_shot_weight
         self._ranking = ranking_task()
 
+    # There is no Python control flow on tensors here, and rewriting all of
+    # Keras to find that out takes AutoGraph ten seconds.
+    @tf.autograph.experimental.do_not_convert
     def compute_loss(self, tasks: Tasks, training: bool = False) -> tf.Tensor:
         """The query sets' mean loss after the inner loop.
 

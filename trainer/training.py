@@ -15,7 +15,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from trainer.config import TrainerConfig
-from trainer.errors import DivergenceError
+from trainer.errors import DivergenceError, EpisodeDataError
 from trainer.stream_validation import StreamFigures, StreamValidation
 
 _LOG = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ def train(
 
     Raises:
         DivergenceError: The loss is not finite any more.
+        EpisodeDataError: meta_valid can't judge.
     """
     learner.compile(
         optimizer=tf_keras.optimizers.Adam(
@@ -132,6 +133,12 @@ class _KeepBest(tf_keras.callbacks.Callback):
         )
         figures = self._validation.evaluate()
         value = self._objective(figures)
+        if math.isnan(value):
+            raise EpisodeDataError(
+                "No window of meta_valid holds both classes, so training "
+                "can't be judged. More users or events are needed, or another "
+                "label rule in the dataset spec."
+            )
         for figure in ("auc", "wgauc"):
             for name, number in getattr(figures, figure).items():
                 logs[f"meta_valid/{figure}_{name}"] = number

@@ -28,6 +28,9 @@ class JointLearner(tfrs.models.Model):
         self._catalog_ids = dict(catalog.ids)
         self._ranking = ranking_task()
 
+    # There is no Python control flow on tensors here, and rewriting all of
+    # Keras to find that out takes AutoGraph ten seconds.
+    @tf.autograph.experimental.do_not_convert
     def compute_loss(
         self,
         inputs: tuple[Mapping[str, tf.Tensor], LabelledRows],
