@@ -42,7 +42,10 @@ def run_main_job(config: RunConfig) -> int:
     fetched = time.monotonic() - start
     console.rule("pipeline", align="left")
     run_dir = config.runs / spec.name
-    overrides = {"seed": config.seed}
+    overrides: dict[str, int | str] = {
+        "seed": config.seed,
+        **config.hyper_parameters,
+    }
     if config.train_steps is not None:
         overrides["max_steps"] = config.train_steps
     pipeline_config = PipelineConfig(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 
 from pipeline.errors import ConfigError
 
@@ -24,6 +25,8 @@ class RunConfig:
         use_cache: Whether stages that have nothing new to do are skipped.
         beam_args: Further Beam pipeline arguments, such as a runner.
         seed: Of initialization and of the order of the training tasks.
+        hyper_parameters: Of the trainer, by name, as text; they override
+            those of the dataset's spec.
     """
 
     dataset: str
@@ -35,6 +38,9 @@ class RunConfig:
     use_cache: bool = True
     beam_args: tuple[str, ...] = ()
     seed: int = 0
+    hyper_parameters: Mapping[str, str] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ examples:
   adaptower run --train-steps 50 --replay-users 20
                                                a quick look: does it all work?
   adaptower run --tune                         search the partition first
+  adaptower run --set partition=user_bias --set vector_size=8
   adaptower run --beam-arg=--direct_num_workers=4 \\
       --beam-arg=--direct_running_mode=multi_processing
 
@@ -33,6 +34,14 @@ def positive(text: str) -> int:
     if value <= 0:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
     return value
+
+
+def hyper_parameter(text: str) -> tuple[str, str]:
+    """Reads NAME=VALUE; the trainer knows names and types."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text}")
+    return name, value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +87,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an argument for Beam; may be given more than once",
     )
     parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=hyper_parameter,
+        metavar="NAME=VALUE",
+        help="a hyper-parameter of the trainer (see trainer/config.py); "
+        "may be given more than once",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="(default: %(default)s)"
     )
 
@@ -98,5 +116,6 @@ def run(args: argparse.Namespace) -> int:
             use_cache=not args.no_cache,
             beam_args=tuple(args.beam_arg),
             seed=args.seed,
+            hyper_parameters=dict(args.set),
         )
     )
