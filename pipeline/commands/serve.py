@@ -7,6 +7,7 @@ keeps them until Ctrl-C. What users teach it is kept in the run's store.
 
 import argparse
 import pathlib
+import signal
 import sys
 import time
 import typing
@@ -71,6 +72,10 @@ def run(args: argparse.Namespace) -> int:
 
     layout = open_run(args.run)
     models = layout.models()
+    # Said outright: a shell starts background jobs with Ctrl-C ignored, and
+    # process managers send the other one.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     print("Starting the servers ...", flush=True)
     with (
         start_model_server(

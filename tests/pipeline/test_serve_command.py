@@ -70,7 +70,9 @@ def is_running(pid: int) -> bool:
     return not re.search(r"State:\s+Z", status)
 
 
-def test_serve_answers_learns_and_ends_on_ctrl_c(
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_serve_answers_learns_and_ends_when_told(
+    ending: signal.Signals,
     served: tuple[subprocess.Popen[str], str],
     oracle: ToyOracle,
     run_folder: Path,
@@ -87,7 +89,7 @@ def test_serve_answers_learns_and_ends_on_ctrl_c(
         assert warm.scores[0] > cold.scores[0]
     children = children_of(process)
     assert len(children) == 2
-    process.send_signal(signal.SIGINT)
+    process.send_signal(ending)
     assert process.wait(30) == 0
     assert not any(map(is_running, children))
     assert any((run_folder / "store").iterdir())
