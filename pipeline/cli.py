@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 
@@ -133,6 +134,10 @@ def _set_environment() -> None:
     # A value that somebody set stays, and `adaptower doctor` objects to it.
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Google's packages print a page of them on being imported.
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
 
 
 if __name__ == "__main__":

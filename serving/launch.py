@@ -298,6 +298,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _require_free(port: int, name: str) -> None:
+    """Another server's answers must not be taken for the new one's.
+
+    Raises:
+        LaunchError: Somebody listens on the port.
+    """
+    with socket.socket() as probe:
+        if probe.connect_ex((HOST, port)) == 0:
+            raise LaunchError(
+                f"The {name} can't listen on {HOST}:{port}: somebody does "
+                "already. Is another one running? End it, or choose another "
+                "port."
+            )
+
+
 def _log_path(path: Path | None, name: str) -> Path:
     if path is None:
         handle, text = tempfile.mkstemp(f"-{name}.log", "adaptower-")
@@ -311,6 +326,7 @@ def _start(
     name: str, command: Sequence[str], port: int, log_path: Path
 ) -> ServerProcess:
     _log.info("Starting the %s: %s", name, " ".join(command))
+    _require_free(port, name)
     with log_path.open("wb") as log:
         try:
             process = subprocess.Popen(

@@ -85,6 +85,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.set_string_custom_property(
             INPUT_FINGERPRINT, exec_properties.get(INPUT_FINGERPRINT) or ""
         )
+        examples.set_string_custom_property("summary", _in_words(summary))
         for table, reasons in summary["dead_letters"].items():
             for reason, count in reasons.items():
                 dead_letters.set_int_custom_property(f"{table}.{reason}", count)
@@ -136,6 +137,19 @@ def _check_columns(job: transforms.Job) -> None:
         if table:
             wanted = transforms.wanted_columns(job.spec, name)
             next(read_batches(paths[0], job.folder, table, wanted, name), None)
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+    """What was read and what could not be used, for people."""
+    dead: dict[str, int] = {}
+    for reasons in summary["dead_letters"].values():
+        for reason, count in reasons.items():
+            dead[reason] = dead.get(reason, 0) + count
+    words = f"{summary['rows'][INTERACTIONS]:,} events"
+    if not dead:
+        return f"{words}, no dead letters"
+    counted = ", ".join(f"{count:,} {why}" for why, count in dead.items())
+    return f"{words}, {sum(dead.values()):,} dead letters ({counted})"
 
 
 def check_dead_letter_share(

@@ -128,20 +128,20 @@ def parse_entities(
 
     Returns:
         The usable rows (columns `id`, `order`, the features by name, and
-        `display` if there is one), and the dead letters. A feature that
-        can't be parsed is missing; its row stays.
+        `display` if there is one), and the dead letters. A feature that is
+        text but can't be parsed is missing; its row stays.
     """
     key = _column(raw, entity.key)
     ids = as_text(key)
-    usable, letters = _judge(
-        raw,
-        [
-            ("invalid_encoding", _lost(key, ids), key),
-            (f"empty_{table[:-1]}_id", _is_blank(ids), key),
-        ],
-        table,
-        path,
-    )
+    checks = [
+        ("invalid_encoding", _lost(key, ids), key),
+        (f"empty_{table[:-1]}_id", _is_blank(ids), key),
+    ]
+    for name in entity_columns(entity):
+        column = _column(raw, name)
+        lost = _lost(column, as_text(column))
+        checks.append(("invalid_encoding", lost, column))
+    usable, letters = _judge(raw, checks, table, path)
     columns = {"id": ids, "order": pa.array(order_of(file_index, raw.rows))}
     for source in entity.features:
         columns[source.feature.name] = as_feature(raw.columns, source)

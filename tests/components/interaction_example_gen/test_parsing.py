@@ -98,7 +98,7 @@ def test_users_without_id_or_listed_twice_become_dead_letters(tmp_path):
         "key": "id",
         "features": {"city": "categorical"},
     }
-    spec = runs.make_spec(users=users, max_dead_letter_share=0.6)
+    spec = runs.make_spec(users=users, max_dead_letter_share=0.7)
     runs.run(spec, tmp_path, tmp_path / "out")
     letters = runs.read_letters(tmp_path / "out" / "dead_letters")
     assert {
@@ -107,6 +107,7 @@ def test_users_without_id_or_listed_twice_become_dead_letters(tmp_path):
         ("users", 3, "empty_user_id"),
         ("users", 5, "duplicate_id"),
         ("users", 6, "invalid_encoding"),
+        ("users", 7, "invalid_encoding"),
     }
     folder = tmp_path / "out" / "examples" / "Split-meta_train"
     (row,) = runs.read_examples(folder)
