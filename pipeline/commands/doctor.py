@@ -68,12 +68,10 @@ def _examine(runs: pathlib.Path) -> list["Check"]:
 def _check_datasets() -> "Check":
     from pipeline.catalog import list_datasets, load_dataset_spec
     from pipeline.doctor.machine import check_datasets
-    from pipeline.fetch import cache_folder
+    from pipeline.fetch import is_cached
 
     names = list_datasets()
-    cached = [
-        name for name in names if cache_folder(load_dataset_spec(name)).is_dir()
-    ]
+    cached = [name for name in names if is_cached(load_dataset_spec(name))]
     return check_datasets(names, cached)
 
 
