@@ -10,16 +10,59 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import sys
 import typing
 
-if sys.version_info >= (3, 8):
+if sys.version_info >= (3, 10):
     import typing as typing_extensions
 else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Rung:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RungEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Rung.ValueType], builtins.type):  # noqa: F821
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    RUNG_UNSPECIFIED: _Rung.ValueType  # 0
+    RUNG_META_INIT: _Rung.ValueType  # 1
+    """Nothing is known of the user: meta-initialization, every feature missing."""
+    RUNG_META_INIT_WITH_FEATURES: _Rung.ValueType  # 2
+    """A user without weights of their own, but with features."""
+    RUNG_ADAPTED: _Rung.ValueType  # 3
+    """The user's own weights."""
+    RUNG_DECAYED: _Rung.ValueType  # 4
+    """The user's own weights, which lost more than half of what they learned
+    to time: moved toward the meta-initialization.
+    """
+    RUNG_FALLBACK: _Rung.ValueType  # 5
+    """The meta-initialization stands in for weights that can't be used; see
+    degraded_reason.
+    """
+
+class Rung(_Rung, metaclass=_RungEnumTypeWrapper):
+    """Where on the cold-start ladder a user stands: what the weights rest on."""
+
+RUNG_UNSPECIFIED: Rung.ValueType  # 0
+RUNG_META_INIT: Rung.ValueType  # 1
+"""Nothing is known of the user: meta-initialization, every feature missing."""
+RUNG_META_INIT_WITH_FEATURES: Rung.ValueType  # 2
+"""A user without weights of their own, but with features."""
+RUNG_ADAPTED: Rung.ValueType  # 3
+"""The user's own weights."""
+RUNG_DECAYED: Rung.ValueType  # 4
+"""The user's own weights, which lost more than half of what they learned
+to time: moved toward the meta-initialization.
+"""
+RUNG_FALLBACK: Rung.ValueType  # 5
+"""The meta-initialization stands in for weights that can't be used; see
+degraded_reason.
+"""
+global___Rung = Rung
 
 class StringList(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -89,6 +132,12 @@ class Provenance(google.protobuf.message.Message):
     STORE_HIT_FIELD_NUMBER: builtins.int
     DEGRADED_FIELD_NUMBER: builtins.int
     DEGRADED_REASON_FIELD_NUMBER: builtins.int
+    RUNG_FIELD_NUMBER: builtins.int
+    ARM_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    KEPT_SHARE_FIELD_NUMBER: builtins.int
+    UPDATED_MS_FIELD_NUMBER: builtins.int
+    MISSING_FEATURES_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name and version of the SavedModel that answered."""
     version: builtins.int
@@ -102,6 +151,20 @@ class Provenance(google.protobuf.message.Message):
     degraded: builtins.bool
     """Answered from meta_init although the user may have weights, and why."""
     degraded_reason: builtins.str
+    rung: global___Rung.ValueType
+    arm: builtins.str
+    """Experiment and arm the user is in, as "experiment/arm"; empty: none."""
+    request_id: builtins.str
+    """The caller's `x-request-id`, or one made here; logs and traces have it."""
+    kept_share: builtins.float
+    """Share of what the weights learned that time has left, from 0 to 1; absent
+    if the weights are not the user's own.
+    """
+    updated_ms: builtins.int
+    """When the user's weights were learned, milliseconds since 1970, UTC."""
+    @property
+    def missing_features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Features of the model that were not sent and got their defaults."""
     def __init__(
         self,
         *,
@@ -113,8 +176,16 @@ class Provenance(google.protobuf.message.Message):
         store_hit: builtins.bool = ...,
         degraded: builtins.bool = ...,
         degraded_reason: builtins.str = ...,
+        rung: global___Rung.ValueType = ...,
+        arm: builtins.str = ...,
+        request_id: builtins.str = ...,
+        kept_share: builtins.float | None = ...,
+        updated_ms: builtins.int = ...,
+        missing_features: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["degraded", b"degraded", "degraded_reason", b"degraded_reason", "fingerprint", b"fingerprint", "meta_init_version", b"meta_init_version", "model", b"model", "store_hit", b"store_hit", "support_count", b"support_count", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_kept_share", b"_kept_share", "kept_share", b"kept_share"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_kept_share", b"_kept_share", "arm", b"arm", "degraded", b"degraded", "degraded_reason", b"degraded_reason", "fingerprint", b"fingerprint", "kept_share", b"kept_share", "meta_init_version", b"meta_init_version", "missing_features", b"missing_features", "model", b"model", "request_id", b"request_id", "rung", b"rung", "store_hit", b"store_hit", "support_count", b"support_count", "updated_ms", b"updated_ms", "version", b"version"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_kept_share", b"_kept_share"]) -> typing_extensions.Literal["kept_share"] | None: ...
 
 global___Provenance = Provenance
 
@@ -168,21 +239,127 @@ class RankResponse(google.protobuf.message.Message):
 
     SCORES_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    UNKNOWN_ITEM_IDS_FIELD_NUMBER: builtins.int
     @property
     def scores(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """Logits, in the order of RankRequest.item_ids."""
     @property
     def provenance(self) -> global___Provenance: ...
+    @property
+    def unknown_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Candidates the model does not know, scored as an item never seen."""
     def __init__(
         self,
         *,
         scores: collections.abc.Iterable[builtins.float] | None = ...,
         provenance: global___Provenance | None = ...,
+        unknown_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["provenance", b"provenance", "scores", b"scores"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["provenance", b"provenance", "scores", b"scores", "unknown_item_ids", b"unknown_item_ids"]) -> None: ...
 
 global___RankResponse = RankResponse
+
+class RecommendRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class FeaturesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___FeatureValues: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___FeatureValues | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing_extensions.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    K_FIELD_NUMBER: builtins.int
+    FEATURES_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    EXCLUDE_ITEM_IDS_FIELD_NUMBER: builtins.int
+    INCLUDE_SEEN_FIELD_NUMBER: builtins.int
+    EXPLORATION_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    k: builtins.int
+    """How many items, at least one."""
+    @property
+    def features(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___FeatureValues]: ...
+    model: builtins.str
+    @property
+    def exclude_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Items to leave out, beside those the user has seen."""
+    include_seen: builtins.bool
+    """Recommend items again that the user gave feedback on."""
+    exploration: builtins.float
+    """Thompson sampling: the weights are drawn from their posterior with its
+    standard deviation times this; 0 does not explore, 1 is the posterior.
+    """
+    seed: builtins.int
+    """Of the draw. The same request with the same seed gets the same answer
+    while the user's weights stay as they are; absent: a seed of the
+    gateway's choice, told in the answer.
+    """
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+        k: builtins.int = ...,
+        features: collections.abc.Mapping[builtins.str, global___FeatureValues] | None = ...,
+        model: builtins.str = ...,
+        exclude_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        include_seen: builtins.bool = ...,
+        exploration: builtins.float = ...,
+        seed: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_seed", b"_seed", "seed", b"seed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_seed", b"_seed", "exclude_item_ids", b"exclude_item_ids", "exploration", b"exploration", "features", b"features", "include_seen", b"include_seen", "k", b"k", "model", b"model", "seed", b"seed", "user_id", b"user_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_seed", b"_seed"]) -> typing_extensions.Literal["seed"] | None: ...
+
+global___RecommendRequest = RecommendRequest
+
+class RecommendResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_IDS_FIELD_NUMBER: builtins.int
+    SCORES_FIELD_NUMBER: builtins.int
+    PROVENANCE_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    SEEN_FIELD_NUMBER: builtins.int
+    @property
+    def item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Best first; fewer than k if the catalogue has no more."""
+    @property
+    def scores(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Their logits, under the weights drawn if the request explores."""
+    @property
+    def provenance(self) -> global___Provenance: ...
+    seed: builtins.int
+    """Seed of the draw; absent without exploration."""
+    seen: builtins.int
+    """How many items were left out because the user has seen them."""
+    def __init__(
+        self,
+        *,
+        item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        scores: collections.abc.Iterable[builtins.float] | None = ...,
+        provenance: global___Provenance | None = ...,
+        seed: builtins.int | None = ...,
+        seen: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_seed", b"_seed", "provenance", b"provenance", "seed", b"seed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_seed", b"_seed", "item_ids", b"item_ids", "provenance", b"provenance", "scores", b"scores", "seed", b"seed", "seen", b"seen"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_seed", b"_seed"]) -> typing_extensions.Literal["seed"] | None: ...
+
+global___RecommendResponse = RecommendResponse
 
 class FeedbackEvent(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -261,6 +438,8 @@ class SubmitFeedbackResponse(google.protobuf.message.Message):
     LOSS_BEFORE_FIELD_NUMBER: builtins.int
     LOSS_AFTER_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    UNKNOWN_ITEM_IDS_FIELD_NUMBER: builtins.int
+    PENDING_FIELD_NUMBER: builtins.int
     accepted: builtins.int
     """Events learned from, and events left out because they were known."""
     duplicates: builtins.int
@@ -271,6 +450,13 @@ class SubmitFeedbackResponse(google.protobuf.message.Message):
     loss_after: builtins.float
     @property
     def provenance(self) -> global___Provenance: ...
+    @property
+    def unknown_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Items the model does not know: kept, and learned from as an item never
+        seen until a version of the model knows them.
+        """
+    pending: builtins.bool
+    """The events are durable, but the weights move a little later."""
     def __init__(
         self,
         *,
@@ -279,12 +465,280 @@ class SubmitFeedbackResponse(google.protobuf.message.Message):
         loss_before: builtins.float | None = ...,
         loss_after: builtins.float | None = ...,
         provenance: global___Provenance | None = ...,
+        unknown_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        pending: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["_loss_after", b"_loss_after", "_loss_before", b"_loss_before", "loss_after", b"loss_after", "loss_before", b"loss_before", "provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["_loss_after", b"_loss_after", "_loss_before", b"_loss_before", "accepted", b"accepted", "duplicates", b"duplicates", "loss_after", b"loss_after", "loss_before", b"loss_before", "provenance", b"provenance"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_loss_after", b"_loss_after", "_loss_before", b"_loss_before", "accepted", b"accepted", "duplicates", b"duplicates", "loss_after", b"loss_after", "loss_before", b"loss_before", "pending", b"pending", "provenance", b"provenance", "unknown_item_ids", b"unknown_item_ids"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_loss_after", b"_loss_after"]) -> typing_extensions.Literal["loss_after"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_loss_before", b"_loss_before"]) -> typing_extensions.Literal["loss_before"] | None: ...
 
 global___SubmitFeedbackResponse = SubmitFeedbackResponse
+
+class GetUserRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["user_id", b"user_id"]) -> None: ...
+
+global___GetUserRequest = GetUserRequest
+
+class UserModel(google.protobuf.message.Message):
+    """What one model holds of a user."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROVENANCE_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    ADAPTIVE_WEIGHTS_FIELD_NUMBER: builtins.int
+    DTYPE_FIELD_NUMBER: builtins.int
+    FINGERPRINT_DIGEST_FIELD_NUMBER: builtins.int
+    RESERVOIR_FIELD_NUMBER: builtins.int
+    RECENT_EVENT_HASHES_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
+    @property
+    def provenance(self) -> global___Provenance:
+        """As a Rank without features would be explained."""
+    sequence: builtins.int
+    """How many times the record was written; 0: there is none."""
+    @property
+    def adaptive_weights(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """The weights as stored, and the fixed part they were learned for
+        (hex digest).
+        """
+    dtype: builtins.str
+    fingerprint_digest: builtins.str
+    @property
+    def reservoir(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SupportEvent]:
+        """The user's own events kept for learning, oldest first."""
+    @property
+    def recent_event_hashes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Hashes of the newest event ids, by which known events are told."""
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FeedbackEvent]:
+        """Events kept in the event log, oldest first."""
+    def __init__(
+        self,
+        *,
+        provenance: global___Provenance | None = ...,
+        sequence: builtins.int = ...,
+        adaptive_weights: collections.abc.Iterable[builtins.float] | None = ...,
+        dtype: builtins.str = ...,
+        fingerprint_digest: builtins.str = ...,
+        reservoir: collections.abc.Iterable[global___SupportEvent] | None = ...,
+        recent_event_hashes: collections.abc.Iterable[builtins.int] | None = ...,
+        events: collections.abc.Iterable[global___FeedbackEvent] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["provenance", b"provenance"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["adaptive_weights", b"adaptive_weights", "dtype", b"dtype", "events", b"events", "fingerprint_digest", b"fingerprint_digest", "provenance", b"provenance", "recent_event_hashes", b"recent_event_hashes", "reservoir", b"reservoir", "sequence", b"sequence"]) -> None: ...
+
+global___UserModel = UserModel
+
+class SupportEvent(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    label: builtins.float
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        label: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["item_id", b"item_id", "label", b"label"]) -> None: ...
+
+global___SupportEvent = SupportEvent
+
+class GetUserResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    MODELS_FIELD_NUMBER: builtins.int
+    FOUND_FIELD_NUMBER: builtins.int
+    DELETED_MS_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    @property
+    def models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___UserModel]:
+        """By model name; every model the gateway serves."""
+    found: builtins.bool
+    """Whether anything is held of the user."""
+    deleted_ms: builtins.int
+    """Set if the user was deleted: when, in milliseconds since 1970, UTC."""
+    request_id: builtins.str
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+        models: collections.abc.Iterable[global___UserModel] | None = ...,
+        found: builtins.bool = ...,
+        deleted_ms: builtins.int = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["deleted_ms", b"deleted_ms", "found", b"found", "models", b"models", "request_id", b"request_id", "user_id", b"user_id"]) -> None: ...
+
+global___GetUserResponse = GetUserResponse
+
+class DeleteUserRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["user_id", b"user_id"]) -> None: ...
+
+global___DeleteUserRequest = DeleteUserRequest
+
+class DeleteUserResponse(google.protobuf.message.Message):
+    """The receipt."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECEIPT_ID_FIELD_NUMBER: builtins.int
+    DELETED_MS_FIELD_NUMBER: builtins.int
+    RECORDS_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    receipt_id: builtins.str
+    deleted_ms: builtins.int
+    """Milliseconds since 1970, UTC. Events from before do not bring the user
+    back, however late they come.
+    """
+    records: builtins.int
+    """What was removed: records of weights, and events."""
+    events: builtins.int
+    request_id: builtins.str
+    def __init__(
+        self,
+        *,
+        receipt_id: builtins.str = ...,
+        deleted_ms: builtins.int = ...,
+        records: builtins.int = ...,
+        events: builtins.int = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["deleted_ms", b"deleted_ms", "events", b"events", "receipt_id", b"receipt_id", "records", b"records", "request_id", b"request_id"]) -> None: ...
+
+global___DeleteUserResponse = DeleteUserResponse
+
+class GetStatusRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___GetStatusRequest = GetStatusRequest
+
+class ModelStatus(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class UserFeaturesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MODEL_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    META_INIT_VERSION_FIELD_NUMBER: builtins.int
+    NUM_ADAPTIVE_FIELD_NUMBER: builtins.int
+    USER_FEATURES_FIELD_NUMBER: builtins.int
+    TROUBLE_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    version: builtins.int
+    """The version asked; 0: none is ready yet."""
+    fingerprint: builtins.str
+    meta_init_version: builtins.int
+    num_adaptive: builtins.int
+    @property
+    def user_features(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Kind of each user feature, by name."""
+    trouble: builtins.str
+    """Why newer versions are not used, if there is trouble."""
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        version: builtins.int = ...,
+        fingerprint: builtins.str = ...,
+        meta_init_version: builtins.int = ...,
+        num_adaptive: builtins.int = ...,
+        user_features: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        trouble: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["fingerprint", b"fingerprint", "meta_init_version", b"meta_init_version", "model", b"model", "num_adaptive", b"num_adaptive", "trouble", b"trouble", "user_features", b"user_features", "version", b"version"]) -> None: ...
+
+global___ModelStatus = ModelStatus
+
+class GetStatusResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class CountersEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MODELS_FIELD_NUMBER: builtins.int
+    DEFAULT_MODEL_FIELD_NUMBER: builtins.int
+    STORE_FIELD_NUMBER: builtins.int
+    UPTIME_SECONDS_FIELD_NUMBER: builtins.int
+    COUNTERS_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    @property
+    def models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ModelStatus]: ...
+    default_model: builtins.str
+    store: builtins.str
+    """Kind of the store, for instance "LmdbStore"."""
+    uptime_seconds: builtins.float
+    @property
+    def counters(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Counters of this process since its start, as its metrics name them."""
+    request_id: builtins.str
+    def __init__(
+        self,
+        *,
+        models: collections.abc.Iterable[global___ModelStatus] | None = ...,
+        default_model: builtins.str = ...,
+        store: builtins.str = ...,
+        uptime_seconds: builtins.float = ...,
+        counters: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["counters", b"counters", "default_model", b"default_model", "models", b"models", "request_id", b"request_id", "store", b"store", "uptime_seconds", b"uptime_seconds"]) -> None: ...
+
+global___GetStatusResponse = GetStatusResponse

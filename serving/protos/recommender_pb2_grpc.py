@@ -24,6 +24,26 @@ class RecommenderStub(object):
                 request_serializer=serving_dot_protos_dot_recommender__pb2.SubmitFeedbackRequest.SerializeToString,
                 response_deserializer=serving_dot_protos_dot_recommender__pb2.SubmitFeedbackResponse.FromString,
                 )
+        self.Recommend = channel.unary_unary(
+                '/adaptower.v1.Recommender/Recommend',
+                request_serializer=serving_dot_protos_dot_recommender__pb2.RecommendRequest.SerializeToString,
+                response_deserializer=serving_dot_protos_dot_recommender__pb2.RecommendResponse.FromString,
+                )
+        self.GetUser = channel.unary_unary(
+                '/adaptower.v1.Recommender/GetUser',
+                request_serializer=serving_dot_protos_dot_recommender__pb2.GetUserRequest.SerializeToString,
+                response_deserializer=serving_dot_protos_dot_recommender__pb2.GetUserResponse.FromString,
+                )
+        self.DeleteUser = channel.unary_unary(
+                '/adaptower.v1.Recommender/DeleteUser',
+                request_serializer=serving_dot_protos_dot_recommender__pb2.DeleteUserRequest.SerializeToString,
+                response_deserializer=serving_dot_protos_dot_recommender__pb2.DeleteUserResponse.FromString,
+                )
+        self.GetStatus = channel.unary_unary(
+                '/adaptower.v1.Recommender/GetStatus',
+                request_serializer=serving_dot_protos_dot_recommender__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=serving_dot_protos_dot_recommender__pb2.GetStatusResponse.FromString,
+                )
 
 
 class RecommenderServicer(object):
@@ -44,6 +64,34 @@ class RecommenderServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Recommend(self, request, context):
+        """Finds the best items of the whole catalogue for a user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUser(self, request, context):
+        """Tells everything that is held of a user, and which weights would apply.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteUser(self, request, context):
+        """Removes everything that is held of a user, under every model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatus(self, request, context):
+        """Tells what this gateway serves, and how it has been going.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommenderServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -56,6 +104,26 @@ def add_RecommenderServicer_to_server(servicer, server):
                     servicer.SubmitFeedback,
                     request_deserializer=serving_dot_protos_dot_recommender__pb2.SubmitFeedbackRequest.FromString,
                     response_serializer=serving_dot_protos_dot_recommender__pb2.SubmitFeedbackResponse.SerializeToString,
+            ),
+            'Recommend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recommend,
+                    request_deserializer=serving_dot_protos_dot_recommender__pb2.RecommendRequest.FromString,
+                    response_serializer=serving_dot_protos_dot_recommender__pb2.RecommendResponse.SerializeToString,
+            ),
+            'GetUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUser,
+                    request_deserializer=serving_dot_protos_dot_recommender__pb2.GetUserRequest.FromString,
+                    response_serializer=serving_dot_protos_dot_recommender__pb2.GetUserResponse.SerializeToString,
+            ),
+            'DeleteUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteUser,
+                    request_deserializer=serving_dot_protos_dot_recommender__pb2.DeleteUserRequest.FromString,
+                    response_serializer=serving_dot_protos_dot_recommender__pb2.DeleteUserResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=serving_dot_protos_dot_recommender__pb2.GetStatusRequest.FromString,
+                    response_serializer=serving_dot_protos_dot_recommender__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -98,5 +166,73 @@ class Recommender(object):
         return grpc.experimental.unary_unary(request, target, '/adaptower.v1.Recommender/SubmitFeedback',
             serving_dot_protos_dot_recommender__pb2.SubmitFeedbackRequest.SerializeToString,
             serving_dot_protos_dot_recommender__pb2.SubmitFeedbackResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Recommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/adaptower.v1.Recommender/Recommend',
+            serving_dot_protos_dot_recommender__pb2.RecommendRequest.SerializeToString,
+            serving_dot_protos_dot_recommender__pb2.RecommendResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/adaptower.v1.Recommender/GetUser',
+            serving_dot_protos_dot_recommender__pb2.GetUserRequest.SerializeToString,
+            serving_dot_protos_dot_recommender__pb2.GetUserResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/adaptower.v1.Recommender/DeleteUser',
+            serving_dot_protos_dot_recommender__pb2.DeleteUserRequest.SerializeToString,
+            serving_dot_protos_dot_recommender__pb2.DeleteUserResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/adaptower.v1.Recommender/GetStatus',
+            serving_dot_protos_dot_recommender__pb2.GetStatusRequest.SerializeToString,
+            serving_dot_protos_dot_recommender__pb2.GetStatusResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -24,6 +24,26 @@ class RecommenderStub:
     """Learns from a user's events. Answered once the new weights are durable:
     the next Rank uses them.
     """
+    Recommend: grpc.UnaryUnaryMultiCallable[
+        serving.protos.recommender_pb2.RecommendRequest,
+        serving.protos.recommender_pb2.RecommendResponse,
+    ]
+    """Finds the best items of the whole catalogue for a user."""
+    GetUser: grpc.UnaryUnaryMultiCallable[
+        serving.protos.recommender_pb2.GetUserRequest,
+        serving.protos.recommender_pb2.GetUserResponse,
+    ]
+    """Tells everything that is held of a user, and which weights would apply."""
+    DeleteUser: grpc.UnaryUnaryMultiCallable[
+        serving.protos.recommender_pb2.DeleteUserRequest,
+        serving.protos.recommender_pb2.DeleteUserResponse,
+    ]
+    """Removes everything that is held of a user, under every model."""
+    GetStatus: grpc.UnaryUnaryMultiCallable[
+        serving.protos.recommender_pb2.GetStatusRequest,
+        serving.protos.recommender_pb2.GetStatusResponse,
+    ]
+    """Tells what this gateway serves, and how it has been going."""
 
 class RecommenderServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -42,5 +62,33 @@ class RecommenderServicer(metaclass=abc.ABCMeta):
         """Learns from a user's events. Answered once the new weights are durable:
         the next Rank uses them.
         """
+    @abc.abstractmethod
+    def Recommend(
+        self,
+        request: serving.protos.recommender_pb2.RecommendRequest,
+        context: grpc.ServicerContext,
+    ) -> serving.protos.recommender_pb2.RecommendResponse:
+        """Finds the best items of the whole catalogue for a user."""
+    @abc.abstractmethod
+    def GetUser(
+        self,
+        request: serving.protos.recommender_pb2.GetUserRequest,
+        context: grpc.ServicerContext,
+    ) -> serving.protos.recommender_pb2.GetUserResponse:
+        """Tells everything that is held of a user, and which weights would apply."""
+    @abc.abstractmethod
+    def DeleteUser(
+        self,
+        request: serving.protos.recommender_pb2.DeleteUserRequest,
+        context: grpc.ServicerContext,
+    ) -> serving.protos.recommender_pb2.DeleteUserResponse:
+        """Removes everything that is held of a user, under every model."""
+    @abc.abstractmethod
+    def GetStatus(
+        self,
+        request: serving.protos.recommender_pb2.GetStatusRequest,
+        context: grpc.ServicerContext,
+    ) -> serving.protos.recommender_pb2.GetStatusResponse:
+        """Tells what this gateway serves, and how it has been going."""
 
 def add_RecommenderServicer_to_server(servicer: RecommenderServicer, server: grpc.Server) -> None: ...
