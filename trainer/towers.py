@@ -1,5 +1,6 @@
 """User tower and item tower: from ids of features to vectors and biases."""
 
+import enum
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,8 +9,20 @@ import tf_keras
 
 from trainer.config import TrainerConfig
 from trainer.features import ITEM_INDEX, FeatureEmbedding, FeatureSpace
+from trainer.seeded_dropout import SeededDropout
 
 _ID_STDDEV = 0.05
+
+
+class _Draws(enum.IntEnum):
+    """What draws random numbers in training, each from a stream of its own."""
+
+    USER_UNITS = 0
+    ITEM_UNITS = 1
+    ITEM_IDS = 2
+
+    def seed(self, config: TrainerConfig) -> int:
+        return config.seed * len(_Draws) + self
 
 
 class Embedded(NamedTuple):
@@ -34,13 +47,17 @@ class _FeatureNetwork(tf_keras.layers.Layer):
     """Feature embeddings, one hidden layer, a vector and a bias."""
 
     def __init__(
-        self, num_ids: Mapping[str, int], config: TrainerConfig, **kwargs: Any
+        self,
+        num_ids: Mapping[str, int],
+        config: TrainerConfig,
+        draws: _Draws,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._size = config.vector_size
         self._embedding = FeatureEmbedding(num_ids, config.feature_size)
         self._hidden = tf_keras.layers.Dense(config.hidden_size, "relu")
-        self._dropout = tf_keras.layers.Dropout(config.dropout)
+        self._dropout = SeededDropout(config.dropout, draws.seed(config))
         self._output = tf_keras.layers.Dense(config.vector_size + 1)
 
     def call(
@@ -73,11 +90,11 @@ class _Constant(tf_keras.layers.Layer):
 
 
 def _network(
-    num_ids: Mapping[str, int], config: TrainerConfig, name: str
+    num_ids: Mapping[str, int], config: TrainerConfig, draws: _Draws
 ) -> tf_keras.layers.Layer:
     if not num_ids:
-        return _Constant(config.vector_size, name=name)
-    return _FeatureNetwork(num_ids, config, name=name)
+        return _Constant(config.vector_size, name="features")
+    return _FeatureNetwork(num_ids, config, draws, name="features")
 
 
 class UserTower(tf_keras.Model):
@@ -88,7 +105,9 @@ class UserTower(tf_keras.Model):
         super().__init__(name="user_tower")
         names = [feature.name for feature in space.user_features]
         self._network = _network(
-            {name: space.num_ids[name] for name in names}, config, "features"
+            {name: space.num_ids[name] for name in names},
+            config,
+            _Draws.USER_UNITS,
         )
 
     def call(
@@ -118,11 +137,16 @@ class ItemTower(tf_keras.Model):
         super().__init__(name="item_tower")
         names = [feature.name for feature in space.item_features]
         self._network = _network(
-            {name: space.num_ids[name] for name in names}, config, "features"
+            {name: space.num_ids[name] for name in names},
+            config,
+            _Draws.ITEM_UNITS,
         )
         self._size = config.vector_size
         self._unknown_index = space.num_item_indices - 1
         self._id_dropout = config.item_id_dropout
+        self._generator = tf.random.Generator.from_seed(
+            _Draws.ITEM_IDS.seed(config)
+        )
         self._l2 = config.item_l2
         self._id_embedding = tf_keras.layers.Embedding(
             space.num_item_indices,
@@ -148,7 +172,8 @@ class ItemTower(tf_keras.Model):
         """
         index = tf.squeeze(ids[ITEM_INDEX], axis=-1)
         if training:
-            hidden = tf.random.uniform(tf.shape(index)) < self._id_dropout
+            drawn = self._generator.uniform(tf.shape(index))
+            hidden = drawn < self._id_dropout
             index = tf.where(
                 hidden, tf.cast(self._unknown_index, index.dtype), index
             )
