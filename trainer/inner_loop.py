@@ -69,6 +69,7 @@ class InnerLoop(tf_keras.layers.Layer):
         meta_init: tf.Tensor,
         support_loss: SupportLoss,
         support_weight: tf.Tensor,
+        log_inner_lr: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Takes the inner steps.
 
@@ -80,12 +81,16 @@ class InnerLoop(tf_keras.layers.Layer):
                 [B], as a differentiable function of weights [B, P].
             support_weight: Weights of the support events, float [B, S]; 0
                 where there is none.
+            log_inner_lr: Log of the step sizes, float [steps, P]; the
+                layer's own if None.
 
         Returns:
             Adapted weights, float [B, P]. A user without support events gets
             weights closer to the meta-initialization, and exactly that one
             when starting from it.
         """
+        if log_inner_lr is None:
+            log_inner_lr = self.log_inner_lr
         precision = tf.exp(self.log_precision)
         total = tf.reduce_sum(support_weight, axis=1, keepdims=True)
         scale = 1.0 / (precision + tf.exp(self.log_curvature) * total)
@@ -97,5 +102,5 @@ class InnerLoop(tf_keras.layers.Layer):
             if self.first_order:
                 gradient = tf.stop_gradient(gradient)
             gradient += precision * (weights - meta_init)
-            weights -= tf.exp(self.log_inner_lr[step]) * scale * gradient
+            weights -= tf.exp(log_inner_lr[step]) * scale * gradient
         return weights

@@ -90,6 +90,8 @@ class PartitionedTwoTower(tf_keras.Model):
         label: tf.Tensor,
         weight: tf.Tensor,
         start: tf.Tensor,
+        meta_init: tf.Tensor | None = None,
+        log_inner_lr: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Learns each user's adaptive weights from its support set.
 
@@ -99,17 +101,24 @@ class PartitionedTwoTower(tf_keras.Model):
             label: 0 or 1, float [B, S].
             weight: How often an event counts, float [B, S]; 0 pads.
             start: Where the inner loop starts, float [B, P].
+            meta_init: What the inner loop pulls toward, float [P]; the
+                partition's own if None.
+            log_inner_lr: Log of the step sizes, float [steps, P]; the inner
+                loop's own if None.
 
         Returns:
             Adapted weights, float [B, P].
         """
+        if meta_init is None:
+            meta_init = self.partition.meta_init()
         return self.inner_loop(
             start,
-            meta_init=self.partition.meta_init(),
+            meta_init=meta_init,
             support_loss=lambda weights: self.support_loss(
                 user, item, label, weight, weights
             ),
             support_weight=weight,
+            log_inner_lr=log_inner_lr,
         )
 
     def support_loss(

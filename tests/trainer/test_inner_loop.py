@@ -254,3 +254,26 @@ def test_many_small_steps_end_at_the_minimum_of_the_objective():
 def test_new_models_start_from_zero_weights():
     model = PartitionedTwoTower(tiny_world.SPACE, tiny_world.tiny_config())
     np.testing.assert_array_equal(model.initial_weights(2), np.zeros([2, 4]))
+
+
+def test_a_meta_state_given_replaces_the_models_own():
+    """As an online meta-update does, which never touches the variables."""
+    model = tiny_world.make_model(tiny_world.tiny_config())
+    other = tiny_world.make_model(tiny_world.tiny_config(), seed=3)
+    tasks = tiny_world.make_tasks(3)
+    start = start_somewhere(model, 3)
+    state = other.partition.meta_init(), other.inner_loop.log_inner_lr
+    given = model.adapt(
+        model.user_tower(tasks.user_ids),
+        model.embed_items(CATALOG.ids, tasks.support.item_row),
+        tasks.support.label,
+        tasks.support.weight,
+        start,
+        meta_init=state[0],
+        log_inner_lr=state[1],
+    )
+    oracle = NumpyTwoTower.of(model, tiny_world.SPACE)
+    oracle.meta_init, oracle.log_inner_lr = (t.numpy() for t in state)
+    np.testing.assert_allclose(
+        given, oracle_adapt(oracle, tasks, start), rtol=1e-5, atol=1e-5
+    )
