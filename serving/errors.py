@@ -2,7 +2,15 @@
 
 ServingError
 ├── InvalidRequestError     the caller must change the request
+├── UnauthenticatedError    who calls is not known
+├── PermissionDeniedError   who calls may not
+├── DeadlinePassedError     the caller does not wait any more
+├── RetryLaterError         not now
+│   ├── OverloadedError     the gateway has as much to do as it may
+│   └── RateLimitedError    the user sends too much
 ├── UnknownModelError       no such model, or not loaded yet
+├── UnknownSignatureError   the SavedModel has no such signature
+├── GraphError              TensorFlow can't load or run a SavedModel
 ├── BackendError            the model server answered with an error
 │   ├── BackendUnavailableError
 │   └── BackendDeadlineError
@@ -24,12 +32,58 @@ class InvalidRequestError(ServingError):
     """A request has a missing, wrong or oversized part."""
 
 
+class UnauthenticatedError(ServingError):
+    """A call shows no token, or one that is not valid."""
+
+
+class PermissionDeniedError(ServingError):
+    """A call's token does not allow what it asks for."""
+
+
+class DeadlinePassedError(ServingError):
+    """A call's deadline passed before work on it began."""
+
+
+class RetryLaterError(ServingError):
+    """A call is refused for now.
+
+    Attributes:
+        retry_after_seconds: When it may be tried again.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class OverloadedError(RetryLaterError):
+    """The gateway works on as many calls as it may."""
+
+
+class RateLimitedError(RetryLaterError):
+    """A user sends more than a user may."""
+
+
 class UnknownModelError(ServingError):
     """A request names a model that is not served."""
 
 
 class UnknownSignatureError(ServingError):
     """A request names a signature that the SavedModel does not have."""
+
+
+class GraphError(ServingError):
+    """TensorFlow can't load or run a SavedModel.
+
+    Attributes:
+        code: TensorFlow's error code, which is gRPC's.
+    """
+
+    def __init__(
+        self, message: str, code: int = grpc.StatusCode.INTERNAL.value[0]
+    ) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class BackendError(ServingError):
@@ -68,9 +122,16 @@ class LaunchError(ServingError):
 _STATUS = {
     ServingError: grpc.StatusCode.INTERNAL,
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    DeadlinePassedError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    RetryLaterError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    RateLimitedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnknownModelError: grpc.StatusCode.NOT_FOUND,
     # As TF Serving answers.
     UnknownSignatureError: grpc.StatusCode.FAILED_PRECONDITION,
+    GraphError: grpc.StatusCode.INTERNAL,
     BackendError: grpc.StatusCode.INTERNAL,
     BackendUnavailableError: grpc.StatusCode.UNAVAILABLE,
     BackendDeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -81,8 +142,13 @@ _STATUS = {
 }
 
 
+_STATUS_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
 def status_of(error: BaseException) -> grpc.StatusCode:
     """Returns the gRPC status that a client sees for an error."""
+    if isinstance(error, GraphError):
+        return _STATUS_BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN)
     for kind in type(error).__mro__:
         if kind in _STATUS:
             return _STATUS[kind]

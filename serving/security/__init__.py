@@ -1,0 +1,7 @@
+"""Who may call the gateway, how often, and over which connections.
+
+`tls` encrypts, and asks clients for certificates; `tokens` and
+`authentication` say who calls, `scopes` what they may call, `caller` for
+which users; `admission` and `rate_limit` bound the work that callers can
+cause; `circuit_breaker` spares a model server that fails.
+"""

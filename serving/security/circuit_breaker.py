@@ -1,0 +1,113 @@
+"""Stops calling a server that does not answer, and finds out when it does.
+
+Closed: calls go through. After some failures in a row it opens: calls fail at
+once, without waiting for a deadline. After a pause one call is let through on
+trial; it closes the breaker, or the pause begins again, twice as long (Nygard,
+*Release It!*, "Circuit Breaker").
+"""
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+
+from serving.errors import (
+    BackendDeadlineError,
+    BackendUnavailableError,
+)
+
+_log = logging.getLogger(__name__)
+
+
+class CircuitBreaker:
+    """Guards the calls to one server; lives inside one event loop."""
+
+    def __init__(
+        self,
+        failures: int = 5,
+        pause_seconds: float = 0.5,
+        max_pause_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """Sets it up closed.
+
+        Args:
+            failures: Failures in a row after which it opens.
+            pause_seconds: How long it stays open at first.
+            max_pause_seconds: How long at most.
+            clock: Seconds from any start.
+            draw: From 0 to 1; spreads the trials of several gateways.
+        """
+        self._failures = failures
+        self._pause = pause_seconds
+        self._max_pause = max_pause_seconds
+        self._clock = clock
+        self._draw = draw
+        self._failed = 0
+        self._opened = 0
+        self._trial_at = 0.0
+        self._on_trial = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are held back."""
+        return self._failed >= self._failures
+
+    @contextlib.contextmanager
+    def guard(self, counts_deadline: bool = True) -> Iterator[None]:
+        """Lets one call through, and learns how it went.
+
+        Args:
+            counts_deadline: Whether running out of time tells against the
+                server; not if the caller left it too little.
+
+        Raises:
+            BackendUnavailableError: The breaker is open.
+        """
+        trial = self._enter()
+        try:
+            yield
+        except (BackendUnavailableError, BackendDeadlineError) as error:
+            late = isinstance(error, BackendDeadlineError)
+            if counts_deadline or not late:
+                self._fail(trial)
+            raise
+        except Exception:
+            # Any answer at all, be it an error, shows that it is there.
+            self._succeed()
+            raise
+        else:
+            self._succeed()
+        finally:
+            if trial:
+                self._on_trial = False
+
+    def _enter(self) -> bool:
+        """Returns whether the call is one on trial."""
+        if not self.is_open:
+            return False
+        if self._on_trial or self._clock() < self._trial_at:
+            raise BackendUnavailableError(
+                "The model server failed to answer several times in a row; "
+                "it is tried again every few seconds."
+            )
+        self._on_trial = True
+        return True
+
+    def _fail(self, trial: bool) -> None:
+        was_open = self.is_open
+        self._failed += 1
+        # Calls that were under way when it opened do not make it longer.
+        if trial or (self.is_open and not was_open):
+            pause = min(self._pause * 2**self._opened, self._max_pause)
+            self._opened += 1
+            self._trial_at = self._clock() + pause * (0.5 + self._draw() / 2)
+            if not was_open:
+                _log.warning("The model server fails; calls to it pause")
+
+    def _succeed(self) -> None:
+        if self.is_open:
+            _log.info("The model server answers again")
+        self._failed = self._opened = 0
