@@ -83,9 +83,12 @@ class StageData:
 
 
 def train_offline(
-    data: StageData, config: TrainerConfig, log_dir: str | None = None
+    data: StageData,
+    config: TrainerConfig,
+    log_dir: str | None = None,
+    checkpoint_dir: str | None = None,
 ) -> tuple[PartitionedTwoTower, TrainingResult]:
-    """Offline meta-learning of a partitioned model."""
+    """Offline meta-learning of a partitioned model; see `train`."""
     model = _fresh_model(data, config)
     with meta_learning(model.user_specific_layers):
         result = train(
@@ -95,14 +98,18 @@ def train_offline(
             adapted_objective,
             config,
             log_dir,
+            checkpoint_dir,
         )
     return model, result
 
 
 def train_joint(
-    data: StageData, config: TrainerConfig, log_dir: str | None = None
+    data: StageData,
+    config: TrainerConfig,
+    log_dir: str | None = None,
+    checkpoint_dir: str | None = None,
 ) -> tuple[PartitionedTwoTower, TrainingResult]:
-    """Plain supervised training of the same architecture."""
+    """Plain supervised training of the same architecture; see `train`."""
     model = _fresh_model(data, config)
     result = train(
         JointLearner(model, data.catalog),
@@ -111,6 +118,7 @@ def train_joint(
         zero_shot_objective,
         config,
         log_dir,
+        checkpoint_dir,
     )
     return model, result
 

@@ -1,27 +1,15 @@
-"""Trains a learner until meta_valid stops getting better; keeps the best.
-
-What is judged, kept and exported is the moving average of the parameters: on
-logs of this size it generalizes clearly better than any single step.
-"""
+"""Trains a learner until meta_valid stops getting better; keeps the best."""
 
 import dataclasses
-import logging
-import math
-from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
+from trainer.checkpoints import Checkpoints, TrainingState
 from trainer.config import TrainerConfig
-from trainer.errors import DivergenceError, EpisodeDataError
+from trainer.keep_best import KeepBest, Objective
 from trainer.stream_validation import StreamFigures, StreamValidation
-
-_LOG = logging.getLogger(__name__)
-
-# The larger the better.
-Objective = Callable[[StreamFigures], float]
 
 
 def zero_shot_objective(figures: StreamFigures) -> float:
@@ -61,16 +49,20 @@ def train(
     objective: Objective,
     config: TrainerConfig,
     log_dir: str | None = None,
+    checkpoint_dir: str | None = None,
 ) -> TrainingResult:
     """Trains; afterwards the learner has its best parameters.
 
     Args:
         learner: Its `compute_loss` takes an element of `batches`.
-        batches: Without end.
+        batches: Without end, and the same ones each time.
         validation: Judges the model inside the learner.
         objective: What of the figures decides.
         config: Steps, patience, step size, moving average.
         log_dir: Where TensorBoard's events go, if anywhere.
+        checkpoint_dir: Folder of this training alone, written to after each
+            evaluation; what it holds already is gone on from. A training
+            that is killed between two evaluations repeats those steps.
 
     Raises:
         DivergenceError: The loss is not finite any more.
@@ -81,87 +73,28 @@ def train(
             config.outer_lr, use_ema=True, ema_momentum=config.ema_momentum
         )
     )
-    steps = min(config.steps_per_evaluation, config.max_steps)
-    keep_best = _KeepBest(validation, objective, config, steps)
+    state = TrainingState()
+    checkpoints = None
+    if checkpoint_dir:
+        checkpoints = Checkpoints(checkpoint_dir, learner, state)
+    keep_best = KeepBest(validation, objective, config, state, checkpoints)
     callbacks: list[tf_keras.callbacks.Callback] = [keep_best]
     if log_dir:
         callbacks.append(tf_keras.callbacks.TensorBoard(log_dir))
-    learner.fit(
-        batches,
-        epochs=config.max_steps // steps,
-        steps_per_epoch=steps,
-        callbacks=callbacks,
-        verbose=0,
-    )
-    return keep_best.restore()
-
-
-class _KeepBest(tf_keras.callbacks.Callback):
-    """Judges the averaged parameters now and then, and remembers the best."""
-
-    def __init__(
-        self,
-        validation: StreamValidation,
-        objective: Objective,
-        config: TrainerConfig,
-        steps_per_evaluation: int,
-    ) -> None:
-        super().__init__()
-        self._validation = validation
-        self._objective = objective
-        self._config = config
-        self._steps_per_evaluation = steps_per_evaluation
-        self._best: tuple[float, TrainingResult, Any] | None = None
-        self._steps = 0
-
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Judges, remembers, stops."""
-        logs = logs if logs is not None else {}
-        self._steps = (epoch + 1) * self._steps_per_evaluation
-        loss = float(logs.get("loss", math.nan))
-        if not math.isfinite(loss):
-            raise DivergenceError(
-                f"The loss is {loss} within the {self._steps} outer steps up "
-                f"to now. Lower outer_lr ({self._config.outer_lr}) or raise "
-                "item_l2; the last blessed model stays in service."
-            )
-        latest = self.model.get_weights()
-        self.model.optimizer.finalize_variable_values(
-            self.model.trainable_variables
+    steps = min(config.steps_per_evaluation, config.max_steps)
+    evaluations = config.max_steps // steps
+    if keep_best.is_over or state.steps >= evaluations * steps:
+        # It ended before the kill; this makes the learner's variables.
+        validation.evaluate()
+    else:
+        learner.fit(
+            batches.skip(state.steps),
+            initial_epoch=state.steps // steps,
+            epochs=evaluations,
+            steps_per_epoch=steps,
+            callbacks=callbacks,
+            verbose=0,
         )
-        figures = self._validation.evaluate()
-        value = self._objective(figures)
-        if math.isnan(value):
-            raise EpisodeDataError(
-                "No window of meta_valid holds both classes, so training "
-                "can't be judged. More users or events are needed, or another "
-                "label rule in the dataset spec."
-            )
-        for figure in ("auc", "wgauc"):
-            for name, number in getattr(figures, figure).items():
-                logs[f"meta_valid/{figure}_{name}"] = number
-        better = self._best is None or value > self._best[0]
-        _LOG.info(
-            "step %5d  loss %.4f  meta_valid AUC/wGAUC: %s%s",
-            self._steps,
-            loss,
-            figures,
-            "  (best)" if better else "",
-        )
-        if better:
-            result = TrainingResult(figures, self._steps, self._steps)
-            self._best = value, result, self.model.get_weights()
-        self.model.set_weights(latest)
-        assert self._best is not None
-        since = self._steps - self._best[1].best_step
-        if since >= self._config.patience * self._steps_per_evaluation:
-            self.model.stop_training = True
-
-    def restore(self) -> TrainingResult:
-        """Gives the model its best parameters back."""
-        assert self._best is not None
-        _, result, weights = self._best
-        self.model.set_weights(weights)
-        return dataclasses.replace(result, steps=self._steps)
+    assert state.best is not None
+    learner.set_weights(state.best.weights)
+    return TrainingResult(state.best.figures, state.best.step, state.steps)
