@@ -57,6 +57,7 @@ class ModelServer:
             request_serializer=pb.GetModelStatusRequest.SerializeToString,
             response_deserializer=pb.GetModelStatusResponse.FromString,
         )
+        self._forwarded: dict[str, Any] = {}
 
     async def predict(
         self,
@@ -75,11 +76,46 @@ class ModelServer:
         request.model_spec.name = model
         request.model_spec.version.value = version
         request.model_spec.signature_name = signature
-        response = await self._call(self._predict, request, waits=False)
+        response = await self.run(request)
         return {
             name: tf_serving.decode_tensor(tensor)
             for name, tensor in response.outputs.items()
         }
+
+    async def run(self, request: pb.PredictRequest) -> pb.PredictResponse:
+        """Runs a signature; request and response as the server knows them.
+
+        Raises:
+            UnknownModelError: The version is not loaded (any more).
+            BackendError: The server did not answer, or with an error.
+        """
+        response: pb.PredictResponse = await self._call(
+            self._predict, request, waits=False
+        )
+        return response
+
+    async def forward(
+        self, method: str, request: bytes, seconds: float | None = None
+    ) -> bytes:
+        """Passes a request on as it is, and returns the answer as it is.
+
+        Args:
+            method: Path of the method, `/package.Service/Method`.
+            request: A serialized request.
+            seconds: How long the caller waits; None: as long as we do.
+
+        Raises:
+            grpc.aio.AioRpcError: What the server answered, or that it did
+                not.
+        """
+        call = self._forwarded.get(method)
+        if call is None:
+            # Without serializers gRPC sends and gives bytes.
+            call = self._channel.unary_unary(method)
+            self._forwarded[method] = call
+        timeout = self._timeout if seconds is None else seconds
+        answer: bytes = await call(request, timeout=min(self._timeout, timeout))
+        return answer
 
     async def available_versions(self, model: str) -> list[int]:
         """Returns the versions that can answer, newest first.
