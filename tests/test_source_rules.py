@@ -240,6 +240,36 @@ RULES = (
         ("import tf_keras\ntf_keras.layers.Dense(1)", "import keras_tuner"),
     ),
     Rule(
+        "no pickle nor what else runs code hidden in data",
+        either(
+            no_import(
+                "pickle",
+                "_pickle",
+                "cPickle",
+                "cloudpickle",
+                "dill",
+                "joblib",
+                "marshal",
+                "shelve",
+            ),
+            no_keyword("allow_pickle"),
+            no_attribute(
+                r"yaml\.(load|load_all|unsafe_\w+|full_\w+|Loader|FullLoader"
+                r"|UnsafeLoader)",
+                r"(pd|pandas|np|numpy)\.(read_pickle|fromfile)",
+            ),
+        ),
+        (
+            "import pickle",
+            "def f():\n    from cloudpickle import loads",
+            "np.load(path, allow_pickle=True)",
+            "yaml.load(text)",
+            "yaml.load(text, Loader=yaml.FullLoader)",
+            "pandas.read_pickle(path)",
+        ),
+        ("np.load(path)", "yaml.safe_load(text)"),
+    ),
+    Rule(
         "no branches on versions: one code path for both sets",
         either(
             no_comparison(r"\b(__version__|version_info|python_version)\b"),

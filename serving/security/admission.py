@@ -5,7 +5,6 @@ answered in time, and those refused learn it within a millisecond, with a
 hint when to try again (see Google's SRE book, "Handling Overload").
 """
 
-import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 

@@ -126,7 +126,7 @@ class _FollowedFiles:
 
 
 def _check_pair(certificate: Path, key: Path) -> None:
-    """gRPC itself says only that a handshake failed, and only then."""
+    """Says it now: gRPC only fails each handshake, without a word why."""
     try:
         ssl.create_default_context().load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:

@@ -1,0 +1,121 @@
+"""Too much at once, over a real channel."""
+
+import threading
+import time
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from serving.protos import recommender_pb2 as pb
+from serving.protos import recommender_pb2_grpc as pb_grpc
+from serving.security.admission import Admission
+from serving.security.refusals import PUSHBACK
+
+MAX_IN_FLIGHT = 4
+
+
+@pytest.fixture
+def admission():
+    return Admission(MAX_IN_FLIGHT)
+
+
+@pytest.fixture
+def server(serve, admission):
+    server = serve(
+        [admission], options=[("grpc.max_receive_message_length", 100_000)]
+    )
+    server.call(server.service.slow.clear)
+    yield server
+    server.call(server.service.slow.set)
+
+
+@pytest.fixture
+def stub(server):
+    with grpc.insecure_channel(
+        server.target, [("grpc.enable_retries", 0)]
+    ) as channel:
+        yield pb_grpc.RecommenderStub(channel)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+REQUEST = pb.RankRequest(user_id="u")
+
+
+def test_calls_beyond_the_bound_are_refused_and_the_others_answered(
+    server, stub, admission
+):
+    futures = [stub.Rank.future(REQUEST, timeout=20) for _ in range(40)]
+    wait_for(lambda: sum(f.done() for f in futures) == 40 - MAX_IN_FLIGHT)
+    assert admission.in_flight == server.service.calls == MAX_IN_FLIGHT
+    server.call(server.service.slow.set)
+    codes = [future.code() for future in futures]
+    assert codes.count(grpc.StatusCode.OK) == MAX_IN_FLIGHT
+    refused = [f for f in futures if f.code() != grpc.StatusCode.OK]
+    for future in refused:
+        assert future.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "--max-in-flight" in future.details()
+        assert dict(future.trailing_metadata())[PUSHBACK] == "500"
+    assert admission.refused == len(refused)
+    wait_for(lambda: admission.in_flight == 0)
+    assert stub.Rank(REQUEST, timeout=5) is not None
+
+
+def test_cancelled_calls_give_their_places_back(server, stub, admission):
+    for _ in range(3):
+        futures = [stub.Rank.future(REQUEST, timeout=20) for _ in range(4)]
+        wait_for(lambda: admission.in_flight == MAX_IN_FLIGHT)
+        for future in futures:
+            future.cancel()
+        wait_for(lambda: admission.in_flight == 0)
+
+
+def test_failing_calls_give_their_places_back(server, stub, admission):
+    for _ in range(MAX_IN_FLIGHT + 1):
+        with pytest.raises(grpc.RpcError) as failed:
+            stub.SubmitFeedback(pb.SubmitFeedbackRequest(), timeout=5)
+        assert failed.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    wait_for(lambda: admission.in_flight == 0)
+
+
+def test_health_answers_under_overload(server, stub, admission):
+    futures = [stub.Rank.future(REQUEST, timeout=20) for _ in range(10)]
+    wait_for(lambda: admission.in_flight == MAX_IN_FLIGHT)
+    with grpc.insecure_channel(server.target) as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(), timeout=5
+        )
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    for future in futures:
+        future.cancel()
+
+
+def test_expired_call_is_not_worked_on(server, stub):
+    blocker = threading.Event()
+    # The server's loop stands still while the deadlines pass.
+    holder = threading.Thread(
+        target=server.call, args=(lambda: blocker.wait(10),)
+    )
+    holder.start()
+    futures = [stub.Rank.future(REQUEST, timeout=0.1) for _ in range(3)]
+    codes = [future.code() for future in futures]
+    blocker.set()
+    holder.join()
+    assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED] * 3
+    server.call(server.service.slow.set)
+    stub.Rank(REQUEST, timeout=5)
+    assert server.service.calls == 1
+
+
+def test_oversized_message_is_refused(stub, server):
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.Rank(pb.RankRequest(user_id="u" * 200_000), timeout=5)
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in refused.value.details()
+    assert server.service.calls == 0
