@@ -5,20 +5,15 @@ Training looks at it to know when to stop, the tuner to choose.
 
 import dataclasses
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from serving.contract import metrics
 from trainer.episodes import Catalog
 from trainer.errors import EpisodeDataError
 from trainer.features import FeatureSpace
+from trainer.scorer import Scorer, TwoTowerScorer, score_stream
 from trainer.stream import JudgedRows, StreamUsers, stream_steps
 from trainer.two_tower import PartitionedTwoTower
-
-ZERO_SHOT = "joint"
-OFFLINE = "offline"
-ONLINE = "online"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,31 +35,28 @@ class StreamFigures:
         )
 
 
-class StreamValidation:
+class ScorerValidation:
     """The stream of a fixed set of users, ready to be scored again."""
 
     def __init__(
         self,
-        model: PartitionedTwoTower,
+        scorer: Scorer,
         episodes: tf.data.Dataset,
         space: FeatureSpace,
-        catalog: Catalog,
         max_users: int,
     ) -> None:
         """Cuts the users' windows and support sets once.
 
         Args:
-            model: The model to be judged.
+            scorer: What is to be judged.
             episodes: What `read_episodes` gives, of meta_valid.
             space: Features of users.
-            catalog: Items.
             max_users: Users taken at most, the first ones.
 
         Raises:
             EpisodeDataError: There is no user, or none to be judged.
         """
-        self._model = model
-        self._catalog_ids = catalog.ids
+        self._scorer = scorer
         users = StreamUsers.read(episodes, space, max_users)
         if not len(users):
             raise EpisodeDataError(
@@ -82,34 +74,34 @@ class StreamValidation:
         self._judged = JudgedRows([step.judged for step in self._steps[1:]])
 
     def evaluate(self) -> StreamFigures:
-        """Scores the stream with the model as it is now."""
-        user = self._model.user_tower(self._user_ids)
-        items = self._model.item_tower(self._catalog_ids)
-        initial = self._model.initial_weights(tf.shape(user.bias)[0])
-        weights = dict.fromkeys((ZERO_SHOT, OFFLINE, ONLINE), initial)
-        scores: dict[str, list[NDArray[np.float32]]] = {n: [] for n in weights}
-        for index, step in enumerate(self._steps):
-            if index > 0:
-                candidates = items.gather(step.judged.item_row)
-                for name, current in weights.items():
-                    logits = self._model.score(user, candidates, current)
-                    scores[name].append(logits.numpy())
-            learned = self._model.adapt(
-                user,
-                items.gather(step.support.item_row),
-                step.support.label,
-                step.support.weight,
-                weights[ONLINE],
-            )
-            weights[ONLINE] = learned
-            if index == 0:
-                weights[OFFLINE] = learned
+        """Scores the stream with the scorer as it is now."""
         rows = self._judged.rows
-        judged = {n: self._judged.flat(s) for n, s in scores.items()}
+        scores = {
+            learning.value: self._judged.flat(by_window)
+            for learning, by_window in score_stream(
+                self._scorer, self._user_ids, self._steps
+            ).items()
+        }
         return StreamFigures(
-            auc={n: metrics.auc(rows.label, s) for n, s in judged.items()},
+            auc={n: metrics.auc(rows.label, s) for n, s in scores.items()},
             wgauc={
                 n: metrics.wgauc(rows.label, s, rows.group)
-                for n, s in judged.items()
+                for n, s in scores.items()
             },
         )
+
+
+class StreamValidation(ScorerValidation):
+    """The stream scored by a partitioned two-tower model."""
+
+    def __init__(
+        self,
+        model: PartitionedTwoTower,
+        episodes: tf.data.Dataset,
+        space: FeatureSpace,
+        catalog: Catalog,
+        max_users: int,
+    ) -> None:
+        """Cuts once; `model` is judged as it is at each evaluation."""
+        scorer = TwoTowerScorer(model, catalog)
+        super().__init__(scorer, episodes, space, max_users)
