@@ -22,7 +22,8 @@ from serving.contract.features import (
     Feature,
 )
 from serving.contract.manifest import AdaptiveManifest
-from serving.contract.support import Support
+from serving.contract.meta_state import MetaState
+from serving.contract.support import Support, SupportEvent
 
 Floats = NDArray[np.float32]
 Inputs = dict[str, NDArray[Any]]
@@ -90,15 +91,49 @@ def rank_inputs(
 
 
 def adapt_inputs(
-    features: Inputs, supports: Sequence[Support], weights: Floats
+    features: Inputs,
+    supports: Sequence[Support],
+    weights: Floats,
+    meta_state: MetaState,
 ) -> Inputs:
     """Inputs of the signature `adapt`."""
     return {
         **features,
-        "item_id": pad_texts([[e.item_id for e in s.events] for s in supports]),
-        "label": pad_floats([[e.label for e in s.events] for s in supports]),
-        "weight": pad_floats([s.weights for s in supports]),
+        **_row_inputs(
+            [s.events for s in supports], [s.weights for s in supports]
+        ),
         "adaptive_weights": weights,
+        **meta_state.inputs(),
+    }
+
+
+def meta_gradient_inputs(
+    features: Inputs,
+    supports: Sequence[Support],
+    query_sets: Sequence[Sequence[SupportEvent]],
+    meta_state: MetaState,
+) -> Inputs:
+    """Inputs of the signature `meta_gradient`, a task per support set."""
+    support = _row_inputs(
+        [s.events for s in supports], [s.weights for s in supports]
+    )
+    query_set = _row_inputs(query_sets, [[1.0] * len(q) for q in query_sets])
+    return {
+        **features,
+        **{f"support_{name}": value for name, value in support.items()},
+        **{f"query_{name}": value for name, value in query_set.items()},
+        **meta_state.inputs(),
+    }
+
+
+def _row_inputs(
+    events: Sequence[Sequence[SupportEvent]],
+    weights: Sequence[Sequence[float]],
+) -> Inputs:
+    return {
+        "item_id": pad_texts([[e.item_id for e in own] for own in events]),
+        "label": pad_floats([[e.label for e in own] for own in events]),
+        "weight": pad_floats(weights),
     }
 
 
@@ -127,11 +162,6 @@ class ServedModel:
         import tensorflow as tf
 
         return cls(manifest, tf.saved_model.load(str(path)))
-
-    def meta_init(self, num_users: int) -> Floats:
-        """The weights of users nothing is known of, [num_users, P]."""
-        weights = np.asarray(self.manifest.meta_init, np.float32)
-        return np.tile(weights, (num_users, 1))
 
     def call(self, signature: str, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """Calls a signature with arrays, and returns its outputs as such."""

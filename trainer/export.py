@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
+from numpy.typing import NDArray
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC
@@ -16,7 +17,7 @@ from serving.contract.manifest import AdaptiveManifest
 from serving.contract.support import RESERVOIR_EVENTS
 from trainer.episodes import Catalog
 from trainer.features import FeatureSpace
-from trainer.served_model import ServedModel
+from trainer.served_model import QUERY_SET, SUPPORT, ServedModel
 from trainer.two_tower import PartitionedTwoTower
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -61,6 +62,7 @@ def export_model(
         meta_init=tuple(map(float, meta_init)),
         user_features=space.user_features,
         reservoir_events=RESERVOIR_EVENTS,
+        log_inner_lr=_float_rows(model.inner_loop.log_inner_lr.numpy()),
         inner_loop=_inner_loop_settings(model),
     )
     manifest.save(directory)
@@ -71,13 +73,14 @@ def export_model(
 def fingerprint(model: PartitionedTwoTower, catalog: Catalog) -> str:
     """Hash of all that adaptive weights were learned against.
 
-    That is the fixed part, the partition and the catalog; not the
-    meta-initialization, which may move on while weights stay valid.
+    That is the fixed part, the partition and the catalog; not the meta state,
+    which may move on while weights stay valid.
     """
     digest = hashlib.sha256()
-    meta_init = {id(layer.meta_init) for layer in model.partition.layers}
+    meta_state = {id(layer.meta_init) for layer in model.partition.layers}
+    meta_state.add(id(model.inner_loop.log_inner_lr))
     for variable in sorted(model.variables, key=lambda v: v.name):
-        if id(variable) not in meta_init:
+        if id(variable) not in meta_state:
             digest.update(f"{variable.name}{variable.shape}".encode())
             digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
     for parameter in model.partition.parameters:
@@ -85,6 +88,10 @@ def fingerprint(model: PartitionedTwoTower, catalog: Catalog) -> str:
     for item_id in catalog.item_ids:
         digest.update(len(item_id).to_bytes(4, "little") + item_id)
     return digest.hexdigest()
+
+
+def _float_rows(array: NDArray[np.float32]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in array)
 
 
 def _inner_loop_settings(model: PartitionedTwoTower) -> dict[str, Any]:
@@ -115,9 +122,7 @@ def _write_warmup(
 def _warmup_requests(
     manifest: AdaptiveManifest, catalog: Catalog
 ) -> Iterable[predict_pb2.PredictRequest]:
-    user: dict[str, Any] = {
-        "adaptive_weights": np.array([manifest.meta_init], np.float32)
-    }
+    user: dict[str, Any] = {}
     for feature in manifest.user_features:
         if feature.kind == NUMERIC:
             user[feature.name] = np.array([np.nan], np.float32)
@@ -125,6 +130,8 @@ def _warmup_requests(
             user[feature.name] = np.array([[b""]])
         else:
             user[feature.name] = np.array([b""])
+    meta_state = manifest.meta_state
+    weights = {"adaptive_weights": meta_state.initial_weights(1)}
 
     def request(
         signature: str, inputs: Mapping[str, Any]
@@ -139,14 +146,21 @@ def _warmup_requests(
     for count in _WARMUP_CANDIDATES:
         items = np.array([list(catalog.item_ids[:count])])
         label = np.zeros(items.shape, np.float32)
-        yield request("rank", {"item_id": items})
+        rows = {"item_id": items, "label": label, "weight": label + 1.0}
+        yield request("rank", {**weights, "item_id": items})
+        yield request("adapt", {**weights, **rows, **meta_state.inputs()})
         yield request(
-            "adapt",
-            {"item_id": items, "label": label, "weight": label + 1.0},
+            "meta_gradient",
+            {
+                **{f"{SUPPORT}{name}": value for name, value in rows.items()},
+                **{f"{QUERY_SET}{name}": value for name, value in rows.items()},
+                **meta_state.inputs(),
+            },
         )
     yield request(
         "recommend",
         {
+            **weights,
             "k": np.int32(min(10, len(catalog.item_ids))),
             "exclude_item_id": np.array([[b""]]),
         },

@@ -26,10 +26,15 @@ ITEM_ID = "item_id"
 LABEL = "label"
 WEIGHT = "weight"
 ADAPTIVE_WEIGHTS = "adaptive_weights"
+META_INIT = "meta_init"
+LOG_INNER_LR = "log_inner_lr"
 SCORE = "score"
 EXCLUDE = "exclude_item_id"
 NUM_RESULTS = "k"
 EXAMPLES = "examples"
+# What the inputs of the two halves of a task start with.
+SUPPORT = "support_"
+QUERY_SET = "query_"
 
 
 class ServedModel(tf.Module):
@@ -89,6 +94,11 @@ class ServedModel(tf.Module):
         size = self._model.value.partition.size
         weights = _spec([None, size], tf.float32, ADAPTIVE_WEIGHTS)
         item_id = _spec([None, None], tf.string, ITEM_ID)
+        steps = self._model.value.inner_loop.log_inner_lr.shape[0]
+        meta_state = {
+            META_INIT: _spec([size], tf.float32, META_INIT),
+            LOG_INNER_LR: _spec([steps, size], tf.float32, LOG_INNER_LR),
+        }
 
         def concrete(function: Any, **specs: tf.TensorSpec) -> Any:
             return tf.function(function).get_concrete_function(**specs)
@@ -109,10 +119,16 @@ class ServedModel(tf.Module):
             "adapt": concrete(
                 self.adapt,
                 **features,
-                item_id=item_id,
-                label=_spec([None, None], tf.float32, LABEL),
-                weight=_spec([None, None], tf.float32, WEIGHT),
+                **_rows_spec(),
                 adaptive_weights=weights,
+                **meta_state,
+            ),
+            "meta_gradient": concrete(
+                self.meta_gradient,
+                **features,
+                **_rows_spec(SUPPORT),
+                **_rows_spec(QUERY_SET),
+                **meta_state,
             ),
             "score_examples": concrete(
                 self.score_examples,
@@ -182,6 +198,8 @@ class ServedModel(tf.Module):
         label: tf.Tensor,
         weight: tf.Tensor,
         adaptive_weights: tf.Tensor,
+        meta_init: tf.Tensor,
+        log_inner_lr: tf.Tensor,
         **raw: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """Runs the inner loop.
@@ -191,6 +209,8 @@ class ServedModel(tf.Module):
             label: float [B, S].
             weight: float [B, S]; 0 pads.
             adaptive_weights: Where to start, float [B, P].
+            meta_init: What the inner loop pulls toward, float [P].
+            log_inner_lr: Log of its step sizes, float [T, P].
             **raw: Raw user features.
 
         Returns:
@@ -200,17 +220,89 @@ class ServedModel(tf.Module):
         model = self._model.value
         user = self._embed_users(raw, tf.shape(item_id)[0])
         items = self._embed_items(item_id)
-        adapted = model.adapt(user, items, label, weight, adaptive_weights)
-        total = tf.maximum(tf.reduce_sum(weight, axis=1), 1e-6)
+        adapted = model.adapt(
+            user,
+            items,
+            label,
+            weight,
+            adaptive_weights,
+            meta_init=meta_init,
+            log_inner_lr=log_inner_lr,
+        )
 
         def loss(weights: tf.Tensor) -> tf.Tensor:
             summed = model.support_loss(user, items, label, weight, weights)
-            return summed / total
+            return summed / _total(weight)
 
         return {
             ADAPTIVE_WEIGHTS: adapted,
             "loss_before": loss(adaptive_weights),
             "loss_after": loss(adapted),
+        }
+
+    def meta_gradient(
+        self,
+        support_item_id: tf.Tensor,
+        support_label: tf.Tensor,
+        support_weight: tf.Tensor,
+        query_item_id: tf.Tensor,
+        query_label: tf.Tensor,
+        query_weight: tf.Tensor,
+        meta_init: tf.Tensor,
+        log_inner_lr: tf.Tensor,
+        **raw: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Differentiates the outer loss by the meta state.
+
+        The fixed part is frozen: nothing is differentiated by it. Gradients
+        are sums over the tasks, so a task without query rows adds nothing,
+        and those of several calls may be added up.
+
+        Args:
+            support_item_id: Items of the support sets, string [B, S].
+            support_label: float [B, S].
+            support_weight: float [B, S]; 0 pads.
+            query_item_id: Items of the query sets, string [B, Q].
+            query_label: float [B, Q].
+            query_weight: float [B, Q]; 0 pads.
+            meta_init: Where the inner loop starts, float [P].
+            log_inner_lr: Log of its step sizes, float [T, P].
+            **raw: Raw user features.
+
+        Returns:
+            `loss` [B]: each task's mean query loss after the inner loop; the
+            gradient of the losses' sum by the meta state,
+            `meta_init_gradient` [P] and `log_inner_lr_gradient` [T, P].
+        """
+        model = self._model.value
+        num_users = tf.shape(support_item_id)[0]
+        user = self._embed_users(raw, num_users)
+        support = self._embed_items(support_item_id)
+        query_set = self._embed_items(query_item_id)
+        with tf.GradientTape() as tape:
+            tape.watch([meta_init, log_inner_lr])
+            adapted = model.adapt(
+                user,
+                support,
+                support_label,
+                support_weight,
+                tf.tile(meta_init[tf.newaxis], [num_users, 1]),
+                meta_init=meta_init,
+                log_inner_lr=log_inner_lr,
+            )
+            loss = model.support_loss(
+                user, query_set, query_label, query_weight, adapted
+            ) / _total(query_weight)
+            summed = tf.reduce_sum(loss)
+        by_init, by_steps = tape.gradient(
+            summed,
+            [meta_init, log_inner_lr],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        return {
+            "loss": loss,
+            "meta_init_gradient": by_init,
+            "log_inner_lr_gradient": by_steps,
         }
 
     def score_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -284,6 +376,20 @@ def _present(values: tf.Tensor) -> tf.SparseTensor:
         tf.gather_nd(values, where),
         tf.shape(values, out_type=tf.int64),
     )
+
+
+def _total(weight: tf.Tensor) -> tf.Tensor:
+    """Summed weights of each user's rows [B], never 0."""
+    return tf.maximum(tf.reduce_sum(weight, axis=1), 1e-6)
+
+
+def _rows_spec(prefix: str = "") -> dict[str, tf.TensorSpec]:
+    """Inputs that hold labelled rows of each user."""
+    dtypes = {ITEM_ID: tf.string, LABEL: tf.float32, WEIGHT: tf.float32}
+    return {
+        prefix + name: _spec([None, None], dtype, prefix + name)
+        for name, dtype in dtypes.items()
+    }
 
 
 def _raw_input(feature: Feature) -> tf.TensorSpec:

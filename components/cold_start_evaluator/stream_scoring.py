@@ -44,7 +44,8 @@ class UserStates:
         self._features = feature_inputs(
             model.manifest.user_features, [user.features for user in users]
         )
-        self._weights = model.meta_init(len(users))
+        self._meta_state = model.manifest.meta_state
+        self._weights = self._meta_state.initial_weights(len(users))
         self._reservoirs: list[tuple[SupportEvent, ...]] = [()] * len(users)
         self._counts = [0] * len(users)
 
@@ -97,6 +98,7 @@ class UserStates:
                 {name: v[asked] for name, v in self._features.items()},
                 supports,
                 self._weights[asked],
+                self._meta_state,
             ),
         )["adaptive_weights"]
         for index, support in zip(asked, supports, strict=True):

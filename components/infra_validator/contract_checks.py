@@ -11,12 +11,30 @@ from serving.contract.manifest import AdaptiveManifest
 _INPUTS = {
     "rank": {"item_id", "adaptive_weights"},
     "recommend": {"adaptive_weights", "k", "exclude_item_id"},
-    "adapt": {"item_id", "label", "weight", "adaptive_weights"},
+    "adapt": {
+        "item_id",
+        "label",
+        "weight",
+        "adaptive_weights",
+        "meta_init",
+        "log_inner_lr",
+    },
+    "meta_gradient": {
+        "support_item_id",
+        "support_label",
+        "support_weight",
+        "query_item_id",
+        "query_label",
+        "query_weight",
+        "meta_init",
+        "log_inner_lr",
+    },
 }
 _OUTPUTS = {
     "rank": {"score"},
     "recommend": {"item_id", "score"},
     "adapt": {"adaptive_weights", "loss_before", "loss_after"},
+    "meta_gradient": {"loss", "meta_init_gradient", "log_inner_lr_gradient"},
 }
 
 
@@ -69,13 +87,17 @@ def signature_reasons(model: ServedModel) -> list[str]:
             f"inputs of {name!r}", own_inputs | features, set(inputs)
         )
         reasons += _difference(f"outputs of {name!r}", _OUTPUTS[name], outputs)
-        weights = inputs.get("adaptive_weights")
-        if weights is not None:
-            width = weights.shape[-1]
-            if width not in (None, manifest.num_adaptive):
+        shapes = {
+            "adaptive_weights": (None, manifest.num_adaptive),
+            "meta_init": (manifest.num_adaptive,),
+            "log_inner_lr": manifest.meta_state.log_inner_lr.shape,
+        }
+        for input_name in sorted(shapes.keys() & inputs.keys()):
+            taken = inputs[input_name].shape
+            if not taken.is_compatible_with(shapes[input_name]):
                 reasons.append(
-                    f"{name!r} takes {width} adaptive weights, the manifest "
-                    f"says {manifest.num_adaptive}"
+                    f"{name!r} takes {input_name} of shape {taken}, the "
+                    f"manifest says {list(shapes[input_name])}"
                 )
     return reasons
 

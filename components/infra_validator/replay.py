@@ -21,6 +21,7 @@ from components.served_model import (
     ServedModel,
     adapt_inputs,
     feature_inputs,
+    meta_gradient_inputs,
     pad_texts,
     rank_inputs,
 )
@@ -84,11 +85,13 @@ def example_requests(
         top_k: How many items to ask `recommend` for.
 
     Yields:
-        A request of `adapt`, `rank` with what `adapt` gave, `recommend`.
+        A request of `adapt`, `meta_gradient`, `rank` with what `adapt` gave,
+        and `recommend`.
     """
     features = feature_inputs(
         model.manifest.user_features, [user.features for user in users]
     )
+    meta_state = model.manifest.meta_state
     first = [protocol.first_support_rows(user.positions) for user in users]
     supports = [
         merge_support((), user.events(rows), 0, model.manifest.reservoir_events)
@@ -97,10 +100,28 @@ def example_requests(
     adapt = Request(
         "examples",
         "adapt",
-        adapt_inputs(features, supports, model.meta_init(len(users))),
+        adapt_inputs(
+            features,
+            supports,
+            meta_state.initial_weights(len(users)),
+            meta_state,
+        ),
     )
     yield adapt
     weights = model.call("adapt", adapt.inputs)["adaptive_weights"]
+    yield Request(
+        "examples",
+        "meta_gradient",
+        meta_gradient_inputs(
+            features,
+            supports,
+            [
+                user.events(range(len(rows), len(user.item_ids)))
+                for user, rows in zip(users, first, strict=True)
+            ],
+            meta_state,
+        ),
+    )
     candidates = [user.item_ids[:_NUM_CANDIDATES] for user in users]
     yield Request(
         "examples", "rank", rank_inputs(features, candidates, weights)

@@ -3,6 +3,7 @@
 ContractError
 ├── FeatureError      a feature declaration that can't be read
 ├── ManifestError     an adaptive manifest that can't be read or is wrong
+├── MetaStateError    a meta state that can't be read or is wrong
 └── ProtocolError     rows that the quality protocol can't judge
 """
 
@@ -17,6 +18,10 @@ class FeatureError(ContractError):
 
 class ManifestError(ContractError):
     """An adaptive manifest is missing, unreadable or inconsistent."""
+
+
+class MetaStateError(ContractError):
+    """A meta state, or the record of its versions, can't be read or used."""
 
 
 class ProtocolError(ContractError):

@@ -6,6 +6,8 @@ shapes or not.
 """
 
 import dataclasses
+import functools
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -14,9 +16,10 @@ from typing import Any
 
 from serving.contract.errors import ContractError, ManifestError
 from serving.contract.features import Feature
+from serving.contract.meta_state import MetaState
 
 MANIFEST_FILE = "assets.extra/adaptive_manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +51,11 @@ class AdaptiveManifest:
         fingerprint: Hash of the fixed part (and of the partition).
         parameters: Adaptive parameters in order, without gaps.
         meta_init: Meta-initialization, flat, one float per adaptive value.
-        meta_init_version: Version of the meta-initialization; 0 as trained.
         user_features: Features that requests may carry, by name.
         reservoir_events: How many of a user's events the online stage keeps.
+        log_inner_lr: Log of the inner loop's step sizes: a row per step, one
+            float per adaptive value; no row if the solver takes no steps.
+        meta_init_version: Version of the meta state; 0 as trained.
         inner_loop: The inner loop's settings, for people to read.
         evaluation: Figures the model was blessed with; empty before.
     """
@@ -61,6 +66,7 @@ class AdaptiveManifest:
     meta_init: tuple[float, ...]
     user_features: tuple[Feature, ...]
     reservoir_events: int
+    log_inner_lr: tuple[tuple[float, ...], ...] = ()
     meta_init_version: int = 0
     inner_loop: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -80,16 +86,34 @@ class AdaptiveManifest:
                 f"The meta-initialization has {len(self.meta_init)} values, "
                 f"the adaptive parameters {offset}. Export the model again."
             )
-        if not all(math.isfinite(value) for value in self.meta_init):
+        for step, sizes in enumerate(self.log_inner_lr):
+            if len(sizes) != offset:
+                raise ManifestError(
+                    f"Inner step {step} has {len(sizes)} step sizes, expected "
+                    f"{offset}: one per adaptive value. Export the model again."
+                )
+        values = [*self.meta_init, *itertools.chain(*self.log_inner_lr)]
+        if not all(map(math.isfinite, values)):
             raise ManifestError(
-                "The meta-initialization holds values that are not finite. "
-                "Don't serve this model; train it again."
+                "The meta-initialization or the inner step sizes hold values "
+                "that are not finite. Don't serve this model; train it again."
             )
 
     @property
     def num_adaptive(self) -> int:
         """Number of adaptive values per user (P)."""
         return len(self.meta_init)
+
+    @functools.cached_property
+    def meta_state(self) -> MetaState:
+        """The meta state that the model was exported with."""
+        return MetaState.from_dict(
+            {
+                "version": self.meta_init_version,
+                "meta_init": self.meta_init,
+                "log_inner_lr": self.log_inner_lr,
+            }
+        )
 
     def to_json(self) -> str:
         """Returns the manifest as JSON text, keys in a fixed order."""
@@ -123,6 +147,9 @@ class AdaptiveManifest:
                 for p in values["parameters"]
             )
             values["meta_init"] = tuple(map(float, values["meta_init"]))
+            values["log_inner_lr"] = tuple(
+                tuple(map(float, step)) for step in values["log_inner_lr"]
+            )
             values["user_features"] = tuple(
                 map(Feature.from_dict, values["user_features"])
             )

@@ -185,6 +185,10 @@ class Learner:
                     np.array([support.weights], np.float32)
                 ),
                 "adaptive_weights": encode_tensor(user.weights[np.newaxis]),
+                **{
+                    name: encode_tensor(value)
+                    for name, value in model.meta_state.inputs().items()
+                },
             },
         )
         # A value too large for float16 becomes infinite and is refused below.

@@ -7,7 +7,6 @@ with another.
 
 import asyncio
 import dataclasses
-import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from serving.contract.errors import ManifestError
 from serving.contract.manifest import AdaptiveManifest
+from serving.contract.meta_state import MetaState
 from serving.errors import (
     BackendUnavailableError,
     ServingError,
@@ -35,16 +35,24 @@ class ServedModel:
         name: Name on the model server.
         version: Version that requests name.
         manifest: What that version says of its adaptive part.
+        learned_meta_state: What the online stage made of the meta state; None
+            for the exported one.
     """
 
     name: str
     version: int
     manifest: AdaptiveManifest
+    learned_meta_state: MetaState | None = None
 
-    @functools.cached_property
+    @property
+    def meta_state(self) -> MetaState:
+        """The newest meta state."""
+        return self.learned_meta_state or self.manifest.meta_state
+
+    @property
     def meta_init(self) -> NDArray[np.float32]:
-        """The meta-initialization, float32, shape [P]."""
-        return np.array(self.manifest.meta_init, np.float32)
+        """The newest meta-initialization, float32, shape [P]."""
+        return self.meta_state.meta_init
 
 
 class ModelRegistry:

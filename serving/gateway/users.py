@@ -78,7 +78,7 @@ def provenance(model: ServedModel, user: UserState) -> pb.Provenance:
         model=model.name,
         version=model.version,
         fingerprint=model.manifest.fingerprint,
-        meta_init_version=model.manifest.meta_init_version,
+        meta_init_version=model.meta_state.version,
         support_count=user.support_count,
         store_hit=user.hit,
         degraded=bool(user.degraded_reason),

@@ -142,6 +142,8 @@ class ModelServerSuite:
         request.inputs["weight"].CopyFrom(
             encode_tensor(np.array([weights], np.float32))
         )
+        for name, value in oracles[0].parameters.meta_state.inputs().items():
+            request.inputs[name].CopyFrom(encode_tensor(value))
         outputs = caller.predict(request).outputs
         adapted, before, after = oracles[0].adapt(
             FEATURES, ITEMS, labels, weights, np.zeros(5)
@@ -154,6 +156,38 @@ class ModelServerSuite:
         assert decode_tensor(outputs["loss_after"])[0] == pytest.approx(
             after, abs=1e-5
         )
+
+    def test_meta_gradient_equals_the_oracle(self, caller, oracles):
+        request = rank_request(signature="meta_gradient")
+        for name in ("item_id", "adaptive_weights"):
+            del request.inputs[name]
+        labels, weights = [1.0, 0.0, 1.0], [1.0, 2.0, 0.5]
+        state = oracles[0].parameters.meta_state
+        inputs = dict(state.inputs())
+        for half in ("support", "query"):
+            request.inputs[f"{half}_item_id"].CopyFrom(
+                string_tensor(ITEMS, (1, 3))
+            )
+            inputs[f"{half}_label"] = np.array([labels], np.float32)
+            inputs[f"{half}_weight"] = np.array([weights], np.float32)
+            labels, weights = [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(encode_tensor(value))
+        outputs = caller.predict(request).outputs
+        by_init, by_steps, loss = oracles[0].meta_gradient(
+            FEATURES,
+            (ITEMS, [1.0, 0.0, 1.0], [1.0, 2.0, 0.5]),
+            (ITEMS, [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]),
+            state,
+        )
+        for name, expected in (
+            ("meta_init_gradient", by_init),
+            ("log_inner_lr_gradient", by_steps),
+            ("loss", [loss]),
+        ):
+            np.testing.assert_allclose(
+                decode_tensor(outputs[name]), expected, atol=1e-5
+            )
 
     def test_recommend_leaves_out_excluded_items(self, caller, oracles):
         request = rank_request(signature="recommend")

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from serving.contract.meta_state import MetaState
 from serving.errors import UnknownModelError
 from serving.tf_serving import decode_tensor
 from tests.helpers.toy_model import ToyOracle
@@ -32,12 +33,10 @@ class OracleBackend:
             raise UnknownModelError(f"no version {version}")
         oracle = self.versions[version]
         values = {name: decode_tensor(t) for name, t in inputs.items()}
-        features = {
-            "segment": values["segment"][0].decode(),
-            "tags": [tag.decode() for tag in values["tags"][0]],
-            "age": values["age"][0],
-        }
-        item_ids = [item.decode() for item in values["item_id"][0]]
+        if signature == "meta_gradient":
+            return meta_gradient(oracle, values)
+        features = features_of(values, 0)
+        item_ids = texts(values["item_id"][0])
         weights = values["adaptive_weights"][0]
         if signature == "rank":
             scores = oracle.rank(features, item_ids, weights)
@@ -50,6 +49,7 @@ class OracleBackend:
             values["label"][0],
             values["weight"][0],
             weights,
+            MetaState(values["meta_init"], values["log_inner_lr"]),
         )
         if self.adapt_result is not None:
             adapted = np.asarray(self.adapt_result)
@@ -58,3 +58,42 @@ class OracleBackend:
             "loss_before": np.array([before], np.float32),
             "loss_after": np.array([after], np.float32),
         }
+
+
+def meta_gradient(oracle, values):
+    """What the signature answers, one task after the other."""
+    state = MetaState(values["meta_init"], values["log_inner_lr"])
+    tasks = [
+        oracle.meta_gradient(
+            features_of(values, user),
+            *(
+                (
+                    texts(values[f"{half}_item_id"][user]),
+                    values[f"{half}_label"][user],
+                    values[f"{half}_weight"][user],
+                )
+                for half in ("support", "query")
+            ),
+            state,
+        )
+        for user in range(len(values["support_label"]))
+    ]
+    by_init, by_steps, loss = zip(*tasks, strict=True)
+    return {
+        "loss": np.array(loss, np.float32),
+        "meta_init_gradient": np.sum(by_init, axis=0, dtype=np.float32),
+        "log_inner_lr_gradient": np.sum(by_steps, axis=0, dtype=np.float32),
+    }
+
+
+def features_of(values, user):
+    """One user's features as the oracle takes them."""
+    return {
+        "segment": values["segment"][user].decode(),
+        "tags": texts(values["tags"][user]),
+        "age": values["age"][user],
+    }
+
+
+def texts(values):
+    return [value.decode() for value in values]

@@ -5,9 +5,10 @@ adaptive part of `DIM` user-vector offsets and one bias:
 
     score(item) = (user_vector + offset) . item_vector + item_bias + bias
 
-so that `adapt` (gradient steps on the weighted logistic loss) has a closed
-form. Different seeds give different fixed parts, hence other fingerprints,
-with the same shapes. `export_toy` needs TensorFlow, the oracle does not.
+so that `adapt` (gradient steps on the weighted mean logistic loss and a pull
+toward the meta-initialization) has a closed form. Different seeds give
+different fixed parts, hence other fingerprints, with the same shapes.
+`export_toy` needs TensorFlow, the oracle does not.
 """
 
 import dataclasses
@@ -31,9 +32,13 @@ from serving.contract.manifest import (
     AdaptiveManifest,
     AdaptiveParameter,
 )
+from serving.contract.meta_state import MetaState
 
 DIM = 4
 NUM_ADAPTIVE = DIM + 1
+STEPS = 5
+# Strength of the pull toward the meta-initialization.
+PULL = 0.1
 ITEM_IDS = tuple(f"{index:03d}" for index in range(8))
 SEGMENTS = ("student", "engineer", "artist")
 TAGS = ("drama", "comedy", "war")
@@ -45,6 +50,8 @@ USER_FEATURES = (
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
 Floats = NDArray[np.float32]
+# Item ids, labels and weights (None: 1 each) of some rows.
+Rows = tuple[Sequence[str], Any, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +65,7 @@ class ToyParameters:
         tag_vectors: Shape [tags, DIM].
         age_vector: Shape [DIM], added once per 100 years.
         meta_init: Shape [NUM_ADAPTIVE].
-        learning_rate: Of the inner loop.
-        num_inner_steps: Of the inner loop.
+        log_inner_lr: Shape [STEPS, NUM_ADAPTIVE], about log 0.1.
     """
 
     item_vectors: Floats
@@ -68,8 +74,7 @@ class ToyParameters:
     tag_vectors: Floats
     age_vector: Floats
     meta_init: Floats
-    learning_rate: float = 0.1
-    num_inner_steps: int = 5
+    log_inner_lr: Floats
 
     @classmethod
     def from_seed(cls, seed: int = 0) -> "ToyParameters":
@@ -86,11 +91,13 @@ class ToyParameters:
             tag_vectors=draw(len(TAGS), DIM),
             age_vector=draw(DIM),
             meta_init=draw(NUM_ADAPTIVE),
+            log_inner_lr=np.float32(np.log(0.1))
+            + np.float32(0.4) * draw(STEPS, NUM_ADAPTIVE),
         )
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the fixed part (everything but the meta-init)."""
+        """Hash of the fixed part (everything but the meta state)."""
         digest = hashlib.sha256()
         for array in (
             self.item_vectors,
@@ -101,6 +108,11 @@ class ToyParameters:
         ):
             digest.update(array.tobytes())
         return digest.hexdigest()
+
+    @property
+    def meta_state(self) -> MetaState:
+        """The meta state as exported."""
+        return MetaState(self.meta_init, self.log_inner_lr)
 
     def manifest(self, model_name: str = "adaptower") -> AdaptiveManifest:
         """Returns the manifest that `export_toy` writes."""
@@ -114,10 +126,10 @@ class ToyParameters:
             meta_init=tuple(map(float, self.meta_init)),
             user_features=USER_FEATURES,
             reservoir_events=16,
-            inner_loop={
-                "num_inner_steps": self.num_inner_steps,
-                "inner_lr": self.learning_rate,
-            },
+            log_inner_lr=tuple(
+                tuple(map(float, step)) for step in self.log_inner_lr
+            ),
+            inner_loop={"num_inner_steps": STEPS},
         )
 
 
@@ -187,6 +199,7 @@ class ToyOracle:
         labels: Sequence[float],
         event_weights: Sequence[float] | None = None,
         weights: Sequence[float] | NDArray[Any] | None = None,
+        meta_state: MetaState | None = None,
     ) -> tuple[NDArray[np.float64], float, float]:
         """Runs the inner loop of one user.
 
@@ -196,13 +209,30 @@ class ToyOracle:
             labels: Labels of the support set.
             event_weights: Weight of each event; 1 if None.
             weights: Where to start; meta_init if None.
+            meta_state: Pull and step sizes; as exported if None.
 
         Returns:
             New adaptive weights of shape [NUM_ADAPTIVE], and the weighted
             mean loss before and after.
         """
-        if weights is None:
-            weights = self.parameters.meta_init
+        state = meta_state or self.parameters.meta_state
+        return self._adapt(
+            features,
+            (item_ids, labels, event_weights),
+            state.meta_init if weights is None else weights,
+            state.meta_init.astype(np.float64),
+            state.log_inner_lr.astype(np.float64),
+        )
+
+    def _adapt(
+        self,
+        features: Mapping[str, Any],
+        rows: Rows,
+        weights: Sequence[float] | NDArray[Any],
+        meta_init: NDArray[np.float64],
+        log_inner_lr: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], float, float]:
+        item_ids, labels, event_weights = rows
         if event_weights is None:
             event_weights = np.ones(len(item_ids))
         phi = np.asarray(weights, np.float64)
@@ -217,11 +247,64 @@ class ToyOracle:
             return float((w * (np.logaddexp(0.0, logits) - y * logits)).sum())
 
         before = loss(phi)
-        for _ in range(self.parameters.num_inner_steps):
+        for log_lr in log_inner_lr:
             logits = self.rank(features, item_ids, phi)
             error = w * (1.0 / (1.0 + np.exp(-logits)) - y)
-            phi = phi - self.parameters.learning_rate * (error @ inputs)
+            pull = PULL * (phi - meta_init)
+            phi = phi - np.exp(log_lr) * (error @ inputs + pull)
         return phi, before, loss(phi)
+
+    def query_loss(
+        self,
+        features: Mapping[str, Any],
+        support: Rows,
+        query_set: Rows,
+        meta_init: NDArray[Any],
+        log_inner_lr: NDArray[Any],
+    ) -> float:
+        """Mean query loss of one task after the inner loop from meta_init."""
+        phi, _, _ = self._adapt(
+            features, support, meta_init, meta_init, log_inner_lr
+        )
+        item_ids, labels, weights = query_set
+        y = np.asarray(labels, np.float64)
+        w = np.asarray(weights, np.float64)
+        logits = self.rank(features, item_ids, phi)
+        losses = np.logaddexp(0.0, logits) - y * logits
+        return float(w @ losses / max(w.sum(), 1e-6))
+
+    def meta_gradient(
+        self,
+        features: Mapping[str, Any],
+        support: Rows,
+        query_set: Rows,
+        meta_state: MetaState,
+        step: float = 1e-5,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Central differences of one task's query loss by the meta state.
+
+        Returns:
+            Slopes by meta_init [NUM_ADAPTIVE] and by log_inner_lr [STEPS,
+            NUM_ADAPTIVE], and the loss.
+        """
+        init = meta_state.meta_init.astype(np.float64)
+        log_lr = meta_state.log_inner_lr.astype(np.float64)
+
+        def loss() -> float:
+            return self.query_loss(features, support, query_set, init, log_lr)
+
+        slopes = []
+        for array in (init, log_lr):
+            slope = np.empty_like(array)
+            for place in np.ndindex(*array.shape):
+                value = array[place]
+                array[place] = value + step
+                above = loss()
+                array[place] = value - step
+                slope[place] = (above - loss()) / (2 * step)
+                array[place] = value
+            slopes.append(slope)
+        return slopes[0], slopes[1], loss()
 
 
 def export_toy(

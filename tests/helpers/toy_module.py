@@ -9,7 +9,9 @@ from tests.helpers.toy_model import (
     DIM,
     ITEM_IDS,
     NUM_ADAPTIVE,
+    PULL,
     SEGMENTS,
+    STEPS,
     TAGS,
     ToyParameters,
 )
@@ -52,8 +54,6 @@ class ToyModule(tf.Module):
         )
         self.age_vector = tf.Variable(parameters.age_vector)
         self.meta_init = tf.Variable(parameters.meta_init)
-        self.learning_rate = parameters.learning_rate
-        self.num_inner_steps = parameters.num_inner_steps
 
     def user(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """User vectors without the adaptive offset, [B, DIM]."""
@@ -93,7 +93,37 @@ class ToyModule(tf.Module):
     ) -> tf.Tensor:
         """Weighted mean log loss of each user, [B]."""
         losses = tf.nn.sigmoid_cross_entropy_with_logits(label, logits)
-        return tf.reduce_sum(weight * losses, axis=1)
+        return tf.reduce_sum(_shares(weight) * losses, axis=1)
+
+    def adapt(
+        self,
+        user: tf.Tensor,
+        rows: tuple[Any, tf.Tensor, tf.Tensor],
+        phi: tf.Tensor,
+        meta_init: tf.Tensor,
+        log_inner_lr: tf.Tensor,
+    ) -> tf.Tensor:
+        """The inner loop, [B, NUM_ADAPTIVE]."""
+        items, label, weight = rows
+        for step in range(STEPS):
+            logits = self.score(user, items, phi)
+            error = _shares(weight) * (tf.sigmoid(logits) - label)
+            gradient = tf.concat(
+                [
+                    tf.linalg.matvec(items[0], error, transpose_a=True),
+                    tf.reduce_sum(error, axis=1, keepdims=True),
+                ],
+                axis=1,
+            )
+            gradient += PULL * (phi - meta_init)
+            phi = phi - tf.exp(log_inner_lr[step]) * gradient
+        return phi
+
+
+def _shares(weight: tf.Tensor) -> tf.Tensor:
+    """Weights of each user's rows, divided by their sum."""
+    total = tf.reduce_sum(weight, axis=1, keepdims=True)
+    return weight / tf.maximum(total, 1e-6)
 
 
 def build_toy_module(
@@ -132,27 +162,49 @@ def build_toy_module(
     def adapt(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         user, items = module.user(inputs), module.items(inputs["item_id"])
         label, weight = inputs["label"], inputs["weight"]
-        weight = weight / tf.maximum(
-            tf.reduce_sum(weight, axis=1, keepdims=True), 1e-6
+        start = inputs["adaptive_weights"]
+        phi = module.adapt(
+            user,
+            (items, label, weight),
+            start,
+            inputs["meta_init"],
+            inputs["log_inner_lr"],
         )
-        phi = inputs["adaptive_weights"]
-        before = module.loss(module.score(user, items, phi), label, weight)
-        for _ in range(module.num_inner_steps):
-            logits = module.score(user, items, phi)
-            error = weight * (tf.sigmoid(logits) - label)
-            gradient = tf.concat(
-                [
-                    tf.linalg.matvec(items[0], error, transpose_a=True),
-                    tf.reduce_sum(error, axis=1, keepdims=True),
-                ],
-                axis=1,
+
+        def loss(weights: tf.Tensor) -> tf.Tensor:
+            return module.loss(
+                module.score(user, items, weights), label, weight
             )
-            phi = phi - module.learning_rate * gradient
-        after = module.loss(module.score(user, items, phi), label, weight)
+
         return {
             "adaptive_weights": phi,
-            "loss_before": before,
-            "loss_after": after,
+            "loss_before": loss(start),
+            "loss_after": loss(phi),
+        }
+
+    @tf.function
+    def meta_gradient(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        user = module.user(inputs)
+        support, query_set = (
+            (
+                module.items(inputs[f"{half}_item_id"]),
+                inputs[f"{half}_label"],
+                inputs[f"{half}_weight"],
+            )
+            for half in ("support", "query")
+        )
+        state = [inputs["meta_init"], inputs["log_inner_lr"]]
+        with tf.GradientTape() as tape:
+            tape.watch(state)
+            start = tf.tile(state[0][tf.newaxis], [tf.shape(user)[0], 1])
+            phi = module.adapt(user, support, start, *state)
+            items, label, weight = query_set
+            loss = module.loss(module.score(user, items, phi), label, weight)
+        by_init, by_steps = tape.gradient(loss, state)
+        return {
+            "loss": loss,
+            "meta_init_gradient": by_init,
+            "log_inner_lr_gradient": by_steps,
         }
 
     @tf.function
@@ -178,6 +230,20 @@ def build_toy_module(
 
     per_user = {**_FEATURE_SPECS, "adaptive_weights": _WEIGHTS_SPEC}
     item_id = spec("item_id", tf.string)
+    meta_state = {
+        "meta_init": tf.TensorSpec([NUM_ADAPTIVE], tf.float32, "meta_init"),
+        "log_inner_lr": tf.TensorSpec(
+            [STEPS, NUM_ADAPTIVE], tf.float32, "log_inner_lr"
+        ),
+    }
+
+    def rows(prefix: str) -> dict[str, tf.TensorSpec]:
+        return {
+            f"{prefix}item_id": spec(f"{prefix}item_id", tf.string),
+            f"{prefix}label": spec(f"{prefix}label", tf.float32),
+            f"{prefix}weight": spec(f"{prefix}weight", tf.float32),
+        }
+
     rank_signature = rank.get_concrete_function(**per_user, item_id=item_id)
     return module, {
         "serving_default": rank_signature,
@@ -188,10 +254,10 @@ def build_toy_module(
             exclude_item_id=spec("exclude_item_id", tf.string),
         ),
         "adapt": adapt.get_concrete_function(
-            **per_user,
-            item_id=item_id,
-            label=spec("label", tf.float32),
-            weight=spec("weight", tf.float32),
+            **per_user, **rows(""), **meta_state
+        ),
+        "meta_gradient": meta_gradient.get_concrete_function(
+            **_FEATURE_SPECS, **rows("support_"), **rows("query_"), **meta_state
         ),
         "score_examples": score_examples.get_concrete_function(
             tf.TensorSpec([None], tf.string, "examples")

@@ -13,7 +13,9 @@ import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.contract.manifest import AdaptiveManifest
+from serving.contract.meta_state import MetaState
 from tests.helpers import raw_examples, tiny_world
+from tests.helpers.numpy_two_tower import NumpyTwoTower
 from trainer.export import WARMUP_FILE, export_model, fingerprint
 from trainer.features import PAD, USER_ROW
 from trainer.stages import StageData
@@ -232,8 +234,25 @@ def test_users_of_one_batch_keep_their_own_weights(exported, served):
     np.testing.assert_allclose(both[1:], score([1]), **TOLERANCE)
 
 
-def test_adapt_learns_as_the_model_does(exported, served):
+def some_meta_state(exported):
+    """Another one than the exported."""
+    state = exported.manifest.meta_state
+    random = np.random.default_rng(7)
+    return MetaState(
+        state.meta_init + random.normal(0.0, 0.3, state.meta_init.shape),
+        state.log_inner_lr + random.normal(0.0, 0.3, state.log_inner_lr.shape),
+        version=1,
+    )
+
+
+def exported_state(exported):
+    return exported.manifest.meta_state
+
+
+@pytest.mark.parametrize("state_of", [exported_state, some_meta_state])
+def test_adapt_learns_as_the_model_does(exported, served, state_of):
     start = some_weights(exported, 3)
+    state = state_of(exported)
     label = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 0]], np.float32)
     weight = np.array([[1, 2.5, 1], [1, 0, 0], [0, 0, 0]], np.float32)
     found = served(
@@ -243,9 +262,12 @@ def test_adapt_learns_as_the_model_does(exported, served):
         label=label,
         weight=weight,
         adaptive_weights=start,
+        **state.inputs(),
     )
     user, items = embed_users(exported, USERS), embed_items(exported, ITEMS)
-    adapted = exported.model.adapt(user, items, label, weight, start)
+    # Without a meta state the model takes its variables: the exported one.
+    given = {} if state.version == 0 else state.inputs()
+    adapted = exported.model.adapt(user, items, label, weight, start, **given)
     np.testing.assert_allclose(found["adaptive_weights"], adapted, **TOLERANCE)
     for name, weights in (("loss_before", start), ("loss_after", adapted)):
         logits = exported.model.score(user, items, weights).numpy()
@@ -264,9 +286,134 @@ def test_adapt_without_events_keeps_the_meta_init(exported, served):
         label=np.empty([1, 0], np.float32),
         weight=np.empty([1, 0], np.float32),
         adaptive_weights=meta_init,
+        **exported.manifest.meta_state.inputs(),
     )
     np.testing.assert_array_equal(found["adaptive_weights"], meta_init)
     assert found["loss_before"] == found["loss_after"] == 0.0
+
+
+def some_tasks():
+    """Inputs of `meta_gradient`; the second task has no support set."""
+    random = np.random.default_rng(11)
+    inputs = {}
+    for half, items in (("support", ITEMS), ("query", ITEMS[::-1])):
+        inputs[f"{half}_item_id"] = np.array(items, object)
+        label = random.integers(0, 2, [3, 3]).astype(np.float32)
+        inputs[f"{half}_label"] = label
+        inputs[f"{half}_weight"] = np.array(
+            [[1, 2.5, 1], [0, 0, 0], [1, 1, 0]], np.float32
+        )
+    inputs["query_weight"][1] = 1.0
+    return inputs
+
+
+class NumpyTasks:
+    """Losses of `some_tasks` by the inner loop in NumPy and float64."""
+
+    def __init__(self, exported, tasks):
+        self._oracle = NumpyTwoTower.of(exported.model, exported.data.space)
+        self._tasks = {
+            name: value if value.dtype.kind == "O" else to_float64(value)
+            for name, value in tasks.items()
+        }
+        vectors, biases = to_float64(embed_users(exported, USERS))
+        self._users = list(zip(vectors, biases[:, 0], strict=True))
+        self._items = {
+            half: embed_items(exported, tasks[f"{half}_item_id"])
+            for half in ("support", "query")
+        }
+
+    def losses(self, meta_init, log_inner_lr):
+        """Mean query loss of each task."""
+        oracle = self._oracle
+        oracle.meta_init, oracle.log_inner_lr = meta_init, log_inner_lr
+        losses = []
+        for number, user in enumerate(self._users):
+            items, label, weight = self._half("support", number)
+            adapted = oracle.adapt(user, items, label, weight, meta_init)
+            items, label, weight = self._half("query", number)
+            logits = oracle.score(user, items, adapted)
+            loss = np.logaddexp(0, logits) - label * logits
+            losses.append(weight @ loss / weight.sum())
+        return np.array(losses)
+
+    def _half(self, half, number):
+        vectors, biases = to_float64(self._items[half])
+        return (
+            (vectors[number], biases[number, :, 0]),
+            self._tasks[f"{half}_label"][number],
+            self._tasks[f"{half}_weight"][number],
+        )
+
+    def slopes(self, meta_init, log_inner_lr, step=1e-6):
+        """Central differences of the losses' sum by both arguments."""
+        arrays = [meta_init.copy(), log_inner_lr.copy()]
+        slopes = [np.empty_like(array) for array in arrays]
+        for array, slope in zip(arrays, slopes, strict=True):
+            for place in np.ndindex(*array.shape):
+                value = array[place]
+                array[place] = value + step
+                above = self.losses(*arrays).sum()
+                array[place] = value - step
+                slope[place] = (above - self.losses(*arrays).sum()) / (2 * step)
+                array[place] = value
+        return slopes
+
+
+def to_float64(tensors):
+    return tf.nest.map_structure(lambda t: np.array(t, np.float64), tensors)
+
+
+@pytest.mark.parametrize("state_of", [exported_state, some_meta_state])
+def test_meta_gradients_are_slopes_of_the_query_loss(
+    exported, served, state_of
+):
+    state, tasks = state_of(exported), some_tasks()
+    found = served(
+        "meta_gradient", **raw_inputs(USERS), **tasks, **state.inputs()
+    )
+    oracle = NumpyTasks(exported, tasks)
+    at = [np.array(value, np.float64) for value in state.inputs().values()]
+    np.testing.assert_allclose(found["loss"], oracle.losses(*at), **TOLERANCE)
+    by_init, by_steps = oracle.slopes(*at)
+    for slopes in (by_init, by_steps):
+        assert np.abs(slopes).max() > 1e-2
+    np.testing.assert_allclose(
+        found["meta_init_gradient"], by_init, rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        found["log_inner_lr_gradient"], by_steps, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_session_differentiates_as_eager_tensorflow_does(exported):
+    state, tasks = some_meta_state(exported), some_tasks()
+    inputs = {**raw_inputs(USERS), **tasks, **state.inputs()}
+    in_session, eager = (
+        load(exported.folder)("meta_gradient", **inputs)
+        for load in (SessionModel, EagerModel)
+    )
+    assert in_session.keys() == eager.keys()
+    for name, value in eager.items():
+        np.testing.assert_allclose(in_session[name], value, atol=1e-5)
+
+
+def test_a_task_without_query_rows_adds_nothing(exported, served):
+    state, tasks = exported.manifest.meta_state, some_tasks()
+    tasks["query_weight"][1] = 0.0
+    found = served(
+        "meta_gradient", **raw_inputs(USERS), **tasks, **state.inputs()
+    )
+    rows = [0, 2]
+    without = served(
+        "meta_gradient",
+        **raw_inputs([USERS[row] for row in rows]),
+        **{name: value[rows] for name, value in tasks.items()},
+        **state.inputs(),
+    )
+    assert found["loss"][1] == 0.0
+    for name in ("meta_init_gradient", "log_inner_lr_gradient"):
+        np.testing.assert_allclose(found[name], without[name], **TOLERANCE)
 
 
 def recommend(served, users, weights, k, exclude):
@@ -368,6 +515,8 @@ def test_manifest_says_what_the_model_is(exported):
     assert manifest.meta_init == tuple(
         exported.model.partition.meta_init().numpy().tolist()
     )
+    steps = exported.model.inner_loop.log_inner_lr.numpy()
+    assert manifest.log_inner_lr == tuple(map(tuple, steps.tolist()))
     assert manifest.fingerprint == fingerprint(
         exported.model, exported.data.catalog
     )
@@ -388,13 +537,14 @@ def test_warmup_requests_run_on_the_model(exported, served):
         for value in outputs.values():
             assert value.dtype == object or np.isfinite(value).all()
         signatures.append(signature)
-    assert set(signatures) == {"rank", "adapt", "recommend"}
+    assert set(signatures) == {"rank", "adapt", "meta_gradient", "recommend"}
 
 
 def test_fingerprint_follows_every_fixed_variable(exported):
     model, catalog = exported.model, exported.data.catalog
     before = fingerprint(model, catalog)
-    meta_init = {id(layer.meta_init) for layer in model.partition.layers}
+    meta_state = {id(layer.meta_init) for layer in model.partition.layers}
+    meta_state.add(id(model.inner_loop.log_inner_lr))
     seen = {before}
     for variable in model.variables:
         value = variable.numpy()
@@ -403,9 +553,9 @@ def test_fingerprint_follows_every_fixed_variable(exported):
         variable.assign(changed)
         found = fingerprint(model, catalog)
         variable.assign(value)
-        assert (found == before) == (id(variable) in meta_init), variable.name
+        assert (found == before) == (id(variable) in meta_state), variable.name
         seen.add(found)
-    assert len(seen) == 1 + len(model.variables) - len(meta_init)
+    assert len(seen) == 1 + len(model.variables) - len(meta_state)
     assert fingerprint(model, catalog) == before
 
 

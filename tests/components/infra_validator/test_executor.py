@@ -87,6 +87,7 @@ def test_a_sound_model_is_blessed_by_the_server_that_is_there(
     assert asked == [
         ("warm-up", "rank"),
         ("examples", "adapt"),
+        ("examples", "meta_gradient"),
         ("examples", "rank"),
         ("examples", "recommend"),
     ]
@@ -132,12 +133,17 @@ def test_changed_signatures_are_not_blessed(model, examples, tmp_path):
             AdaptiveParameter("scale", (2,), manifest.num_adaptive),
         ),
         meta_init=(*manifest.meta_init, 0.0, 0.0),
+        log_inner_lr=(),
     ).save(model_dir(model))
     blessed, reasons = validate(model, examples, tmp_path)
     assert not blessed
     assert "inputs of 'rank' lack ['country']" in reasons
     assert "inputs of 'adapt' have unknown ['segment']" in reasons
-    assert "takes 5 adaptive weights, the manifest says 7" in reasons
+    assert (
+        "'rank' takes adaptive_weights of shape (None, 5), the manifest says "
+        "[None, 7]" in reasons
+    )
+    assert "takes log_inner_lr of shape (5, 5), the manifest says" in reasons
 
 
 @pytest.mark.parametrize(

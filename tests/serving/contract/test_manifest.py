@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,10 @@ def manifests(draw):
             for n in range(draw(st.integers(0, 3)))
         ),
         reservoir_events=draw(st.integers(0, 100)),
+        log_inner_lr=tuple(
+            tuple(draw(st.lists(FLOATS, min_size=offset, max_size=offset)))
+            for _ in range(draw(st.integers(0, 2)))
+        ),
         meta_init_version=draw(st.integers(0, 100)),
         inner_loop=draw(st.dictionaries(NAMES, st.lists(FLOATS, max_size=3))),
         evaluation=draw(st.dictionaries(NAMES, FLOATS)),
@@ -97,6 +102,28 @@ def test_meta_init_of_another_size_is_refused():
 def test_values_that_are_not_finite_are_refused(value):
     with pytest.raises(ManifestError, match="not finite"):
         a_manifest(meta_init=(0.0, 1.0, value, 3.0, 4.0))
+    with pytest.raises(ManifestError, match="not finite"):
+        a_manifest(log_inner_lr=((0.0, 1.0, value, 3.0, 4.0),))
+
+
+def test_step_sizes_of_another_size_are_refused():
+    with pytest.raises(
+        ManifestError, match="step 1 has 4 step sizes, expected 5"
+    ):
+        a_manifest(log_inner_lr=((0.0,) * 5, (0.0,) * 4))
+
+
+@pytest.mark.parametrize("num_steps", [0, 2])
+def test_meta_state_is_the_exported_one(num_steps):
+    steps = ((-0.5, 0.25, 1.0, 0.1, 7.0),) * num_steps
+    manifest = AdaptiveManifest.from_json(
+        as_json(log_inner_lr=steps, meta_init_version=3)
+    )
+    state = manifest.meta_state
+    assert state.version == 3
+    assert tuple(state.meta_init) == manifest.meta_init
+    expected = np.array(steps, np.float32).reshape(num_steps, 5)
+    np.testing.assert_array_equal(state.log_inner_lr, expected)
 
 
 def test_not_finite_values_in_a_file_are_refused_too():
@@ -105,9 +132,9 @@ def test_not_finite_values_in_a_file_are_refused_too():
         AdaptiveManifest.from_json(text)
 
 
-@pytest.mark.parametrize("written", [0, 2, "1", None])
+@pytest.mark.parametrize("written", [0, 1, "2", None])
 def test_other_format_is_refused(written):
-    with pytest.raises(ManifestError, match=rf"format {written!r}.*reads 1"):
+    with pytest.raises(ManifestError, match=rf"format {written!r}.*reads 2"):
         AdaptiveManifest.from_json(as_json(format=written), where="m.json")
 
 
@@ -121,6 +148,7 @@ def test_other_format_is_refused(written):
         as_json(parameters=[{"name": "bias"}]),
         as_json(meta_init=None),
         as_json(meta_init=["x"]),
+        as_json(log_inner_lr=[1.0]),
         as_json(user_features=[{"name": "age"}]),
         as_json(user_features=[{"name": "label", "kind": "numeric"}]),
         as_json(surprise=1),
