@@ -491,6 +491,35 @@ class GetUserRequest(google.protobuf.message.Message):
 
 global___GetUserRequest = GetUserRequest
 
+class StoredWeights(google.protobuf.message.Message):
+    """Weights learned for one fixed part of a model."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FINGERPRINT_DIGEST_FIELD_NUMBER: builtins.int
+    SUPPORT_COUNT_FIELD_NUMBER: builtins.int
+    DTYPE_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    fingerprint_digest: builtins.str
+    """Hex digest of the fixed part's fingerprint."""
+    support_count: builtins.int
+    """How many events they rest on."""
+    dtype: builtins.str
+    """How they are stored: float32 or float16."""
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
+    def __init__(
+        self,
+        *,
+        fingerprint_digest: builtins.str = ...,
+        support_count: builtins.int = ...,
+        dtype: builtins.str = ...,
+        values: collections.abc.Iterable[builtins.float] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["dtype", b"dtype", "fingerprint_digest", b"fingerprint_digest", "support_count", b"support_count", "values", b"values"]) -> None: ...
+
+global___StoredWeights = StoredWeights
+
 class UserModel(google.protobuf.message.Message):
     """What one model holds of a user."""
 
@@ -498,24 +527,21 @@ class UserModel(google.protobuf.message.Message):
 
     PROVENANCE_FIELD_NUMBER: builtins.int
     SEQUENCE_FIELD_NUMBER: builtins.int
-    ADAPTIVE_WEIGHTS_FIELD_NUMBER: builtins.int
-    DTYPE_FIELD_NUMBER: builtins.int
-    FINGERPRINT_DIGEST_FIELD_NUMBER: builtins.int
+    SUPPORT_COUNT_FIELD_NUMBER: builtins.int
+    WEIGHTS_FIELD_NUMBER: builtins.int
     RESERVOIR_FIELD_NUMBER: builtins.int
     RECENT_EVENT_HASHES_FIELD_NUMBER: builtins.int
     EVENTS_FIELD_NUMBER: builtins.int
+    DELETED_MS_FIELD_NUMBER: builtins.int
     @property
     def provenance(self) -> global___Provenance:
         """As a Rank without features would be explained."""
     sequence: builtins.int
     """How many times the record was written; 0: there is none."""
+    support_count: builtins.int
+    """How many of the user's events were seen."""
     @property
-    def adaptive_weights(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """The weights as stored, and the fixed part they were learned for
-        (hex digest).
-        """
-    dtype: builtins.str
-    fingerprint_digest: builtins.str
+    def weights(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StoredWeights]: ...
     @property
     def reservoir(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SupportEvent]:
         """The user's own events kept for learning, oldest first."""
@@ -525,20 +551,22 @@ class UserModel(google.protobuf.message.Message):
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FeedbackEvent]:
         """Events kept in the event log, oldest first."""
+    deleted_ms: builtins.int
+    """When the user was deleted, milliseconds since 1970, UTC; 0: was not."""
     def __init__(
         self,
         *,
         provenance: global___Provenance | None = ...,
         sequence: builtins.int = ...,
-        adaptive_weights: collections.abc.Iterable[builtins.float] | None = ...,
-        dtype: builtins.str = ...,
-        fingerprint_digest: builtins.str = ...,
+        support_count: builtins.int = ...,
+        weights: collections.abc.Iterable[global___StoredWeights] | None = ...,
         reservoir: collections.abc.Iterable[global___SupportEvent] | None = ...,
         recent_event_hashes: collections.abc.Iterable[builtins.int] | None = ...,
         events: collections.abc.Iterable[global___FeedbackEvent] | None = ...,
+        deleted_ms: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["adaptive_weights", b"adaptive_weights", "dtype", b"dtype", "events", b"events", "fingerprint_digest", b"fingerprint_digest", "provenance", b"provenance", "recent_event_hashes", b"recent_event_hashes", "reservoir", b"reservoir", "sequence", b"sequence"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["deleted_ms", b"deleted_ms", "events", b"events", "provenance", b"provenance", "recent_event_hashes", b"recent_event_hashes", "reservoir", b"reservoir", "sequence", b"sequence", "support_count", b"support_count", "weights", b"weights"]) -> None: ...
 
 global___UserModel = UserModel
 
@@ -565,7 +593,6 @@ class GetUserResponse(google.protobuf.message.Message):
     USER_ID_FIELD_NUMBER: builtins.int
     MODELS_FIELD_NUMBER: builtins.int
     FOUND_FIELD_NUMBER: builtins.int
-    DELETED_MS_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     user_id: builtins.str
     @property
@@ -573,8 +600,6 @@ class GetUserResponse(google.protobuf.message.Message):
         """By model name; every model the gateway serves."""
     found: builtins.bool
     """Whether anything is held of the user."""
-    deleted_ms: builtins.int
-    """Set if the user was deleted: when, in milliseconds since 1970, UTC."""
     request_id: builtins.str
     def __init__(
         self,
@@ -582,10 +607,9 @@ class GetUserResponse(google.protobuf.message.Message):
         user_id: builtins.str = ...,
         models: collections.abc.Iterable[global___UserModel] | None = ...,
         found: builtins.bool = ...,
-        deleted_ms: builtins.int = ...,
         request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["deleted_ms", b"deleted_ms", "found", b"found", "models", b"models", "request_id", b"request_id", "user_id", b"user_id"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["found", b"found", "models", b"models", "request_id", b"request_id", "user_id", b"user_id"]) -> None: ...
 
 global___GetUserResponse = GetUserResponse
 
@@ -612,15 +636,16 @@ class DeleteUserResponse(google.protobuf.message.Message):
     DELETED_MS_FIELD_NUMBER: builtins.int
     RECORDS_FIELD_NUMBER: builtins.int
     EVENTS_FIELD_NUMBER: builtins.int
+    EXPIRES_MS_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     receipt_id: builtins.str
     deleted_ms: builtins.int
-    """Milliseconds since 1970, UTC. Events from before do not bring the user
-    back, however late they come.
-    """
+    """Milliseconds since 1970, UTC."""
     records: builtins.int
     """What was removed: records of weights, and events."""
     events: builtins.int
+    expires_ms: builtins.int
+    """Until then nothing of the user is taken in, however late an event comes."""
     request_id: builtins.str
     def __init__(
         self,
@@ -629,9 +654,10 @@ class DeleteUserResponse(google.protobuf.message.Message):
         deleted_ms: builtins.int = ...,
         records: builtins.int = ...,
         events: builtins.int = ...,
+        expires_ms: builtins.int = ...,
         request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["deleted_ms", b"deleted_ms", "events", b"events", "receipt_id", b"receipt_id", "records", b"records", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["deleted_ms", b"deleted_ms", "events", b"events", "expires_ms", b"expires_ms", "receipt_id", b"receipt_id", "records", b"records", "request_id", b"request_id"]) -> None: ...
 
 global___DeleteUserResponse = DeleteUserResponse
 
