@@ -290,6 +290,7 @@ def _custom_config(
         "regime": regime,
         "dataset": config.dataset.name,
         "overrides": {**config.dataset.training, **config.overrides},
+        "state_dir": str(config.layout.training_state),
         "code_fingerprint": code_fingerprint(code),
     }
 

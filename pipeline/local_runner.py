@@ -8,6 +8,7 @@ from pipeline.quiet import stderr_to_file
 from pipeline.reporting_runner import ReportingRunner
 from pipeline.run_lock import run_lock
 from pipeline.stages import PipelineRun, Stage, print_stage
+from pipeline.training_progress import show_progress
 
 _LOG = "pipeline.log"
 _STAGE_SECONDS = "stage_seconds.json"
@@ -18,8 +19,9 @@ def run_pipeline(
 ) -> PipelineRun:
     """Runs the pipeline; stages that have nothing new to do are not repeated.
 
-    While it runs, standard error goes to `logs/pipeline.log`. The time of
-    each stage is left in `stage_seconds.json`.
+    While it runs, standard error goes to `logs/pipeline.log`, and standard
+    output shows how far a training is. The time of each stage is left in
+    `stage_seconds.json`.
 
     Args:
         config: What to run.
@@ -33,8 +35,17 @@ def run_pipeline(
         StageError: A node failed.
     """
     layout = config.layout
-    with run_lock(layout.root), stderr_to_file(layout.logs / _LOG):
-        runner = ReportingRunner(report)
+    with (
+        run_lock(layout.root),
+        stderr_to_file(layout.logs / _LOG),
+        show_progress() as progress,
+    ):
+
+        def report_below(stage: Stage) -> None:
+            progress.clear()
+            report(stage)
+
+        runner = ReportingRunner(report_below)
         run = runner.run(create_pipeline(config))
         run.write(layout.root / _STAGE_SECONDS)
         return run

@@ -74,6 +74,11 @@ class RunLayout:
         return self.root / "store"
 
     @property
+    def training_state(self) -> pathlib.Path:
+        """Checkpoints that a killed training goes on from."""
+        return self.root / "training_state"
+
+    @property
     def logs(self) -> pathlib.Path:
         """Logs of the servers and of the pipeline."""
         return self.root / "logs"

@@ -1,13 +1,16 @@
 """What a person who waits for a training wants to know, a line at a time.
 
-Lines go to a logger of their own: a library prints nothing, and a command
-line decides whether and how to show them (`pipeline.training_progress`).
+Lines go to loggers of their own: a library prints nothing, and a command line
+decides whether and how to show them (`pipeline.training_progress`).
 """
 
 import logging
 import time
 
+# True for the moment; a line may take the place of the one before.
 PROGRESS = logging.getLogger("trainer.progress")
+# Worth keeping on the screen.
+RESULTS = logging.getLogger("trainer.results")
 
 
 class TrainingProgress:

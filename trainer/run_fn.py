@@ -1,20 +1,22 @@
 """What TFX's Trainer calls: trains one regime and exports its model."""
 
+import dataclasses
+import hashlib
 import json
-import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
+import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from trainer.config import JOINT, REGIMES, TrainerConfig
 from trainer.errors import TrainerConfigError
 from trainer.export import export_model
+from trainer.progress import RESULTS
 from trainer.stages import StageData, train_joint, train_offline
-
-_LOG = logging.getLogger(__name__)
 
 # Written beside the TensorBoard events.
 RESULT_FILE = "training.json"
@@ -26,9 +28,11 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: TFX's arguments; `custom_config` has `regime` (`offline` or
-            `joint`), `user_features`, `item_features` and `overrides` of
-            `TrainerConfig`. Hyper-parameters that the Tuner found come
-            between the defaults and the overrides.
+            `joint`), `user_features`, `item_features`, `overrides` of
+            `TrainerConfig`, and maybe `state_dir`: a folder that outlives a
+            killed execution, whose training then goes on from there.
+            Hyper-parameters that the Tuner found come between the defaults
+            and the overrides.
 
     Raises:
         TrainerError: Of the configuration, the data or the training.
@@ -51,8 +55,14 @@ def run_fn(fn_args: FnArgs) -> None:
         item_features=custom["item_features"],
     )
     train = train_joint if regime == JOINT else train_offline
-    model, result = train(data, config, fn_args.model_run_dir)
-    _LOG.info(
+    state_dir = _state_dir(custom, regime)
+    model, result = train(
+        data,
+        config,
+        fn_args.model_run_dir,
+        str(state_dir / _identity(fn_args, config)) if state_dir else None,
+    )
+    RESULTS.info(
         "%s: kept step %d of %d, meta_valid AUC/wGAUC %s; %d bytes per user",
         regime,
         result.best_step,
@@ -80,6 +90,27 @@ def run_fn(fn_args: FnArgs) -> None:
     folder = Path(fn_args.model_run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RESULT_FILE).write_text(json.dumps(summary, indent=2) + "\n")
+    if state_dir and tf.io.gfile.exists(str(state_dir)):
+        # This training's, and those of trainings that nobody went on with.
+        tf.io.gfile.rmtree(str(state_dir))
+
+
+def _state_dir(custom: Mapping[str, Any], regime: str) -> Path | None:
+    root = custom.get("state_dir")
+    return Path(root) / regime if root else None
+
+
+def _identity(fn_args: FnArgs, config: TrainerConfig) -> str:
+    """Digest of all that decides how a training goes."""
+    parts = [
+        dataclasses.asdict(config),
+        fn_args.train_files,
+        fn_args.eval_files,
+        fn_args.transform_graph_path,
+        fn_args.custom_config.get("code_fingerprint"),
+    ]
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _tuned(fn_args: FnArgs) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What TFX calls, from episodes on disk to a SavedModel and to a search."""
 
 import json
+import logging
 
 import keras_tuner
 import numpy as np
@@ -11,6 +12,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from serving.contract.manifest import AdaptiveManifest
 from tests.helpers import raw_examples
+from tests.trainer.test_checkpoints import KilledError, killed_at
 from trainer import tuner_fn
 from trainer.config import TrainerConfig
 from trainer.errors import TrainerConfigError, TuningError
@@ -84,11 +86,46 @@ def test_offline_run_takes_what_the_tuner_found_below_overrides(
     assert manifest.inner_loop["num_inner_steps"] == 2
 
 
+@pytest.fixture(scope="module")
+def joint_run(tiny_episodes, tmp_path_factory):
+    """Folder of a joint run that was killed twice, and its first words."""
+    folder = tmp_path_factory.mktemp("joint")
+
+    def args(**overrides):
+        made = fn_args(tiny_episodes, folder, "joint", TINY | overrides)
+        made.custom_config["state_dir"] = str(folder / "state")
+        return made
+
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("trainer.progress")
+    # Somebody gave up on a training with another step size.
+    for overrides in ({"outer_lr": 0.1}, {}):
+        with pytest.MonkeyPatch.context() as patch:
+            killed_at(patch, evaluation=2)
+            with pytest.raises(KilledError):
+                run_fn(args(**overrides))
+    assert len(list((folder / "state" / "joint").iterdir())) == 2
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    run_fn(args())
+    logger.removeHandler(handler)
+    return folder, messages
+
+
 @pytest.mark.slow
-def test_joint_run_learns_no_meta_initialization(tiny_episodes, tmp_path):
-    run_fn(fn_args(tiny_episodes, tmp_path, "joint"))
-    manifest = check_run(tmp_path, "joint", "joint", adaptive=3)
+def test_joint_run_learns_no_meta_initialization(joint_run):
+    manifest = check_run(joint_run[0], "joint", "joint", adaptive=3)
     assert not any(manifest.meta_init)
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+def test_killed_run_goes_on_where_it_was_and_clears_up(joint_run):
+    folder, messages = joint_run
+    assert messages[0] == "going on from the checkpoint of step 1"
+    assert not any((folder / "state").iterdir())
 
 
 def test_unknown_regime_is_refused_before_anything_is_read(
