@@ -6,17 +6,15 @@ import sys
 from collections.abc import Sequence
 
 from serving.errors import ServingError
+from serving.gateway import logs
 from serving.gateway.config import parse_args
 from serving.gateway.server import serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until told to stop; returns the exit status."""
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
     config = parse_args(arguments)
+    logs.configure(config.log_format)
     try:
         asyncio.run(serve(config))
     except ServingError as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from serving.flags import model_flag, port_flag
+from serving.gateway import logs
 from serving.store.lmdb_store import DEFAULT_MAP_BYTES
 
 DEFAULT_MODEL = "adaptower"
@@ -17,18 +18,22 @@ class Limits:
     """The most that one request may hold.
 
     Attributes:
-        candidates: Candidates of a Rank.
+        candidates: Candidates of a Rank, and results of a Recommend.
         events: Events of a SubmitFeedback.
         id_bytes: Length of a user, item or event id in UTF-8.
         feature_values: Values of one feature.
+        feature_bytes: Length of one of them in UTF-8.
         message_bytes: A request as a whole.
+        clock_skew_seconds: How far in the future an event may seem to be.
     """
 
     candidates: int = 10_000
     events: int = 1_000
     id_bytes: int = 256
     feature_values: int = 1_000
+    feature_bytes: int = 1_024
     message_bytes: int = 4 << 20
+    clock_skew_seconds: float = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,12 @@ class GatewayConfig:
         poll_seconds: How often the model server is asked for new versions.
         backend_timeout_seconds: Deadline of a call to the model server.
         grace_seconds: How long running requests may take at the end.
+        decay_half_life_days: After how long without events half of what a
+            user's weights learned is left; 0 keeps it for ever.
+        metrics_port: Port for Prometheus; None does not listen.
+        trace: Whether to make OpenTelemetry spans.
+        log_format: One of `logs.FORMATS`.
+        log_requests: Whether every request gets a line in the log.
         limits: The most that one request may hold.
     """
 
@@ -61,6 +72,11 @@ class GatewayConfig:
     poll_seconds: float = 1.0
     backend_timeout_seconds: float = 2.0
     grace_seconds: float = 10.0
+    decay_half_life_days: float = 0.0
+    metrics_port: int | None = None
+    trace: bool = False
+    log_format: str = logs.TEXT
+    log_requests: bool = False
     limits: Limits = Limits()
 
 
@@ -178,4 +194,40 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="candidates of one Rank; default: %(default)s",
     )
+    parser.add_argument(
+        "--decay-half-life-days",
+        type=float,
+        default=0.0,
+        metavar="D",
+        help="after so long without events, a user's weights are half way "
+        "back to the meta-initialization; default: they stay",
+    )
+    _add_observability_flags(parser)
     return parser
+
+
+def _add_observability_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("observability")
+    group.add_argument(
+        "--metrics-port",
+        type=port_flag,
+        metavar="PORT",
+        help="answer Prometheus over HTTP on this port; default: don't",
+    )
+    group.add_argument(
+        "--trace",
+        action="store_true",
+        help="make OpenTelemetry spans (extra 'trace'); start the gateway by "
+        "opentelemetry-instrument to export them",
+    )
+    group.add_argument(
+        "--log-format",
+        choices=logs.FORMATS,
+        default=logs.TEXT,
+        help="text for people, JSON lines for machines; default: %(default)s",
+    )
+    group.add_argument(
+        "--log-requests",
+        action="store_true",
+        help="log a line for every request",
+    )

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from serving.contract.support import Support, SupportEvent, merge_support
 from serving.errors import BackendError, RecordError, StoreConflictError
 from serving.gateway.backend import ModelServer
+from serving.gateway.ladder import Ladder, UserState
+from serving.gateway.ranker import ITEM_KNOWN
 from serving.gateway.registry import ServedModel
-from serving.gateway.users import UserState, state_of
 from serving.protos import recommender_pb2
 from serving.protos import tf_serving_pb2 as pb
 from serving.store import (
@@ -47,11 +48,13 @@ class Learned:
         accepted: Events learned from.
         losses: Loss on the support set before and after; None if all the
             events were known.
+        unknown_item_ids: Items of these events that the model does not know.
     """
 
     user: UserState
     accepted: int
     losses: tuple[float, float] | None = None
+    unknown_item_ids: Sequence[str] = ()
 
 
 class Learner:
@@ -61,6 +64,7 @@ class Learner:
         self,
         backend: ModelServer,
         store: AdaptiveStore,
+        ladder: Ladder,
         weights_dtype: str = "float32",
     ) -> None:
         """Sets the learner up.
@@ -68,10 +72,12 @@ class Learner:
         Args:
             backend: Runs the inner loop.
             store: Keeps the weights.
+            ladder: Says which weights the inner loop starts from.
             weights_dtype: How they are stored: float32 or float16.
         """
         self._backend = backend
         self._store = store
+        self._ladder = ladder
         self._dtype = np.dtype(weights_dtype)
         # One user's requests in this process wait for each other instead of
         # learning in vain; a lock goes when nobody holds it any more.
@@ -121,7 +127,7 @@ class Learner:
     ) -> Learned | None:
         """Learns once; None if another writer was quicker."""
         record = self._read(key)
-        user = state_of(model, record)
+        user = self._ladder.state_of(model, record)
         known = record.recent_events if record else ()
         new: dict[int, recommender_pb2.FeedbackEvent] = {}
         for event in events:
@@ -137,7 +143,8 @@ class Learner:
             record.support_count if record else 0,
             model.manifest.reservoir_events,
         )
-        weights, losses = await self._adapt(model, user, support, features)
+        outputs = await self._adapt(model, user, support, features)
+        weights = self._checked(model, outputs["adaptive_weights"][0])
         recent = (*known, *new)[-max(RECENT_EVENTS, len(new)) :]
         stored = UserRecord(
             key=key,
@@ -152,7 +159,12 @@ class Learner:
         # Syncing to disk takes milliseconds that others need not wait for.
         if not await asyncio.to_thread(self._store.compare_and_put, stored):
             return None
-        return Learned(state_of(model, stored), len(new), losses)
+        return Learned(
+            self._ladder.state_of(model, stored),
+            len(new),
+            (float(outputs["loss_before"][0]), float(outputs["loss_after"][0])),
+            _unknown_items(support, outputs, len(new)),
+        )
 
     def _read(self, key: UserKey) -> UserRecord | None:
         try:
@@ -167,11 +179,11 @@ class Learner:
         user: UserState,
         support: Support,
         features: Mapping[str, pb.TensorProto],
-    ) -> tuple[NDArray[np.floating[Any]], tuple[float, float]]:
-        """Runs the inner loop; returns the weights to store and the losses."""
+    ) -> dict[str, NDArray[Any]]:
+        """Runs the inner loop of one user."""
         events = support.events
         labels = [event.label for event in events]
-        outputs = await self._backend.predict(
+        return await self._backend.predict(
             model.name,
             model.version,
             "adapt",
@@ -191,10 +203,15 @@ class Learner:
                 },
             },
         )
+
+    def _checked(
+        self, model: ServedModel, adapted: NDArray[Any]
+    ) -> NDArray[np.floating[Any]]:
+        """Returns adapted weights as they are stored, if they can be."""
         # A value too large for float16 becomes infinite and is refused below.
         with np.errstate(over="ignore"):
-            weights = outputs["adaptive_weights"][0].astype(self._dtype)
-        if weights.shape != user.weights.shape or not (
+            weights = adapted.astype(self._dtype)
+        if weights.shape != model.meta_init.shape or not (
             np.isfinite(weights).all()
         ):
             raise BackendError(
@@ -203,7 +220,21 @@ class Learner:
                 "another shape; they are not stored. Look at its inner "
                 "step sizes."
             )
-        return weights, (
-            float(outputs["loss_before"][0]),
-            float(outputs["loss_after"][0]),
-        )
+        return weights
+
+
+def _unknown_items(
+    support: Support, outputs: Mapping[str, NDArray[Any]], num_new: int
+) -> list[str]:
+    """Returns the items of the newest events that the model does not know."""
+    if ITEM_KNOWN not in outputs:
+        return []
+    known = outputs[ITEM_KNOWN][0][-num_new:]
+    events = support.events[-num_new:]
+    return list(
+        {
+            event.item_id: None
+            for event, is_known in zip(events, known, strict=True)
+            if not is_known
+        }
+    )

@@ -1,79 +1,153 @@
-"""Scores candidates with a user's adaptive weights."""
+"""Scores candidates, and finds items, with a user's adaptive weights."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BackendError
 from serving.gateway.backend import ModelServer
+from serving.gateway.ladder import SCORES_NOT_FINITE, UserState, fallback
 from serving.gateway.registry import ServedModel
-from serving.gateway.users import SCORES_NOT_FINITE, UserState, read_user
+from serving.gateway.templates import Tensors
 from serving.protos import tf_serving_pb2 as pb
-from serving.store import AdaptiveStore
-from serving.tf_serving import encode_tensor, string_tensor
+from serving.tf_serving import decode_tensor
 
-Inputs = Mapping[str, pb.TensorProto]
+# Output of `rank` and `adapt` that tells which items the model knows.
+ITEM_KNOWN = "item_known"
+ITEM_ID = "item_id"
+SCORE = "score"
+
+Floats = NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ranking:
+    """Scored items.
+
+    Attributes:
+        item_ids: Items in the order of `scores`.
+        scores: Finite logits, float32, shape [items].
+        user: The weights they rest on.
+        unknown: Those of the items that the model does not know.
+    """
+
+    item_ids: Sequence[str]
+    scores: Floats
+    user: UserState
+    unknown: Sequence[str] = ()
+
+
+_Ask = Callable[[Floats], Awaitable[Ranking]]
 
 
 class Ranker:
-    """Reads the user's weights and sends them along with the request."""
+    """Sends a user's weights along to the model's `rank` and `recommend`."""
 
-    def __init__(self, backend: ModelServer, store: AdaptiveStore) -> None:
+    def __init__(self, backend: ModelServer) -> None:
         self._backend = backend
-        self._store = store
 
     async def rank(
         self,
         model: ServedModel,
-        user_id: str,
+        user: UserState,
         item_ids: Sequence[str],
-        features: Inputs,
-    ) -> tuple[NDArray[Any], UserState]:
+        features: Tensors,
+    ) -> Ranking:
         """Scores candidates.
 
         Args:
             model: The pinned version to ask.
-            user_id: The user.
+            user: Whose weights.
             item_ids: Candidates.
-            features: The user's features as inputs.
-
-        Returns:
-            Logits, float32, shape [candidates], and the weights they rest on.
+            features: Inputs of the features that are known.
 
         Raises:
             UnknownModelError: The version is not loaded any more.
             BackendError: The model server did not give one score per item.
         """
-        user = read_user(self._store, model, user_id)
-        scores = await self._scores(model, user, item_ids, features)
-        if user.hit and not np.isfinite(scores).all():
-            user = UserState(model.meta_init, degraded_reason=SCORES_NOT_FINITE)
-            scores = await self._scores(model, user, item_ids, features)
-        if scores.shape != (len(item_ids),) or not np.isfinite(scores).all():
-            raise BackendError(
-                f"Version {model.version} of {model.name!r} did not give one "
-                f"finite score for each of {len(item_ids)} candidates. Roll "
-                "it back and check how it was exported."
-            )
-        return scores, user
 
-    async def _scores(
+        async def ask(weights: Floats) -> Ranking:
+            response = await self._backend.run(
+                model.templates.rank(weights, features, item_ids)
+            )
+            scores = decode_tensor(response.outputs[SCORE]).reshape(-1)
+            if len(scores) != len(item_ids):
+                raise BackendError(
+                    f"Version {model.version} of {model.name!r} gave "
+                    f"{len(scores)} scores for {len(item_ids)} candidates. "
+                    "Roll it back and check how it was exported."
+                )
+            return Ranking(
+                item_ids, scores, user, _unknown_items(response, item_ids)
+            )
+
+        return await _with_fallback(model, user, user.weights, ask)
+
+    async def recommend(
         self,
         model: ServedModel,
         user: UserState,
-        item_ids: Sequence[str],
-        features: Inputs,
-    ) -> NDArray[Any]:
-        outputs = await self._backend.predict(
-            model.name,
-            model.version,
-            "rank",
-            {
-                **features,
-                "item_id": string_tensor(item_ids, (1, len(item_ids))),
-                "adaptive_weights": encode_tensor(user.weights[np.newaxis]),
-            },
-        )
-        return outputs["score"].reshape(-1)
+        weights: Floats,
+        k: int,
+        excluded: Sequence[str],
+        features: Tensors,
+    ) -> Ranking:
+        """Finds the best items of the whole catalogue.
+
+        Args:
+            model: The pinned version to ask.
+            user: Whose weights.
+            weights: The user's, or drawn around them, shape [P].
+            k: How many items.
+            excluded: Items to leave out.
+            features: Inputs of the features that are known.
+
+        Raises:
+            UnknownModelError: The version is not loaded any more.
+            BackendError: The model server did not answer with scored items.
+        """
+
+        async def ask(weights: Floats) -> Ranking:
+            response = await self._backend.run(
+                model.templates.recommend(weights, features, k, excluded)
+            )
+            found = decode_tensor(response.outputs[ITEM_ID]).reshape(-1)
+            scores = decode_tensor(response.outputs[SCORE]).reshape(-1)
+            # Fewer than k are left: the rest of the row is padding.
+            real = scores > -np.inf
+            real |= np.isnan(scores)
+            item_ids = [item_id.decode() for item_id in found[real]]
+            return Ranking(item_ids, scores[real], user)
+
+        return await _with_fallback(model, user, weights, ask)
+
+
+async def _with_fallback(
+    model: ServedModel, user: UserState, weights: Floats, ask: _Ask
+) -> Ranking:
+    """Asks again with the meta-initialization if weights spoil the scores."""
+    ranking = await ask(weights)
+    if np.isfinite(ranking.scores).all():
+        return ranking
+    if user.hit or weights is not user.weights:
+        ranking = await ask(model.meta_init)
+        if np.isfinite(ranking.scores).all():
+            stand_in = fallback(model, user, SCORES_NOT_FINITE)
+            return dataclasses.replace(ranking, user=stand_in)
+    raise BackendError(
+        f"Version {model.version} of {model.name!r} gave scores that are not "
+        "finite. Roll it back and check how it was exported."
+    )
+
+
+def _unknown_items(
+    response: pb.PredictResponse, item_ids: Sequence[str]
+) -> Sequence[str]:
+    if ITEM_KNOWN not in response.outputs:
+        return ()
+    known = decode_tensor(response.outputs[ITEM_KNOWN]).reshape(-1)
+    if known.all():
+        return ()
+    return [item_ids[index] for index in np.flatnonzero(~known)]

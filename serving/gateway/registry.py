@@ -7,14 +7,16 @@ with another.
 
 import asyncio
 import dataclasses
+import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.contract.errors import ManifestError
+from serving.contract.features import Feature
 from serving.contract.manifest import AdaptiveManifest
 from serving.contract.meta_state import MetaState
 from serving.errors import (
@@ -23,6 +25,7 @@ from serving.errors import (
     UnknownModelError,
 )
 from serving.gateway.backend import ModelServer
+from serving.gateway.templates import RequestTemplates
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +57,16 @@ class ServedModel:
         """The newest meta-initialization, float32, shape [P]."""
         return self.meta_state.meta_init
 
+    @functools.cached_property
+    def user_features(self) -> Mapping[str, Feature]:
+        """The features that requests may carry, by name."""
+        return {f.name: f for f in self.manifest.user_features}
+
+    @functools.cached_property
+    def templates(self) -> RequestTemplates:
+        """What requests to this version start from."""
+        return RequestTemplates(self.name, self.version, self.manifest)
+
 
 class ModelRegistry:
     """The gateway's models by name; lives inside one event loop."""
@@ -76,6 +89,24 @@ class ModelRegistry:
         self._default_model = default_model
         self._served: dict[str, ServedModel] = {}
         self._troubles: dict[str, str] = {}
+
+    @property
+    def names(self) -> Collection[str]:
+        """Names of the models, whether they can be asked yet or not."""
+        return self._base_paths.keys()
+
+    @property
+    def default_model(self) -> str:
+        """The model that the empty name stands for."""
+        return self._default_model
+
+    def served(self, name: str) -> ServedModel | None:
+        """Returns the version of a model to ask now, if there is one."""
+        return self._served.get(name)
+
+    def trouble(self, name: str) -> str:
+        """Returns what the last look for new versions failed with, or ''."""
+        return self._troubles.get(name, "")
 
     @property
     def ready(self) -> bool:
@@ -104,6 +135,25 @@ class ModelRegistry:
             "complete version."
         )
 
+    def version(self, name: str, version: int) -> ServedModel:
+        """Returns a certain version of a model, current or not.
+
+        Whether the model server has it loaded shows when it is asked.
+
+        Raises:
+            UnknownModelError: The version's manifest can't be read.
+        """
+        current = self._served.get(name)
+        if current is not None and current.version == version:
+            return current
+        try:
+            manifest = _load_manifest(self._base_paths[name] / str(version))
+        except ManifestError as error:
+            raise UnknownModelError(
+                f"Version {version} of model {name!r} is not known: {error}"
+            ) from error
+        return ServedModel(name, version, manifest)
+
     async def refresh(self) -> None:
         """Looks for new versions once.
 
@@ -128,7 +178,7 @@ class ModelRegistry:
                 return
             path = self._base_paths[name] / str(version)
             try:
-                manifest = AdaptiveManifest.load(path)
+                manifest = _load_manifest(path)
             except ManifestError as error:
                 _log.error("Version %d is passed over: %s", version, error)
                 continue
@@ -148,3 +198,9 @@ class ModelRegistry:
         while True:
             await asyncio.sleep(poll_seconds)
             await self.refresh()
+
+
+# Versions are never written again, and few are asked for besides the current.
+@functools.lru_cache(maxsize=16)
+def _load_manifest(path: Path) -> AdaptiveManifest:
+    return AdaptiveManifest.load(path)

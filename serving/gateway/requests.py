@@ -4,19 +4,24 @@ Every check says what is wrong, where, and what would be right.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from serving.contract.features import CATEGORICAL, NUMERIC, Feature
 from serving.errors import InvalidRequestError
 from serving.gateway.config import Limits
+from serving.gateway.templates import missing_value
 from serving.protos import recommender_pb2 as pb
 from serving.protos import tf_serving_pb2
 from serving.tf_serving import encode_tensor, string_tensor
 
 # Seconds since 1970 that lie beyond this are milliseconds by mistake.
 _LAST_TIMESTAMP = 10**11
+
+# Times the posterior's standard deviation; beyond, the draw is mere noise.
+MAX_EXPLORATION = 10.0
 
 
 def check_id(kind: str, value: str, limits: Limits) -> None:
@@ -46,6 +51,36 @@ def check_candidates(item_ids: Sequence[str], limits: Limits) -> None:
         check_id("item_id", item_id, limits)
 
 
+def check_num_results(k: int, limits: Limits) -> None:
+    """Checks how many items a Recommend asks for."""
+    if not 1 <= k <= limits.candidates:
+        raise InvalidRequestError(
+            f"k is {k}; ask for at least 1 item and at most "
+            f"{limits.candidates}."
+        )
+
+
+def check_excluded(item_ids: Sequence[str], limits: Limits) -> None:
+    """Checks the items that a Recommend leaves out."""
+    if len(item_ids) > limits.candidates:
+        raise InvalidRequestError(
+            f"{len(item_ids)} excluded items are more than the "
+            f"{limits.candidates} allowed."
+        )
+    for item_id in item_ids:
+        check_id("exclude_item_ids entry", item_id, limits)
+
+
+def check_exploration(scale: float) -> None:
+    """Checks how much a Recommend explores."""
+    # Written so that NaN is refused as well.
+    if not 0.0 <= scale <= MAX_EXPLORATION:
+        raise InvalidRequestError(
+            f"exploration is {scale}; it must be a number from 0 (none) to "
+            f"{MAX_EXPLORATION:g}, 1 being the posterior's own spread."
+        )
+
+
 def check_events(events: Sequence[pb.FeedbackEvent], limits: Limits) -> None:
     """Checks the events of a SubmitFeedback."""
     if not events:
@@ -57,6 +92,7 @@ def check_events(events: Sequence[pb.FeedbackEvent], limits: Limits) -> None:
             f"{len(events)} events are more than the {limits.events} allowed "
             "in one SubmitFeedback; send them in parts."
         )
+    now = time.time()
     for event in events:
         check_id("event_id", event.event_id, limits)
         check_id("item_id", event.item_id, limits)
@@ -65,52 +101,81 @@ def check_events(events: Sequence[pb.FeedbackEvent], limits: Limits) -> None:
                 f"Event {event.event_id!r} has the label {event.label}; it "
                 "must be a number from 0 (disliked) to 1 (liked)."
             )
-        if not 0 <= event.timestamp < _LAST_TIMESTAMP:
-            raise InvalidRequestError(
-                f"Event {event.event_id!r} has the timestamp "
-                f"{event.timestamp}; it must be in seconds (not milliseconds) "
-                "since 1970."
-            )
+        _check_timestamp(event, now, limits)
 
 
-def feature_inputs(
+def _check_timestamp(
+    event: pb.FeedbackEvent, now: float, limits: Limits
+) -> None:
+    where = f"Event {event.event_id!r} has the timestamp {event.timestamp}; "
+    if not 0 <= event.timestamp < _LAST_TIMESTAMP:
+        raise InvalidRequestError(
+            f"{where}it must be in seconds (not milliseconds) since 1970."
+        )
+    ahead = event.timestamp - now
+    if ahead > limits.clock_skew_seconds:
+        raise InvalidRequestError(
+            f"{where}that is {ahead:.0f} s in the future, more than the "
+            f"{limits.clock_skew_seconds:g} s by which clocks may differ. "
+            "Look at the sender's clock, and that timestamps are in UTC."
+        )
+
+
+def sent_features(
     values: Mapping[str, pb.FeatureValues],
-    features: Iterable[Feature],
+    declared: Mapping[str, Feature],
     limits: Limits,
 ) -> dict[str, tf_serving_pb2.TensorProto]:
-    """Encodes a user's features; those left out become missing values.
+    """Encodes the features that a request tells of a user.
 
     Args:
-        values: Features as sent, by name.
-        features: Features as the model's manifest declares them.
+        values: Features as sent, by name; one without values is missing.
+        declared: The model's user features by name.
         limits: The most that one request may hold.
 
     Returns:
-        Inputs of a signature for a batch of one user, by name.
+        Inputs of a signature for a batch of one user, by name; missing
+        features are left out.
 
     Raises:
         InvalidRequestError: A feature is not known, or of another kind.
     """
-    declared = {feature.name: feature for feature in features}
-    unknown = sorted(values.keys() - declared.keys())
-    if unknown:
-        raise InvalidRequestError(
-            f"The model has no user feature {', '.join(map(repr, unknown))}; "
-            f"it has: {', '.join(sorted(declared)) or 'none'}."
-        )
-    missing = pb.FeatureValues()
+    inputs = {}
+    for name, value in values.items():
+        feature = declared.get(name)
+        if feature is None:
+            raise InvalidRequestError(
+                f"The model has no user feature {name!r}; it has: "
+                f"{', '.join(sorted(declared)) or 'none'}."
+            )
+        tensor = _feature_input(feature, value, limits)
+        if tensor is not None:
+            inputs[name] = tensor
+    return inputs
+
+
+def feature_inputs(
+    values: Mapping[str, pb.FeatureValues],
+    declared: Mapping[str, Feature],
+    limits: Limits,
+) -> dict[str, tf_serving_pb2.TensorProto]:
+    """The same with the missing features as missing values."""
+    sent = sent_features(values, declared, limits)
     return {
-        name: _feature_input(feature, values.get(name, missing), limits)
+        name: sent[name] if name in sent else missing_value(feature)
         for name, feature in declared.items()
     }
 
 
 def _feature_input(
     feature: Feature, value: pb.FeatureValues, limits: Limits
-) -> tf_serving_pb2.TensorProto:
+) -> tf_serving_pb2.TensorProto | None:
+    """Returns a feature's input; None if it has no value."""
     kind = value.WhichOneof("kind")
+    if kind is None:
+        return None
     expected = "numbers" if feature.kind == NUMERIC else "strings"
-    if kind not in (None, expected):
+    if kind != expected:
         raise InvalidRequestError(
             f"The user feature {feature.name!r} is {feature.kind}: send it "
             f"as {expected}, not as {kind}."
@@ -118,22 +183,33 @@ def _feature_input(
     if feature.kind == NUMERIC:
         return _numeric_input(feature.name, value.numbers.values)
     texts = value.strings.values
+    if not texts:
+        return None
     if len(texts) > limits.feature_values:
         raise InvalidRequestError(
             f"The user feature {feature.name!r} has {len(texts)} values; at "
             f"most {limits.feature_values} are allowed."
         )
+    for text in texts:
+        if len(text.encode()) > limits.feature_bytes:
+            raise InvalidRequestError(
+                f"The user feature {feature.name!r} has a value of "
+                f"{len(text.encode())} bytes; at most "
+                f"{limits.feature_bytes} are allowed."
+            )
     if feature.kind == CATEGORICAL:
         _check_single(feature.name, len(texts))
-        return string_tensor(texts or [""], (1,))
-    return string_tensor(texts or [""], (1, len(texts) or 1))
+        return string_tensor(texts, (1,))
+    return string_tensor(texts, (1, len(texts)))
 
 
 def _numeric_input(
     name: str, numbers: Sequence[float]
-) -> tf_serving_pb2.TensorProto:
+) -> tf_serving_pb2.TensorProto | None:
     _check_single(name, len(numbers))
     number = numbers[0] if numbers else math.nan
+    if math.isnan(number):
+        return None
     if math.isinf(number):
         raise InvalidRequestError(
             f"The user feature {name!r} is {number}; send a finite number, "

@@ -6,16 +6,30 @@ import importlib.util
 import logging
 import signal
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from serving.errors import LaunchError
 from serving.gateway.backend import ModelServer
 from serving.gateway.config import GatewayConfig
+from serving.gateway.ladder import Ladder
 from serving.gateway.learner import Learner
+from serving.gateway.metrics import Metrics
 from serving.gateway.ranker import Ranker
 from serving.gateway.registry import ModelRegistry
-from serving.gateway.service import SERVICE_NAME, RecommenderService
+from serving.gateway.rpcs.feedback import FeedbackRpcs
+from serving.gateway.rpcs.handler import Observers
+from serving.gateway.rpcs.prediction import PredictionRpcs
+from serving.gateway.rpcs.ranking import RankingRpcs
+from serving.gateway.rpcs.status import StatusRpcs
+from serving.gateway.rpcs.user_data import UserDataRpcs
+from serving.gateway.service import (
+    SERVICE_NAME,
+    recommender_service,
+    tf_serving_services,
+)
+from serving.gateway.tracing import make_tracer
 from serving.store import AdaptiveStore, LmdbStore, MemoryStore
 
 _log = logging.getLogger(__name__)
@@ -48,14 +62,13 @@ async def serve(config: GatewayConfig) -> None:
         store = stack.enter_context(open_store(config))
         backend = ModelServer(config.backend, config.backend_timeout_seconds)
         stack.push_async_callback(backend.close)
+        metrics = Metrics()
         registry = ModelRegistry(backend, config.models, config.default_model)
-        service = RecommenderService(
-            registry,
-            Ranker(backend, store),
-            Learner(backend, store, config.weights_dtype),
-            config.limits,
+        server, health_service = _build_server(
+            config, _services(config, registry, backend, store, metrics)
         )
-        server, health_service = _build_server(config, service)
+        if config.metrics_port is not None:
+            _serve_metrics(metrics, config.host, config.metrics_port)
         await server.start()
         _log.info("Listening on %s:%d", config.host, config.port)
         refresher = asyncio.create_task(
@@ -69,8 +82,49 @@ async def serve(config: GatewayConfig) -> None:
         _log.info("Stopped")
 
 
+def _services(
+    config: GatewayConfig,
+    registry: ModelRegistry,
+    backend: ModelServer,
+    store: AdaptiveStore,
+    metrics: Metrics,
+) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Puts together what answers the RPCs."""
+    ladder = Ladder(config.decay_half_life_days)
+    learner = Learner(backend, store, ladder, config.weights_dtype)
+    observers = Observers(
+        metrics, make_tracer(config.trace), config.log_requests
+    )
+    limits = config.limits
+    return (
+        recommender_service(
+            RankingRpcs(
+                registry, Ranker(backend), store, ladder, limits, metrics
+            ),
+            FeedbackRpcs(registry, learner, limits, metrics),
+            UserDataRpcs(registry, store, ladder, limits),
+            StatusRpcs(registry, store, metrics),
+            observers,
+        ),
+        *tf_serving_services(
+            PredictionRpcs(registry, backend, store, ladder, limits, metrics),
+            observers,
+        ),
+    )
+
+
+def _serve_metrics(metrics: Metrics, host: str, port: int) -> None:
+    try:
+        metrics.serve(host, port)
+    except OSError as error:
+        raise LaunchError(
+            f"Can't listen on {host}:{port} for metrics: {error.strerror}. "
+            "Choose another --metrics-port."
+        ) from error
+
+
 def _build_server(
-    config: GatewayConfig, service: RecommenderService
+    config: GatewayConfig, services: tuple[grpc.GenericRpcHandler, ...]
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     server = grpc.aio.server(
         options=(
@@ -79,7 +133,7 @@ def _build_server(
             ("grpc.so_reuseport", 0),
         )
     )
-    server.add_generic_rpc_handlers((service.handler(),))
+    server.add_generic_rpc_handlers(services)
     health_service = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     _add_reflection(server)

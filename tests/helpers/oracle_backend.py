@@ -6,7 +6,8 @@ import numpy as np
 
 from serving.contract.meta_state import MetaState
 from serving.errors import UnknownModelError
-from serving.tf_serving import decode_tensor
+from serving.protos import tf_serving_pb2 as pb
+from serving.tf_serving import decode_tensor, encode_tensor
 from tests.helpers.toy_model import ToyOracle
 
 
@@ -26,6 +27,15 @@ class OracleBackend:
 
     async def available_versions(self, model):
         return sorted(self.versions, reverse=True)
+
+    async def run(self, request):
+        spec = request.model_spec
+        outputs = await self.predict(
+            spec.name, spec.version.value, spec.signature_name, request.inputs
+        )
+        return pb.PredictResponse(
+            outputs={n: encode_tensor(v) for n, v in outputs.items()}
+        )
 
     async def predict(self, model, version, signature, inputs):
         self.calls.append(signature)

@@ -11,11 +11,11 @@ from serving.errors import (
     StoreError,
 )
 from serving.gateway.config import Limits
+from serving.gateway.ladder import OTHER_FINGERPRINT, Ladder
 from serving.gateway.learner import RECENT_EVENTS, Learner
 from serving.gateway.ranker import Ranker
 from serving.gateway.registry import ServedModel
 from serving.gateway.requests import feature_inputs
-from serving.gateway.users import OTHER_FINGERPRINT
 from serving.protos import recommender_pb2 as pb
 from serving.store import (
     MemoryStore,
@@ -32,7 +32,8 @@ from tests.helpers.toy_model import (
 )
 
 ORACLES = {seed: ToyOracle(ToyParameters.from_seed(seed)) for seed in (1, 2)}
-FEATURES = feature_inputs({}, USER_FEATURES, Limits())
+FEATURES = feature_inputs({}, {f.name: f for f in USER_FEATURES}, Limits())
+LADDER = Ladder()
 ITEMS = ["001", "002"]
 
 
@@ -59,7 +60,7 @@ def learn(backend, store, *batches, version=1, user_id="u", dtype="float32"):
     """Submits batches one after the other; returns what each changed."""
 
     async def run():
-        learner = Learner(backend, store, dtype)
+        learner = Learner(backend, store, LADDER, dtype)
         return [
             await learner.learn(served(version), user_id, batch, FEATURES)
             for batch in batches
@@ -69,8 +70,10 @@ def learn(backend, store, *batches, version=1, user_id="u", dtype="float32"):
 
 
 def rank(backend, store, version=1, user_id="u"):
-    ranker = Ranker(backend, store)
-    return asyncio.run(ranker.rank(served(version), user_id, ITEMS, FEATURES))
+    model = served(version)
+    user = LADDER.read(store, model, user_id)
+    ranking = asyncio.run(Ranker(backend).rank(model, user, ITEMS, {}))
+    return ranking.scores, ranking.user
 
 
 def test_stored_weights_equal_the_oracle_over_several_requests(backend, store):
@@ -238,7 +241,7 @@ def test_lost_race_is_run_again_until_it_is_hopeless(backend):
 
 def test_simultaneous_feedback_of_one_user_is_all_counted(backend, store):
     async def run():
-        learners = [Learner(backend, store) for _ in range(2)]
+        learners = [Learner(backend, store, LADDER) for _ in range(2)]
         await asyncio.gather(
             *(
                 learners[i % 2].learn(served(1), "u", [event(i % 20)], FEATURES)

@@ -1,0 +1,163 @@
+"""The cold-start ladder: which weights apply for a user, and why these.
+
+| what is known of the user                        | weights                |
+|--------------------------------------------------|------------------------|
+| nothing                                          | meta-initialization    |
+| features, but no events                          | meta-initialization    |
+| events                                           | the user's own         |
+| events, but none for long                        | in between             |
+| events under another fixed part, or unreadable   | meta-initialization    |
+
+Features are inputs of the fixed part, so the first two rungs give different
+scores with the same weights. With a half-life, what a user's weights learned
+fades while the user is away:
+
+    w = meta_init + 2^(-age / half_life) (stored weights - meta_init)
+"""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import StoreError
+from serving.gateway.registry import ServedModel
+from serving.protos import recommender_pb2 as pb
+from serving.store import AdaptiveStore, UserKey, UserRecord
+
+_log = logging.getLogger(__name__)
+
+OTHER_FINGERPRINT = (
+    "the user's weights were learned for another fixed part of the model; "
+    "the next feedback learns them again"
+)
+SCORES_NOT_FINITE = "the user's weights gave scores that are not finite"
+
+_MS_PER_DAY = 86_400_000.0
+# From here on the answer names the rung: one half-life without an event.
+_LONG_UNSEEN = 0.5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class UserState:
+    """The weights to use for a user, and why these.
+
+    Attributes:
+        weights: Adaptive weights, float32, shape [P].
+        record: The user's record, if it could be read.
+        kept_share: Share of what the record's weights learned that `weights`
+            still hold; 0 if they are the meta-initialization.
+        support_count: How many of the user's events the weights rest on.
+        degraded_reason: Why the meta-initialization stands in for weights
+            that there may be; empty if it does not.
+    """
+
+    weights: NDArray[np.float32]
+    record: UserRecord | None = None
+    kept_share: float = 0.0
+    support_count: int = 0
+    degraded_reason: str = ""
+
+    @property
+    def hit(self) -> bool:
+        """Whether the weights are the user's own."""
+        return self.kept_share > 0.0
+
+    def rung(self, has_features: bool) -> "pb.Rung.ValueType":
+        """Returns where on the ladder the user stands.
+
+        Args:
+            has_features: Whether the request told anything of the user.
+        """
+        if self.degraded_reason:
+            return pb.RUNG_FALLBACK
+        if self.hit:
+            long_unseen = self.kept_share < _LONG_UNSEEN
+            return pb.RUNG_DECAYED if long_unseen else pb.RUNG_ADAPTED
+        if has_features:
+            return pb.RUNG_META_INIT_WITH_FEATURES
+        return pb.RUNG_META_INIT
+
+
+class Ladder:
+    """Finds each user's place."""
+
+    def __init__(self, half_life_days: float = 0.0) -> None:
+        """Sets the ladder up.
+
+        Args:
+            half_life_days: After how long without events half of what was
+                learned is left; 0 keeps all of it for ever.
+        """
+        self._half_life_ms = half_life_days * _MS_PER_DAY
+
+    def state_of(
+        self,
+        model: ServedModel,
+        record: UserRecord | None,
+        now_ms: float | None = None,
+    ) -> UserState:
+        """Returns which weights apply for a user with this record.
+
+        Args:
+            model: The version that answers.
+            record: The user's record, if there is one.
+            now_ms: Milliseconds since 1970, UTC; the clock's if None.
+        """
+        if record is None:
+            return UserState(model.meta_init)
+        manifest = model.manifest
+        if not record.fits(manifest.fingerprint, manifest.num_adaptive):
+            return UserState(
+                model.meta_init, record, degraded_reason=OTHER_FINGERPRINT
+            )
+        weights = record.weights.astype(np.float32)
+        share = self._kept_share(record.updated_ms, now_ms)
+        if share < 1.0:
+            learned = weights - model.meta_init
+            weights = model.meta_init + np.float32(share) * learned
+        return UserState(weights, record, share, record.support_count)
+
+    def read(
+        self, store: AdaptiveStore, model: ServedModel, user_id: str
+    ) -> UserState:
+        """Reads a user; trouble with the store degrades, only."""
+        try:
+            record = store.get(UserKey(model.name, user_id))
+        except StoreError as error:
+            return _degraded(model, error)
+        return self.state_of(model, record)
+
+    def read_many(
+        self, store: AdaptiveStore, model: ServedModel, user_ids: Sequence[str]
+    ) -> list[UserState]:
+        """Reads several users at once; the empty id is nobody's."""
+        known = [user_id for user_id in user_ids if user_id]
+        keys = [UserKey(model.name, user_id) for user_id in known]
+        try:
+            records = store.get_many(keys)
+        except StoreError as error:
+            return [_degraded(model, error)] * len(user_ids)
+        by_id = dict(zip(known, records, strict=True))
+        return [self.state_of(model, by_id.get(id_)) for id_ in user_ids]
+
+    def _kept_share(self, updated_ms: int, now_ms: float | None) -> float:
+        if not self._half_life_ms:
+            return 1.0
+        now_ms = time.time() * 1e3 if now_ms is None else now_ms
+        age_ms = max(0.0, now_ms - updated_ms)
+        # Never 0: then the weights would count as missing.
+        return float(max(2.0 ** (-age_ms / self._half_life_ms), 1e-9))
+
+
+def fallback(model: ServedModel, user: UserState, reason: str) -> UserState:
+    """Returns the meta-initialization in place of a user's weights."""
+    return UserState(model.meta_init, user.record, degraded_reason=reason)
+
+
+def _degraded(model: ServedModel, error: StoreError) -> UserState:
+    _log.warning("Degraded: %s", error)
+    return UserState(model.meta_init, degraded_reason=str(error))

@@ -1,0 +1,126 @@
+"""Counters and histograms of one gateway process, as Prometheus reads them.
+
+They are always counted, as `GetStatus` tells them too; `--metrics-port` says
+where, if anywhere, Prometheus finds them.
+"""
+
+import functools
+
+import grpc
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from serving.protos import recommender_pb2 as pb
+
+# From a quarter of a millisecond, what a Rank takes, to a deadline.
+_SECONDS = (
+    *(0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015),
+    *(0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+)
+
+
+class MethodMetrics:
+    """Counts the calls of one RPC."""
+
+    def __init__(
+        self, requests: Counter, seconds: Histogram, method: str
+    ) -> None:
+        self._requests = requests
+        self._method = method
+        self._seconds = seconds.labels(method)
+        self._by_code: dict[grpc.StatusCode, Counter] = {}
+
+    def observe(self, code: grpc.StatusCode, seconds: float) -> None:
+        """Counts a call that ended."""
+        counter = self._by_code.get(code)
+        if counter is None:
+            counter = self._requests.labels(self._method, code.name)
+            self._by_code[code] = counter
+        counter.inc()
+        self._seconds.observe(seconds)
+
+
+class Metrics:
+    """All metrics of a gateway.
+
+    Attributes:
+        registry: What Prometheus collects.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        counter = functools.partial(
+            Counter, namespace="adaptower", registry=self.registry
+        )
+        self._requests = counter("requests", "RPCs ended.", ("method", "code"))
+        self._answers = counter(
+            "answers",
+            "Users answered, by rung of the cold-start ladder.",
+            ("model", "rung"),
+        )
+        self._events = counter(
+            "feedback_events", "Events of SubmitFeedback.", ("outcome",)
+        )
+        self._unknown_items = counter(
+            "unknown_items",
+            "Candidates and events whose item the model does not know.",
+            ("method",),
+        )
+        self._seconds = Histogram(
+            "request_seconds",
+            "Time from a request to its answer.",
+            ("method",),
+            namespace="adaptower",
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self._by_rung: dict[tuple[str, int], Counter] = {}
+        prometheus_client.ProcessCollector(registry=self.registry)
+        prometheus_client.GCCollector(registry=self.registry)
+
+    def method(self, name: str) -> MethodMetrics:
+        """Returns what counts the calls of an RPC."""
+        return MethodMetrics(self._requests, self._seconds, name)
+
+    def count_answer(self, model: str, rung: "pb.Rung.ValueType") -> None:
+        """Counts a user who was answered."""
+        # Children are looked up once: `labels` formats and locks each time.
+        counter = self._by_rung.get((model, rung))
+        if counter is None:
+            name = pb.Rung.Name(rung).removeprefix("RUNG_").lower()
+            counter = self._answers.labels(model, name)
+            self._by_rung[model, rung] = counter
+        counter.inc()
+
+    def count_events(self, accepted: int, duplicates: int) -> None:
+        """Counts the events of a SubmitFeedback."""
+        self._events.labels("accepted").inc(accepted)
+        self._events.labels("duplicate").inc(duplicates)
+
+    def count_unknown_items(self, method: str, items: int) -> None:
+        """Counts items that the model does not know."""
+        if items:
+            self._unknown_items.labels(method).inc(items)
+
+    def counters(self) -> dict[str, float]:
+        """Returns every counter's value by name and labels."""
+        return {
+            _series(sample.name, sample.labels): sample.value
+            for metric in self.registry.collect()
+            if metric.type == "counter" and metric.name.startswith("adaptower")
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }
+
+    def serve(self, host: str, port: int) -> None:
+        """Answers Prometheus over HTTP, from a thread of its own.
+
+        Raises:
+            OSError: The address can't be listened on.
+        """
+        prometheus_client.start_http_server(port, host, self.registry)
+
+
+def _series(name: str, labels: dict[str, str]) -> str:
+    values = ",".join(f'{key}="{value}"' for key, value in labels.items())
+    return f"{name}{{{values}}}" if values else name

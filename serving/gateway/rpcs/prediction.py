@@ -1,0 +1,194 @@
+"""TF Serving's own API, so that a client of TF Serving needs no new one.
+
+Such a client adds an input `user_id` (string, scalar for the whole batch or
+[B]) to its Predict, leaves out `adaptive_weights`, and the gateway exchanges
+the one for the other. Requests that carry their own weights, ask another
+signature or name a model the gateway does not adapt pass as they are, byte
+for byte, as do the answers. How an answer came about is told in its trailing
+metadata, `adaptower-provenance-bin`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from serving.errors import InvalidRequestError
+from serving.gateway.backend import ModelServer
+from serving.gateway.config import Limits
+from serving.gateway.ladder import Ladder, UserState
+from serving.gateway.metrics import Metrics
+from serving.gateway.provenance import provenance
+from serving.gateway.registry import ModelRegistry, ServedModel
+from serving.gateway.requests import check_id
+from serving.gateway.rpcs.call import Call
+from serving.gateway.templates import ADAPTIVE_WEIGHTS, RANK, RECOMMEND
+from serving.protos import tf_serving_pb2 as pb
+from serving.security.caller import check_user
+from serving.store import AdaptiveStore
+from serving.tf_serving import (
+    GET_MODEL_METADATA,
+    GET_MODEL_STATUS,
+    PREDICT,
+    decode_tensor,
+    encode_tensor,
+)
+
+USER_ID = "user_id"
+PROVENANCE = "adaptower-provenance-bin"
+
+# The input whose first dimension is the batch, by signature.
+_BATCHED = {
+    "": "item_id",
+    "serving_default": "item_id",
+    RANK: "item_id",
+    RECOMMEND: "exclude_item_id",
+}
+
+
+class PredictionRpcs:
+    """Adds users' weights to Predict requests, and passes on the rest."""
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        backend: ModelServer,
+        store: AdaptiveStore,
+        ladder: Ladder,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> None:
+        self._registry = registry
+        self._backend = backend
+        self._store = store
+        self._ladder = ladder
+        self._limits = limits
+        self._metrics = metrics
+
+    async def predict(self, data: bytes, call: Call) -> bytes:
+        """Answers a Predict."""
+        try:
+            request = pb.PredictRequest.FromString(data)
+        except DecodeError as error:
+            raise InvalidRequestError(
+                "The bytes sent are no PredictRequest."
+            ) from error
+        if self._wants_weights(request):
+            data = self._with_weights(request, call).SerializeToString()
+        return await self._pass_on(PREDICT, data, call)
+
+    async def get_model_metadata(self, data: bytes, call: Call) -> bytes:
+        """Passes a GetModelMetadata on."""
+        return await self._pass_on(GET_MODEL_METADATA, data, call)
+
+    async def get_model_status(self, data: bytes, call: Call) -> bytes:
+        """Passes a GetModelStatus on."""
+        return await self._pass_on(GET_MODEL_STATUS, data, call)
+
+    async def _pass_on(self, method: str, data: bytes, call: Call) -> bytes:
+        return await self._backend.forward(
+            method, data, call.context.time_remaining()
+        )
+
+    def _wants_weights(self, request: pb.PredictRequest) -> bool:
+        spec = request.model_spec
+        return (
+            USER_ID in request.inputs
+            and ADAPTIVE_WEIGHTS not in request.inputs
+            and spec.signature_name in _BATCHED
+            and spec.name in self._registry.names
+        )
+
+    def _with_weights(
+        self, request: pb.PredictRequest, call: Call
+    ) -> pb.PredictRequest:
+        """Exchanges the input `user_id` for `adaptive_weights`."""
+        model = self._pinned(request.model_spec)
+        batch = _batch_size(request)
+        user_ids = _user_ids(request.inputs[USER_ID], batch)
+        for user_id in user_ids:
+            if user_id:
+                check_id(USER_ID, user_id, self._limits)
+                check_user(user_id)
+        users = self._ladder.read_many(self._store, model, user_ids)
+        weights = np.stack([user.weights for user in users])
+        if len(users) != batch:
+            weights = np.broadcast_to(weights, (batch, weights.shape[1]))
+        del request.inputs[USER_ID]
+        request.inputs[ADAPTIVE_WEIGHTS].CopyFrom(encode_tensor(weights))
+        self._explain(model, users, request.inputs, call)
+        return request
+
+    def _pinned(self, spec: pb.ModelSpec) -> ServedModel:
+        """Returns the version to ask, and pins it in the request."""
+        choice = spec.WhichOneof("version_choice")
+        if choice == "version_label":
+            raise InvalidRequestError(
+                f"With a {USER_ID!r}, name a version or none for the current "
+                f"one, not the label {spec.version_label!r}: the weights must "
+                "be those of the version that answers."
+            )
+        if choice == "version":
+            return self._registry.version(spec.name, spec.version.value)
+        model = self._registry.resolve(spec.name)
+        spec.version.value = model.version
+        return model
+
+    def _explain(
+        self,
+        model: ServedModel,
+        users: Sequence[UserState],
+        inputs: Mapping[str, pb.TensorProto],
+        call: Call,
+    ) -> None:
+        sent = [name for name in model.user_features if name in inputs]
+        for user in users:
+            self._metrics.count_answer(model.name, user.rung(bool(sent)))
+        # Of a batch, what holds for all of it; it may be told of one user.
+        told = provenance(model, users[0], call, sent)
+        if len(users) > 1:
+            for field in ("support_count", "store_hit", "rung", "kept_share"):
+                told.ClearField(field)
+            reasons = {user.degraded_reason for user in users} - {""}
+            told.degraded = bool(reasons)
+            told.degraded_reason = "; ".join(sorted(reasons))
+        call.context.set_trailing_metadata(
+            ((PROVENANCE, told.SerializeToString()),)
+        )
+
+
+def _batch_size(request: pb.PredictRequest) -> int:
+    """Returns B: the rows of the input that every signature has."""
+    name = _BATCHED[request.model_spec.signature_name]
+    if name not in request.inputs:
+        raise InvalidRequestError(
+            f"The input {name!r} is missing; with {USER_ID!r} it says how "
+            "many rows the batch has."
+        )
+    dims = request.inputs[name].tensor_shape.dim
+    if len(dims) != 2 or dims[0].size < 1:
+        raise InvalidRequestError(
+            f"The input {name!r} must have two dimensions, [B, N], and at "
+            f"least one row; got {[dim.size for dim in dims]}."
+        )
+    return int(dims[0].size)
+
+
+def _user_ids(tensor: pb.TensorProto, batch: int) -> list[str]:
+    """Returns one id for the whole batch, or one per row."""
+    if tensor.dtype != pb.DT_STRING:
+        raise InvalidRequestError(
+            f"The input {USER_ID!r} must be of type string."
+        )
+    ids = decode_tensor(tensor)
+    if ids.shape not in ((), (1,), (batch,)):
+        raise InvalidRequestError(
+            f"The input {USER_ID!r} has the shape {list(ids.shape)}; send one "
+            f"id for all rows, or one per row, [{batch}]."
+        )
+    try:
+        return [user_id.decode() for user_id in ids.ravel().tolist()]
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(
+            f"The input {USER_ID!r} is not UTF-8: {error}."
+        ) from error

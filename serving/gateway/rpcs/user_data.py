@@ -1,0 +1,101 @@
+"""GetUser and DeleteUser: what is held of a user, and that it goes."""
+
+import asyncio
+import secrets
+import time
+
+import numpy as np
+
+from serving.errors import RecordError
+from serving.gateway.config import Limits
+from serving.gateway.ladder import Ladder
+from serving.gateway.provenance import provenance
+from serving.gateway.registry import ModelRegistry
+from serving.gateway.requests import check_id
+from serving.gateway.rpcs.call import Call
+from serving.protos import recommender_pb2 as pb
+from serving.security.caller import check_user
+from serving.store import AdaptiveStore, UserKey, UserRecord
+
+_RECEIPT_BYTES = 16
+
+
+class UserDataRpcs:
+    """Exports and erases users, under every model at once."""
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        store: AdaptiveStore,
+        ladder: Ladder,
+        limits: Limits,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._ladder = ladder
+        self._limits = limits
+
+    async def get_user(
+        self, request: pb.GetUserRequest, call: Call
+    ) -> pb.GetUserResponse:
+        """Tells everything held of a user, and which weights would apply."""
+        check_id("user_id", request.user_id, self._limits)
+        check_user(request.user_id)
+        models = [
+            self._user_model(name, request.user_id, call)
+            for name in self._registry.names
+        ]
+        return pb.GetUserResponse(
+            user_id=request.user_id,
+            models=models,
+            found=any(model.sequence for model in models),
+            request_id=call.request_id,
+        )
+
+    async def delete_user(
+        self, request: pb.DeleteUserRequest, call: Call
+    ) -> pb.DeleteUserResponse:
+        """Removes everything held of a user; returns the receipt."""
+        check_id("user_id", request.user_id, self._limits)
+        check_user(request.user_id)
+        records = 0
+        for name in self._registry.names:
+            key = UserKey(name, request.user_id)
+            records += await asyncio.to_thread(self._store.delete, key)
+        return pb.DeleteUserResponse(
+            receipt_id=secrets.token_hex(_RECEIPT_BYTES),
+            deleted_ms=time.time_ns() // 1_000_000,
+            records=records,
+            request_id=call.request_id,
+        )
+
+    def _user_model(self, name: str, user_id: str, call: Call) -> pb.UserModel:
+        exported = pb.UserModel()
+        try:
+            record = self._store.get(UserKey(name, user_id))
+        except RecordError:
+            # Damaged bytes tell nothing; the provenance says that they are.
+            record = None
+        if record is not None:
+            _export(record, exported)
+        # A model that can't answer yet must not hold an export up.
+        model = self._registry.served(name)
+        if model is not None:
+            user = self._ladder.read(self._store, model, user_id)
+            exported.provenance.CopyFrom(provenance(model, user, call))
+        exported.provenance.model = name
+        return exported
+
+
+def _export(record: UserRecord, exported: pb.UserModel) -> None:
+    exported.sequence = record.sequence
+    exported.support_count = record.support_count
+    exported.weights.add(
+        fingerprint_digest=record.fingerprint.hex(),
+        support_count=record.support_count,
+        dtype=record.weights.dtype.name,
+        values=record.weights.astype(np.float32).tolist(),
+    )
+    for event in record.reservoir:
+        exported.reservoir.add(item_id=event.item_id, label=event.label)
+    exported.recent_event_hashes.extend(record.recent_events)
