@@ -18,6 +18,9 @@ ServingError
 │   ├── StoreFullError
 │   ├── StoreConflictError  another writer was quicker, again and again
 │   └── RecordError         stored bytes that are damaged or unfit
+├── EventLogError           the event log can't be used
+│   └── LogFullError        it takes in no more events for now
+├── DeletedUserError        the user was deleted and may not come back yet
 └── LaunchError             a server process did not come up
 """
 
@@ -114,6 +117,18 @@ class RecordError(StoreError):
     """A record is damaged, or holds what must not be stored."""
 
 
+class EventLogError(ServingError):
+    """The event log can't be opened, read or written."""
+
+
+class LogFullError(EventLogError):
+    """The event log holds as many events as it may; none was taken in."""
+
+
+class DeletedUserError(ServingError):
+    """A user was deleted; late events and weights are refused."""
+
+
 class LaunchError(ServingError):
     """A server process ended, or was not ready in time."""
 
@@ -139,6 +154,9 @@ _STATUS = {
     StoreFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     StoreConflictError: grpc.StatusCode.ABORTED,
     RecordError: grpc.StatusCode.DATA_LOSS,
+    EventLogError: grpc.StatusCode.UNAVAILABLE,
+    LogFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeletedUserError: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

@@ -7,13 +7,24 @@
 from serving.store.adaptive_store import AdaptiveStore
 from serving.store.lmdb_store import LmdbStore
 from serving.store.memory_store import MemoryStore
-from serving.store.record import UserKey, UserRecord, fingerprint_digest
+from serving.store.packed_events import pack_events
+from serving.store.record import (
+    UserKey,
+    UserRecord,
+    VersionWeights,
+    fingerprint_digest,
+)
+from serving.store.tombstone import Retention, Tombstone
 
 __all__ = [
     "AdaptiveStore",
     "LmdbStore",
     "MemoryStore",
+    "Retention",
+    "Tombstone",
     "UserKey",
     "UserRecord",
+    "VersionWeights",
     "fingerprint_digest",
+    "pack_events",
 ]

@@ -1,67 +1,161 @@
 """The contract of a store of adaptive weights."""
 
 import abc
+import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
-from serving.errors import RecordError
+from serving.errors import DeletedUserError, RecordError
 from serving.store.record import UserKey, UserRecord
+from serving.store.tombstone import Retention, Tombstone
 
 _log = logging.getLogger(__name__)
 
 _Store = TypeVar("_Store", bound="AdaptiveStore")
+_BATCH = 512
 
 
 class AdaptiveStore(abc.ABC):
     """Records by (model, user), written by compare-and-put.
 
     Two writers of one user lose nothing: a record is stored only if it
-    follows the one that is there. `tests/contract/adaptive_store_suite.py`
-    holds for every implementation. Methods are safe to call from several
-    threads, and raise `StoreError` if the store itself fails.
+    follows the one that is there. A record holds the weights of several
+    versions of the model, so that a rollback finds those of the old one.
+    `tests/contract/adaptive_store_suite.py` holds for every implementation.
+    Methods are safe to call from several threads, and raise `StoreError` if
+    the store itself fails.
     """
 
     @abc.abstractmethod
     def get(self, key: UserKey) -> UserRecord | None:
-        """Returns a user's record, or None if there is none.
+        """Returns a user's record.
+
+        None if there is none, or if it has expired or was deleted.
 
         Raises:
             RecordError: There is one, but its bytes are damaged.
         """
 
+    async def aget(self, key: UserKey) -> UserRecord | None:
+        """Like `get`, from an event loop that must not wait.
+
+        Stores that ask a server override it.
+        """
+        return self.get(key)
+
+    @abc.abstractmethod
     def get_many(self, keys: Sequence[UserKey]) -> list[UserRecord | None]:
-        """Returns the records in the order of the keys.
+        """Returns the records in the order of the keys, in one go.
 
         None stands for those that are missing or damaged; `get` tells which.
         """
-        return [self._get_or_none(key) for key in keys]
 
     @abc.abstractmethod
+    def compare_and_put_many(
+        self, records: Sequence[UserRecord]
+    ) -> list[bool | DeletedUserError]:
+        """Stores records as `compare_and_put` does, and syncs only once.
+
+        The users are independent of each other: one may be refused, another
+        stored. All of them are durable on return.
+
+        Returns:
+            For each record whether it was stored, or that the user was
+            deleted, in the order of the records.
+
+        Raises:
+            StoreFullError: There is no room. Records that were stored all
+                the same are told from the others by reading them.
+            RecordError: One of the records can't be stored; none is.
+        """
+
     def compare_and_put(self, record: UserRecord) -> bool:
         """Stores a record durably if it follows the stored one.
 
-        It does if its sequence is one more than the stored record's, where
-        a missing or damaged record counts as 0.
+        It does if its sequence is one more than the stored record's, where a
+        missing, expired or damaged record counts as 0.
 
         Returns:
             Whether it was stored. If not, another writer was quicker: read,
             learn and try again.
 
         Raises:
+            DeletedUserError: The user was deleted; late events are refused
+                until the tombstone expires.
+            RecordError: The record can't be stored.
             StoreFullError: There is no room; the old record stays.
+        """
+        (stored,) = self.compare_and_put_many((record,))
+        if isinstance(stored, DeletedUserError):
+            raise stored
+        return stored
+
+    @abc.abstractmethod
+    def delete(self, key: UserKey) -> tuple[bool, Tombstone]:
+        """Removes a user's record durably and leaves a tombstone.
+
+        Deleting again renews the tombstone.
+
+        Returns:
+            Whether there was a record, and the tombstone for the receipt.
         """
 
     @abc.abstractmethod
-    def delete(self, key: UserKey) -> bool:
-        """Removes a user's record; returns whether there was one."""
+    def tombstone(self, key: UserKey) -> Tombstone | None:
+        """Returns the tombstone of a deleted user until it expires."""
 
     @abc.abstractmethod
     def iterate(self, model: str) -> Iterator[UserRecord]:
-        """Yields a model's records in the order of the users' UTF-8 bytes.
+        """Yields a model's records, in no particular order.
 
-        They are those of one moment. Damaged ones are logged and left out.
+        One that is written meanwhile comes as it was before or after.
+        Damaged ones are logged and left out, as are those expired.
+        """
+
+    def retire(self, model: str, fingerprint: bytes) -> int:
+        """Drops the weights learned for a fixed part that is not served.
+
+        What else is kept of the users stays. A gateway that still learns for
+        that fixed part may bring weights back.
+
+        Args:
+            model: Name the model is served under.
+            fingerprint: `fingerprint_digest` of the fixed part.
+
+        Returns:
+            How many users had such weights.
+        """
+        shortened = (
+            record.without(fingerprint) for record in self.iterate(model)
+        )
+        pending = [record for record in shortened if record is not None]
+        retired = len(pending)
+        while pending:
+            late: list[UserKey] = []
+            for batch in _batches(pending):
+                results = self.compare_and_put_many(batch)
+                late += [
+                    record.key
+                    for record, stored in zip(batch, results, strict=True)
+                    if stored is False
+                ]
+            # Another writer was quicker with these: take what it wrote.
+            found = (
+                record.without(fingerprint)
+                for record in self.get_many(late)
+                if record is not None
+            )
+            pending = [record for record in found if record is not None]
+        return retired
+
+    @abc.abstractmethod
+    def purge(self) -> int:
+        """Frees the room of what has expired; returns how much was removed.
+
+        Reads never see it anyway. Servers that expire by themselves have
+        nothing to do.
         """
 
     @abc.abstractmethod
@@ -79,32 +173,62 @@ class AdaptiveStore(abc.ABC):
     ) -> None:
         self.close()
 
-    def _get_or_none(self, key: UserKey) -> UserRecord | None:
-        try:
-            return self.get(key)
-        except RecordError as error:
-            _log.warning("%s", error)
-            return None
+
+def live_record(
+    data: bytes | None, key: UserKey, retention: Retention
+) -> UserRecord | None:
+    """Returns the record that stored bytes stand for.
+
+    Raises:
+        RecordError: The bytes are damaged.
+    """
+    if data is None or Tombstone.from_bytes(data) is not None:
+        return None
+    record = UserRecord.from_bytes(data, key)
+    return None if retention.expired(record.updated_ms) else record
 
 
-def stored_sequence(data: bytes | None, key: UserKey) -> int:
-    """Returns what the sequence of a record's bytes counts as."""
-    if data is None:
-        return 0
+def live_or_none(
+    data: bytes | None, key: UserKey, retention: Retention
+) -> UserRecord | None:
+    """Like `live_record`, but logs what is damaged and returns None."""
     try:
-        return UserRecord.from_bytes(data, key).sequence
+        return live_record(data, key, retention)
     except RecordError as error:
         _log.warning("%s", error)
-        return 0
+        return None
 
 
-def decode_all(
-    model: str, entries: Iterator[tuple[bytes, bytes]]
-) -> Iterator[UserRecord]:
-    """Yields the records of stored (key, value) pairs that are whole."""
-    for stored_key, data in entries:
-        user_id = stored_key.partition(b"\0")[2].decode()
-        try:
-            yield UserRecord.from_bytes(data, UserKey(model, user_id))
-        except RecordError as error:
-            _log.warning("%s", error)
+def may_follow(
+    record: UserRecord, data: bytes | None, retention: Retention
+) -> bool | DeletedUserError:
+    """Whether a record may take the place of the stored bytes."""
+    if Tombstone.live(data) is not None:
+        return deleted(record.key)
+    stored = live_or_none(data, record.key, retention)
+    return record.sequence == (stored.sequence if stored else 0) + 1
+
+
+def has_expired(data: bytes, key: UserKey, retention: Retention) -> bool:
+    """Whether stored bytes are a record or tombstone that has expired."""
+    if Tombstone.from_bytes(data) is not None:
+        return Tombstone.live(data) is None
+    try:
+        return live_record(data, key, retention) is None
+    except RecordError:
+        # Damaged bytes stay until the user's next feedback replaces them.
+        return False
+
+
+def deleted(key: UserKey) -> DeletedUserError:
+    """Returns the error for a user with a tombstone."""
+    return DeletedUserError(
+        f"User {key.user_id!r} was deleted; nothing about the user is taken "
+        "in until the tombstone expires."
+    )
+
+
+def _batches(records: Iterable[UserRecord]) -> Iterator[list[UserRecord]]:
+    records = iter(records)
+    while batch := list(itertools.islice(records, _BATCH)):
+        yield batch

@@ -1,25 +1,26 @@
 """The embedded durable store: one LMDB environment on a local disk.
 
-A put is one transaction and returns after it is synced to disk. Readers of
-other processes may have the same folder open; there is no server.
+A put returns after it is synced to disk. Readers of other processes may have
+the same folder open; there is no server.
 """
 
-import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import lmdb
-
-from serving.errors import StoreError, StoreFullError
+from serving.errors import DeletedUserError, StoreError, StoreFullError
+from serving.lmdb_file import DEFAULT_MAP_BYTES, LmdbFile, Transaction
 from serving.store.adaptive_store import (
     AdaptiveStore,
-    decode_all,
-    stored_sequence,
+    has_expired,
+    live_or_none,
+    live_record,
+    may_follow,
 )
 from serving.store.record import UserKey, UserRecord
+from serving.store.tombstone import Retention, Tombstone
 
-# Address space, not disk: the file grows as records come.
-DEFAULT_MAP_BYTES = 64 << 30
+_PURGE_BATCH = 1024
 
 
 class LmdbStore(AdaptiveStore):
@@ -29,63 +30,105 @@ class LmdbStore(AdaptiveStore):
     """
 
     def __init__(
-        self, path: str | Path, map_bytes: int = DEFAULT_MAP_BYTES
+        self,
+        path: str | Path,
+        map_bytes: int = DEFAULT_MAP_BYTES,
+        retention: Retention | None = None,
     ) -> None:
         """Opens the folder, or creates it.
 
         Args:
             path: Folder on a local disk; LMDB does not work on network disks.
             map_bytes: The most that the file may grow to.
+            retention: How long records and tombstones are kept.
 
         Raises:
             StoreError: It can't be opened.
         """
-        self._path = Path(path)
-        self._map_bytes = map_bytes
-        with self._translated():
-            self._path.mkdir(parents=True, exist_ok=True)
-            # No write map: a stray write of ours must not reach the file.
-            self._env = lmdb.open(
-                str(self._path),
-                map_size=map_bytes,
-                max_readers=1024,
-                sync=True,
-                metasync=True,
-                writemap=False,
-                readahead=False,
-            )
-            # Slots of readers that were killed would fill the table up.
-            self._env.reader_check()
+        self._retention = retention or Retention()
+        self._file = LmdbFile(path, map_bytes, 0, _failed, _full)
 
     def get(self, key: UserKey) -> UserRecord | None:  # noqa: D102
-        with self._translated(), self._env.begin() as transaction:
+        with self._file.reading() as transaction:
             data = transaction.get(key.to_bytes())
-        return None if data is None else UserRecord.from_bytes(data, key)
+        return live_record(data, key, self._retention)
 
-    def compare_and_put(self, record: UserRecord) -> bool:  # noqa: D102
-        key = record.key.to_bytes()
-        data = record.to_bytes()
-        with (
-            self._translated(),
-            self._env.begin(write=True) as transaction,
-        ):
-            stored = stored_sequence(transaction.get(key), record.key)
-            if record.sequence != stored + 1:
-                return False
-            return bool(transaction.put(key, data))
+    def get_many(  # noqa: D102
+        self, keys: Sequence[UserKey]
+    ) -> list[UserRecord | None]:
+        with self._file.reading() as transaction:
+            found = [transaction.get(key.to_bytes()) for key in keys]
+        return [
+            live_or_none(data, key, self._retention)
+            for key, data in zip(keys, found, strict=True)
+        ]
 
-    def delete(self, key: UserKey) -> bool:  # noqa: D102
-        with (
-            self._translated(),
-            self._env.begin(write=True) as transaction,
-        ):
-            return bool(transaction.delete(key.to_bytes()))
+    def compare_and_put_many(  # noqa: D102
+        self, records: Sequence[UserRecord]
+    ) -> list[bool | DeletedUserError]:
+        encoded = [(r.key.to_bytes(), r, r.to_bytes()) for r in records]
+
+        def put(
+            transaction: Transaction,
+        ) -> list[bool | DeletedUserError]:
+            results = []
+            for key, record, data in encoded:
+                follows = may_follow(
+                    record, transaction.get(key), self._retention
+                )
+                results.append(follows)
+                if follows is True:
+                    transaction.put(key, data)
+            return results
+
+        return self._file.write(put)
+
+    def delete(self, key: UserKey) -> tuple[bool, Tombstone]:  # noqa: D102
+        tombstone = Tombstone.now(self._retention)
+        data = self._file.write(
+            lambda transaction: transaction.replace(
+                key.to_bytes(), tombstone.to_bytes()
+            )
+        )
+        return live_or_none(data, key, self._retention) is not None, tombstone
+
+    def tombstone(self, key: UserKey) -> Tombstone | None:  # noqa: D102
+        with self._file.reading() as transaction:
+            return Tombstone.live(transaction.get(key.to_bytes()))
 
     def iterate(self, model: str) -> Iterator[UserRecord]:  # noqa: D102
-        return decode_all(model, self._entries(UserKey(model, "").to_bytes()))
+        for stored, data in self._entries(UserKey(model, "").to_bytes()):
+            key = UserKey.from_bytes(stored)
+            record = live_or_none(data, key, self._retention)
+            if record is not None:
+                yield record
+
+    def purge(self) -> int:  # noqa: D102
+        expired = [
+            stored
+            for stored, data in self._entries(b"")
+            if has_expired(data, UserKey.from_bytes(stored), self._retention)
+        ]
+        removed = 0
+        for start in range(0, len(expired), _PURGE_BATCH):
+            batch = expired[start : start + _PURGE_BATCH]
+            removed += self._file.write(
+                functools.partial(self._remove, batch=batch)
+            )
+        return removed
+
+    def _remove(self, transaction: Transaction, batch: Sequence[bytes]) -> int:
+        """Removes entries unless they were written again since."""
+        removed = 0
+        for stored in batch:
+            data = transaction.get(stored)
+            key = UserKey.from_bytes(stored)
+            if data is not None and has_expired(data, key, self._retention):
+                removed += transaction.delete(stored)
+        return removed
 
     def _entries(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        with self._translated(), self._env.begin() as transaction:
+        with self._file.reading() as transaction:
             cursor = transaction.cursor()
             if not cursor.set_range(prefix):
                 return
@@ -95,26 +138,18 @@ class LmdbStore(AdaptiveStore):
                 yield key, data
 
     def close(self) -> None:  # noqa: D102
-        self._env.close()
+        self._file.close()
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turns LMDB's errors into ours."""
-        try:
-            yield
-        except (lmdb.MapFullError, lmdb.DiskError) as error:
-            raise StoreFullError(
-                f"The store {self._path} is full ({self._map_bytes} bytes at "
-                "most, and what the disk has left). Users' weights are still "
-                "read, but not updated. Give it more with --store-map-bytes "
-                "or free some disk."
-            ) from error
-        except lmdb.Error as error:
-            raise StoreError(
-                f"The store {self._path} failed: {error}. See that the folder "
-                "is on a local disk, may be written, and holds an LMDB store."
-            ) from error
-        except OSError as error:
-            raise StoreError(
-                f"The store {self._path} can't be opened: {error.strerror}."
-            ) from error
+
+def _failed(what: str) -> StoreError:
+    return StoreError(f"The store {what}")
+
+
+def _full(what: str) -> StoreFullError:
+    return StoreFullError(
+        f"The store {what}. Users' weights are still read, but not updated. "
+        "Give it more with --store-map-bytes or free some disk."
+    )
+
+
+__all__ = ["DEFAULT_MAP_BYTES", "LmdbStore"]

@@ -1,21 +1,25 @@
 """A store in memory: for tests, and to try things out. Not durable."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from serving.errors import StoreError
+from serving.errors import DeletedUserError, StoreError
 from serving.store.adaptive_store import (
     AdaptiveStore,
-    decode_all,
-    stored_sequence,
+    has_expired,
+    live_or_none,
+    live_record,
+    may_follow,
 )
 from serving.store.record import UserKey, UserRecord
+from serving.store.tombstone import Retention, Tombstone
 
 
 class MemoryStore(AdaptiveStore):
     """Keeps the encoded records in a dictionary."""
 
-    def __init__(self) -> None:
+    def __init__(self, retention: Retention | None = None) -> None:
+        self._retention = retention or Retention()
         self._lock = threading.Lock()
         self._data: dict[bytes, bytes] | None = {}
 
@@ -27,29 +31,64 @@ class MemoryStore(AdaptiveStore):
 
     def get(self, key: UserKey) -> UserRecord | None:  # noqa: D102
         data = self._entries.get(key.to_bytes())
-        return None if data is None else UserRecord.from_bytes(data, key)
+        return live_record(data, key, self._retention)
 
-    def compare_and_put(self, record: UserRecord) -> bool:  # noqa: D102
-        key = record.key.to_bytes()
-        data = record.to_bytes()
-        with self._lock:
-            stored = stored_sequence(self._entries.get(key), record.key)
-            if record.sequence != stored + 1:
-                return False
-            self._entries[key] = data
-            return True
+    def get_many(  # noqa: D102
+        self, keys: Sequence[UserKey]
+    ) -> list[UserRecord | None]:
+        entries = self._entries
+        return [
+            live_or_none(entries.get(key.to_bytes()), key, self._retention)
+            for key in keys
+        ]
 
-    def delete(self, key: UserKey) -> bool:  # noqa: D102
+    def compare_and_put_many(  # noqa: D102
+        self, records: Sequence[UserRecord]
+    ) -> list[bool | DeletedUserError]:
+        encoded = [(r.key.to_bytes(), r, r.to_bytes()) for r in records]
+        results = []
         with self._lock:
-            return self._entries.pop(key.to_bytes(), None) is not None
+            for key, record, data in encoded:
+                follows = may_follow(
+                    record, self._entries.get(key), self._retention
+                )
+                results.append(follows)
+                if follows is True:
+                    self._entries[key] = data
+        return results
+
+    def delete(self, key: UserKey) -> tuple[bool, Tombstone]:  # noqa: D102
+        tombstone = Tombstone.now(self._retention)
+        stored = key.to_bytes()
+        with self._lock:
+            data = self._entries.get(stored)
+            self._entries[stored] = tombstone.to_bytes()
+        return live_or_none(data, key, self._retention) is not None, tombstone
+
+    def tombstone(self, key: UserKey) -> Tombstone | None:  # noqa: D102
+        return Tombstone.live(self._entries.get(key.to_bytes()))
 
     def iterate(self, model: str) -> Iterator[UserRecord]:  # noqa: D102
         prefix = UserKey(model, "").to_bytes()
         with self._lock:
-            entries = sorted(self._entries.items())
-        return decode_all(
-            model, (entry for entry in entries if entry[0].startswith(prefix))
-        )
+            entries = list(self._entries.items())
+        for stored, data in entries:
+            if stored.startswith(prefix):
+                key = UserKey.from_bytes(stored)
+                record = live_or_none(data, key, self._retention)
+                if record is not None:
+                    yield record
+
+    def purge(self) -> int:  # noqa: D102
+        with self._lock:
+            expired = [
+                key
+                for key, data in self._entries.items()
+                if has_expired(data, UserKey.from_bytes(key), self._retention)
+            ]
+            for key in expired:
+                del self._entries[key]
+        return len(expired)
 
     def close(self) -> None:  # noqa: D102
         self._data = None

@@ -2,25 +2,23 @@
 
 The bytes, integers as LEB128 varints unless a width is given:
 
-    format (1 byte), dtype of the weights (1 byte)
-    user id, model name                     length and UTF-8 each
-    fingerprint digest (16 bytes)
-    sequence, support count, updated (ms since 1970)
-    number of weights, weights              4 or 2 bytes each
-    number of reservoir events, each: 4 x length of item id + label code,
-        item id, and the label as float32 if it is neither 0 nor 1
+    format (1 byte), sequence
+    digest of the owner (8 bytes)
+    support count, updated (ms since 1970), position in the event log
+    number of weight vectors, each: fingerprint digest (8 bytes), support
+        count, 2 x number of weights + dtype, weights (4 or 2 bytes each)
+    length of the reservoir, the reservoir as in `packed_events.py`
     number of recent event ids, 4-byte hash of each
     CRC32 of everything before (4 bytes)
 
-33 weights as float32 with 16 events, or as float16 with 30, stay below 400
-bytes.
+The sequence comes first because the Lua script of the Redis store compares
+it. 17 weights as float32 with a reservoir of 96 numbered items below 4,096
+take 270 bytes, and every event id remembered 4 more.
 """
 
 import dataclasses
 import hashlib
-import math
-import struct
-import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,25 +26,26 @@ from numpy.typing import NDArray
 
 from serving.contract.support import SupportEvent
 from serving.errors import RecordError
+from serving.packing import Reader, put_bytes, put_varint, seal, unseal
+from serving.store.packed_events import PackedEvents, pack_events
 
-_FORMAT = 1
+RECORD_FORMAT = 2
+# The version that serves, the one that follows, one to go back to and one
+# more in an experiment.
+MAX_VERSIONS = 4
+
 _DTYPES: tuple[np.dtype[np.floating[Any]], ...] = (
     np.dtype("<f4"),
     np.dtype("<f2"),
 )
-_DIGEST_BYTES = 16
+_DIGEST_BYTES = 8
 _HASH_BYTES = 4
-_CRC = struct.Struct("<I")
-_FLOAT = struct.Struct("<f")
-_LABELS = (0.0, 1.0)
-_OTHER_LABEL = len(_LABELS)
+_NO_FINGERPRINT = bytes(_DIGEST_BYTES)
 
 
 def fingerprint_digest(fingerprint: str) -> bytes:
-    """Returns the 16 bytes by which a record names a fingerprint."""
-    return hashlib.blake2b(
-        fingerprint.encode(), digest_size=_DIGEST_BYTES
-    ).digest()
+    """Returns the 8 bytes by which a record names a fingerprint."""
+    return _digest(fingerprint.encode(), _DIGEST_BYTES)
 
 
 def event_hash(event_id: str) -> int:
@@ -55,8 +54,11 @@ def event_hash(event_id: str) -> int:
     Against the few dozen ids a record keeps, a new id is mistaken for a known
     one about once in 100 million events.
     """
-    digest = hashlib.blake2b(event_id.encode(), digest_size=_HASH_BYTES)
-    return int.from_bytes(digest.digest(), "little")
+    return int.from_bytes(_digest(event_id.encode(), _HASH_BYTES), "little")
+
+
+def _digest(data: bytes, size: int) -> bytes:
+    return hashlib.blake2b(data, digest_size=size).digest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,21 +77,55 @@ class UserKey:
         """Returns the key as stored; unique because models hold no NUL."""
         return f"{self.model}\0{self.user_id}".encode()
 
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "UserKey":
+        """Returns the key that `to_bytes` stored."""
+        model, _, user_id = data.decode().partition("\0")
+        return cls(model, user_id)
+
+    @property
+    def digest(self) -> bytes:
+        """The 8 bytes by which a record names its owner."""
+        return _digest(self.to_bytes(), _DIGEST_BYTES)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VersionWeights:
+    """A user's weights for one fixed part.
+
+    Attributes:
+        fingerprint: `fingerprint_digest` of the fixed part that the weights
+            were learned for; they are never applied under another.
+        weights: Adaptive weights, finite, float32 or float16, shape [P].
+        support_count: How many events they rest on.
+    """
+
+    fingerprint: bytes
+    weights: NDArray[np.floating[Any]]
+    support_count: int
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class UserRecord:
     """What is stored of one user under one model.
 
+    The events are kept once, the weights for each of several versions of the
+    fixed part: after a rollback those of the old version are still there, and
+    what was learned in the meantime is in the reservoir.
+
     Attributes:
         key: Owner and model.
-        fingerprint: `fingerprint_digest` of the fixed part that the weights
-            were learned for; they are never applied under another.
+        fingerprint: `fingerprint_digest` of the fixed part that learned last.
         sequence: 1 for the first record of a user, then one more each time.
-        support_count: How many events the weights rest on.
-        weights: Adaptive weights, finite, float32 or float16, shape [P].
+        support_count: How many of the user's events were seen.
+        weights: What was learned last: adaptive weights, finite, float32 or
+            float16, shape [P]; none, shape [0], if that version was retired.
         reservoir: The user's own events that are kept, oldest first.
         recent_events: `event_hash` of the newest event ids, oldest first.
         updated_ms: When it was written, milliseconds since 1970, UTC.
+        earlier: Weights for other fixed parts, those learned last first.
+        log_position: Where in the event log the newest of the events is; 0
+            if they did not come from a log.
     """
 
     key: UserKey
@@ -97,55 +133,121 @@ class UserRecord:
     sequence: int
     support_count: int
     weights: NDArray[np.floating[Any]]
-    reservoir: tuple[SupportEvent, ...] = ()
+    reservoir: Sequence[SupportEvent] = ()
     recent_events: tuple[int, ...] = ()
     updated_ms: int = 0
+    earlier: tuple[VersionWeights, ...] = ()
+    log_position: int = 0
+
+    @property
+    def versions(self) -> tuple[VersionWeights, ...]:
+        """All the weights, those learned last first."""
+        latest = VersionWeights(
+            self.fingerprint, self.weights, self.support_count
+        )
+        return (latest, *self.earlier)
+
+    def weights_for(
+        self, fingerprint: str, num_adaptive: int
+    ) -> VersionWeights | None:
+        """Returns the weights that may be applied under a fixed part."""
+        digest = fingerprint_digest(fingerprint)
+        for version in self.versions:
+            if version.fingerprint == digest:
+                fits = version.weights.shape == (num_adaptive,)
+                return version if fits else None
+        return None
 
     def fits(self, fingerprint: str, num_adaptive: int) -> bool:
-        """Whether the weights may be applied under a fixed part."""
+        """Whether what was learned last may be applied under a fixed part."""
         return self.fingerprint == fingerprint_digest(
             fingerprint
         ) and self.weights.shape == (num_adaptive,)
+
+    def earlier_than(self, fingerprint: bytes) -> tuple[VersionWeights, ...]:
+        """Returns `earlier` of the record that follows this one.
+
+        Args:
+            fingerprint: `fingerprint_digest` of the fixed part that learns.
+        """
+        others = (
+            version
+            for version in self.versions
+            if version.fingerprint != fingerprint and version.weights.size
+        )
+        return tuple(others)[: MAX_VERSIONS - 1]
+
+    def without(self, fingerprint: bytes) -> "UserRecord | None":
+        """Returns the next record with the weights for a fixed part dropped.
+
+        None if there are no such weights.
+        """
+        latest = self.fingerprint == fingerprint
+        if not any(v.fingerprint == fingerprint for v in self.versions):
+            return None
+        return dataclasses.replace(
+            self,
+            sequence=self.sequence + 1,
+            fingerprint=_NO_FINGERPRINT if latest else self.fingerprint,
+            weights=self.weights[:0] if latest else self.weights,
+            earlier=tuple(
+                v for v in self.earlier if v.fingerprint != fingerprint
+            ),
+        )
 
     def to_bytes(self) -> bytes:
         """Encodes the record.
 
         Raises:
             RecordError: It holds weights that are not finite or of another
-                dtype, or a fingerprint that is no digest.
+                dtype, a fingerprint that is no digest, or negative numbers.
         """
-        dtype = self.weights.dtype
-        if dtype not in _DTYPES or self.weights.ndim != 1:
+        try:
+            return self._encoded()
+        except ValueError as error:
             raise RecordError(
-                f"Weights of dtype {dtype} and shape {self.weights.shape} "
+                f"The record of user {self.key.user_id!r} can't be stored: "
+                f"{error}."
+            ) from error
+
+    def _encoded(self) -> bytes:
+        out = bytearray((RECORD_FORMAT,))
+        put_varint(out, self.sequence)
+        out += self.key.digest
+        put_varint(out, self.support_count)
+        put_varint(out, self.updated_ms)
+        put_varint(out, self.log_position)
+        put_varint(out, len(self.versions))
+        for version in self.versions:
+            self._put_version(out, version)
+        put_bytes(out, pack_events(self.reservoir))
+        put_varint(out, len(self.recent_events))
+        out += np.array(self.recent_events, "<u4").tobytes()
+        return seal(out)
+
+    def _put_version(self, out: bytearray, version: VersionWeights) -> None:
+        weights = version.weights
+        if weights.dtype not in _DTYPES or weights.ndim != 1:
+            raise RecordError(
+                f"Weights of dtype {weights.dtype} and shape {weights.shape} "
                 "can't be stored; use a float32 or float16 vector."
             )
-        if not np.isfinite(self.weights).all():
+        if not np.isfinite(weights).all():
             raise RecordError(
                 f"Weights of user {self.key.user_id!r} are not finite and "
                 "are not stored. Look at the model's inner loop."
             )
-        if len(self.fingerprint) != _DIGEST_BYTES:
+        if len(version.fingerprint) != _DIGEST_BYTES:
             raise RecordError(
                 "A record's fingerprint must come from fingerprint_digest()."
             )
-        out = bytearray((_FORMAT, _DTYPES.index(dtype)))
-        _put_text(out, self.key.user_id)
-        _put_text(out, self.key.model)
-        out += self.fingerprint
-        for number in (self.sequence, self.support_count, self.updated_ms):
-            _put_varint(out, number)
-        _put_varint(out, len(self.weights))
-        out += self.weights.tobytes()
-        _put_varint(out, len(self.reservoir))
-        for event in self.reservoir:
-            _put_event(out, event)
-        _put_varint(out, len(self.recent_events))
-        out += np.array(self.recent_events, "<u4").tobytes()
-        return bytes(out + _CRC.pack(zlib.crc32(out)))
+        out += version.fingerprint
+        put_varint(out, version.support_count)
+        put_varint(out, 2 * len(weights) + _DTYPES.index(weights.dtype))
+        out += weights.tobytes()
 
-    @classmethod
-    def from_bytes(cls, data: bytes, key: UserKey) -> "UserRecord":
+    @staticmethod
+    def from_bytes(data: bytes, key: UserKey) -> "UserRecord":
         """Decodes a record.
 
         Args:
@@ -156,112 +258,57 @@ class UserRecord:
             RecordError: The bytes are damaged, or another user's.
         """
         try:
-            record = _decode(data)
-        except (ValueError, IndexError, struct.error) as error:
+            owner, record = _decode(data, key)
+        except ValueError as error:
             raise RecordError(
                 f"The record of user {key.user_id!r} for model "
                 f"{key.model!r} is damaged ({error}). It is not used; the "
                 "user's next feedback replaces it."
             ) from error
-        if record.key != key:
+        if owner != key.digest:
             raise RecordError(
-                f"The record found for {key} belongs to {record.key}. It is "
-                "not used."
+                f"The record found for {key} belongs to another user or "
+                "model. It is not used; see who else writes to the store."
             )
         return record
 
 
-def _decode(data: bytes) -> UserRecord:
-    body = data[: -_CRC.size]
-    if _CRC.unpack(data[-_CRC.size :])[0] != zlib.crc32(body):
-        raise ValueError("the checksum does not match")
-    if body[0] != _FORMAT:
+def _decode(data: bytes, key: UserKey) -> tuple[bytes, UserRecord]:
+    body = unseal(data)
+    if body[0] != RECORD_FORMAT:
         raise ValueError(f"format {body[0]} is not known")
-    dtype = _DTYPES[body[1]]
-    reader = _Reader(body, 2)
-    user_id, model = reader.text(), reader.text()
-    fingerprint = reader.take(_DIGEST_BYTES)
-    sequence, support_count = reader.varint(), reader.varint()
+    reader = Reader(body, 1)
+    sequence = reader.varint()
+    owner = reader.take(_DIGEST_BYTES)
+    support_count = reader.varint()
     updated_ms = reader.varint()
-    weights: NDArray[np.floating[Any]] = np.frombuffer(
-        reader.take(reader.varint() * dtype.itemsize), dtype
-    )
-    reservoir = tuple(reader.event() for _ in range(reader.varint()))
+    log_position = reader.varint()
+    versions = tuple(_read_version(reader) for _ in range(reader.varint()))
+    if not versions:
+        raise ValueError("it has no weights")
+    reservoir = PackedEvents(reader.bytes())
     hashes = np.frombuffer(reader.take(reader.varint() * _HASH_BYTES), "<u4")
-    if reader.place != len(body):
-        raise ValueError("there are bytes left over")
-    return UserRecord(
-        key=UserKey(model, user_id),
-        fingerprint=fingerprint,
+    reader.end()
+    return owner, UserRecord(
+        key=key,
+        fingerprint=versions[0].fingerprint,
         sequence=sequence,
         support_count=support_count,
-        weights=weights,
+        weights=versions[0].weights,
         reservoir=reservoir,
         recent_events=tuple(hashes.tolist()),
         updated_ms=updated_ms,
+        earlier=versions[1:],
+        log_position=log_position,
     )
 
 
-class _Reader:
-    """Reads a record's parts one after the other."""
-
-    def __init__(self, data: bytes, place: int) -> None:
-        self._data = data
-        self.place = place
-
-    def take(self, size: int) -> bytes:
-        part = self._data[self.place : self.place + size]
-        if len(part) != size:
-            raise ValueError("it ends too early")
-        self.place += size
-        return part
-
-    def varint(self) -> int:
-        number = shift = 0
-        while True:
-            byte = self._data[self.place]
-            self.place += 1
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return number
-            shift += 7
-
-    def text(self) -> str:
-        return self.take(self.varint()).decode()
-
-    def event(self) -> SupportEvent:
-        size, code = divmod(self.varint(), 4)
-        item_id = self.take(size).decode()
-        if code == _OTHER_LABEL:
-            return SupportEvent(item_id, *_FLOAT.unpack(self.take(_FLOAT.size)))
-        return SupportEvent(item_id, _LABELS[code])
-
-
-def _put_varint(out: bytearray, number: int) -> None:
-    if number < 0:
-        raise RecordError(f"A record can't hold the negative count {number}.")
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-
-
-def _put_text(out: bytearray, text: str) -> None:
-    encoded = text.encode()
-    _put_varint(out, len(encoded))
-    out += encoded
-
-
-def _put_event(out: bytearray, event: SupportEvent) -> None:
-    if not math.isfinite(event.label):
-        raise RecordError(
-            f"The label {event.label} of item {event.item_id!r} is not "
-            "finite and is not stored."
-        )
-    item_id = event.item_id.encode()
-    plain = event.label in _LABELS
-    code = _LABELS.index(event.label) if plain else _OTHER_LABEL
-    _put_varint(out, 4 * len(item_id) + code)
-    out += item_id
-    if not plain:
-        out += _FLOAT.pack(event.label)
+def _read_version(reader: Reader) -> VersionWeights:
+    fingerprint = reader.take(_DIGEST_BYTES)
+    support_count = reader.varint()
+    size, code = divmod(reader.varint(), 2)
+    dtype = _DTYPES[code]
+    weights: NDArray[np.floating[Any]] = np.frombuffer(
+        reader.take(size * dtype.itemsize), dtype
+    )
+    return VersionWeights(fingerprint, weights, support_count)

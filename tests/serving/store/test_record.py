@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 
 from serving.contract.support import SupportEvent
 from serving.errors import RecordError
-from serving.store import UserKey, UserRecord, fingerprint_digest
+from serving.store import (
+    UserKey,
+    UserRecord,
+    VersionWeights,
+    fingerprint_digest,
+)
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
 FLOATS = {
@@ -17,30 +22,52 @@ FLOATS = {
 LABELS = st.sampled_from((0.0, 1.0)) | st.floats(0, 1, width=32)
 
 
+DIGESTS = st.binary(min_size=8, max_size=8)
+
+
+@st.composite
+def versions(draw):
+    dtype = draw(st.sampled_from(sorted(FLOATS)))
+    return VersionWeights(
+        draw(DIGESTS),
+        np.array(draw(st.lists(FLOATS[dtype], max_size=20)), dtype),
+        draw(st.integers(0, 2**63)),
+    )
+
+
 @st.composite
 def records(draw):
-    dtype = draw(st.sampled_from(sorted(FLOATS)))
+    latest = draw(versions())
     return UserRecord(
         key=UserKey(draw(TEXT).replace("\0", ""), draw(TEXT)),
-        fingerprint=draw(st.binary(min_size=16, max_size=16)),
+        fingerprint=latest.fingerprint,
         sequence=draw(st.integers(0, 2**63)),
-        support_count=draw(st.integers(0, 2**63)),
-        weights=np.array(draw(st.lists(FLOATS[dtype], max_size=40)), dtype),
+        support_count=latest.support_count,
+        weights=latest.weights,
         reservoir=tuple(
             SupportEvent(*event)
-            for event in draw(st.lists(st.tuples(TEXT, LABELS), max_size=20))
+            for event in draw(st.lists(st.tuples(TEXT, LABELS), max_size=10))
         ),
         recent_events=tuple(
-            draw(st.lists(st.integers(0, 2**32 - 1), max_size=20))
+            draw(st.lists(st.integers(0, 2**32 - 1), max_size=10))
         ),
         updated_ms=draw(st.integers(0, 2**50)),
+        earlier=tuple(draw(st.lists(versions(), max_size=2))),
+        log_position=draw(st.integers(0, 2**63)),
     )
 
 
 def as_values(record):
-    values = dataclasses.asdict(record)
-    weights = values.pop("weights")
-    return values, weights.dtype, weights.tolist()
+    values = {
+        field.name: getattr(record, field.name)
+        for field in dataclasses.fields(record)
+        if field.name not in ("weights", "earlier")
+    }
+    weights = [
+        (v.fingerprint, v.weights.dtype, v.weights.tolist(), v.support_count)
+        for v in record.versions
+    ]
+    return values, weights
 
 
 @given(records())
@@ -78,21 +105,51 @@ def test_random_bytes_are_rejected(data):
         UserRecord.from_bytes(data, UserKey("m", "u"))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "num_events"), [("float32", 16), ("float16", 30)]
-)
-def test_usual_record_stays_below_400_bytes(dtype, num_events):
-    record = UserRecord(
+def usual_record(reservoir, **changes):
+    """A record as the movie models have it: 17 weights, 96 events."""
+    return UserRecord(
         key=UserKey("adaptower", "123456"),
         fingerprint=fingerprint_digest("f" * 64),
         sequence=1000,
         support_count=5000,
-        weights=np.linspace(-1, 1, 33).astype(dtype),
-        reservoir=(SupportEvent("1234", 1.0),) * num_events,
-        recent_events=tuple(range(32)),
+        weights=np.linspace(-1, 1, 17, dtype=np.float32),
+        reservoir=reservoir,
         updated_ms=1_800_000_000_000,
+        log_position=1_800_000_000_000 << 20,
+        **changes,
     )
-    assert len(record.to_bytes()) < 400
+
+
+MOVIES = tuple(SupportEvent(str(i * 41), float(i % 2)) for i in range(96))
+
+
+def test_usual_record_stays_below_300_bytes():
+    record = usual_record(MOVIES)
+    assert len(record.to_bytes()) < 300
+    with_ids = dataclasses.replace(record, recent_events=tuple(range(32)))
+    assert len(with_ids.to_bytes()) < 430
+
+
+def test_version_to_go_back_to_costs_little_more_than_its_weights():
+    record = usual_record(MOVIES)
+    earlier = record.earlier_than(fingerprint_digest("g"))
+    two = dataclasses.replace(record, earlier=earlier)
+    extra = len(two.to_bytes()) - len(record.to_bytes())
+    assert extra <= record.weights.nbytes + 12
+
+
+def test_as_many_versions_are_kept_as_may_be_and_the_oldest_goes():
+    record = usual_record(())
+    for name in "ghijk":
+        fingerprint = fingerprint_digest(name)
+        record = dataclasses.replace(
+            record,
+            fingerprint=fingerprint,
+            earlier=record.earlier_than(fingerprint),
+        )
+    assert [v.fingerprint for v in record.versions] == [
+        fingerprint_digest(name) for name in "kjih"
+    ]
 
 
 def test_weights_fit_only_their_own_fingerprint_and_size():
@@ -104,8 +161,10 @@ def test_weights_fit_only_their_own_fingerprint_and_size():
         weights=np.zeros(3, np.float32),
     )
     assert record.fits("mine", 3)
-    assert not record.fits("other", 3)
-    assert not record.fits("mine", 4)
+    assert record.weights_for("mine", 3) is not None
+    for fingerprint, size in (("other", 3), ("mine", 4)):
+        assert not record.fits(fingerprint, size)
+        assert record.weights_for(fingerprint, size) is None
 
 
 def test_double_weights_are_refused():

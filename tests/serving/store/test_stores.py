@@ -13,20 +13,25 @@ from tests.contract.adaptive_store_suite import (
 
 
 class TestMemoryStore(AdaptiveStoreSuite):
-    def make_store(self, tmp_path):
-        return MemoryStore()
+    def make_store(self, tmp_path, retention=None):
+        return MemoryStore(retention)
+
+    def stored_keys(self, store):
+        return set(store._data)
 
     def overwrite(self, store, key, data):
         store._data[key.to_bytes()] = data
 
 
 class TestLmdbStore(AdaptiveStoreSuite):
-    def make_store(self, tmp_path):
-        return LmdbStore(tmp_path / "store", map_bytes=1 << 22)
+    def make_store(self, tmp_path, retention=None):
+        return LmdbStore(tmp_path / "store", 1 << 22, retention)
+
+    def stored_keys(self, store):
+        return {key for key, _ in store._entries(b"")}
 
     def overwrite(self, store, key, data):
-        with store._env.begin(write=True) as transaction:
-            transaction.put(key.to_bytes(), data)
+        store._file.write(lambda t: t.put(key.to_bytes(), data))
 
     def test_records_survive_a_killed_process(self, tmp_path):
         program = (

@@ -1,0 +1,172 @@
+"""An LMDB environment: errors in our words, writers that share one sync.
+
+Syncing to disk takes milliseconds. Writers that come while a sync runs are
+taken together into the next transaction, and wait for one sync instead of
+one each (group commit).
+"""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import lmdb
+
+_T = TypeVar("_T")
+# A string because the class can't be subscripted when the program runs.
+Transaction: TypeAlias = "lmdb.Transaction[bytes]"
+
+# Address space, not disk: the file grows as records come.
+DEFAULT_MAP_BYTES = 64 << 30
+
+
+class _Write(Generic[_T]):
+    """What one writer wants done, and what came of it."""
+
+    def __init__(self, work: Callable[[Transaction], _T]) -> None:
+        self.work = work
+        self.done = False
+        self._result: _T | None = None
+        self._error: Exception | None = None
+
+    def run(self, transaction: Transaction) -> None:
+        self._result = self.work(transaction)
+
+    def finish(self, error: Exception | None = None) -> None:
+        self._error = error
+        self.done = True
+
+    def result(self) -> _T:
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+
+class LmdbFile:
+    """One folder with an LMDB environment.
+
+    Not to be used across `fork()`: open it in the process that uses it, once.
+    Other processes may have the same folder open.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        map_bytes: int,
+        databases: int,
+        failed: Callable[[str], Exception],
+        full: Callable[[str], Exception],
+    ) -> None:
+        """Opens the folder, or creates it.
+
+        Args:
+            path: Folder on a local disk; LMDB does not work on network disks.
+            map_bytes: The most that the file may grow to.
+            databases: How many named databases it holds.
+            failed: Makes the error to raise if LMDB fails.
+            full: Makes the error to raise if there is no room.
+        """
+        self._path = Path(path)
+        self._map_bytes = map_bytes
+        self._failed = failed
+        self._full = full
+        self._waiting: deque[_Write[Any]] = deque()
+        self._committing = threading.Lock()
+        with self.translated():
+            self._path.mkdir(parents=True, exist_ok=True)
+            # No write map: a stray write of ours must not reach the file.
+            self._env = lmdb.open(
+                str(self._path),
+                map_size=map_bytes,
+                max_readers=1024,
+                max_dbs=databases,
+                sync=True,
+                metasync=True,
+                writemap=False,
+                readahead=False,
+            )
+            # Slots of readers that were killed would fill the table up.
+            self._env.reader_check()
+
+    def database(self, name: str, fixed_duplicates: bool = False) -> Any:
+        """Opens a named database, or creates it.
+
+        Args:
+            name: Its name.
+            fixed_duplicates: Whether a key has many values of one size.
+        """
+        with self.translated():
+            return self._env.open_db(
+                name.encode(),
+                dupsort=fixed_duplicates,
+                dupfixed=fixed_duplicates,
+            )
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """Gives a transaction that sees one moment."""
+        with self.translated(), self._env.begin() as transaction:
+            yield transaction
+
+    def write(self, work: Callable[[Transaction], _T]) -> _T:
+        """Runs work inside a write transaction; durable on return.
+
+        Args:
+            work: Called with the transaction, perhaps twice; what it returns
+                is returned. If it raises, nothing of it is stored.
+        """
+        write = _Write(work)
+        self._waiting.append(write)
+        with self._committing:
+            # Whoever had the lock before may have done our work, too.
+            if not write.done:
+                self._commit_waiting()
+        return write.result()
+
+    def _commit_waiting(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        try:
+            self._commit(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].finish(error)
+                return
+            # One of them failed and took the others along: each on its own.
+            for write in batch:
+                try:
+                    self._commit([write])
+                except Exception as own_error:
+                    write.finish(own_error)
+
+    def _commit(self, batch: list[_Write[Any]]) -> None:
+        with self.translated(), self._env.begin(write=True) as transaction:
+            for write in batch:
+                write.run(transaction)
+        for write in batch:
+            write.finish()
+
+    def close(self) -> None:
+        """Releases the folder. Calling it again does nothing."""
+        self._env.close()
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turns LMDB's errors into ours."""
+        try:
+            yield
+        except (lmdb.MapFullError, lmdb.DiskError) as error:
+            raise self._full(
+                f"{self._path} is full ({self._map_bytes} bytes at most, and "
+                "what the disk has left)"
+            ) from error
+        except lmdb.Error as error:
+            raise self._failed(
+                f"{self._path} failed: {error}. See that the folder is on a "
+                "local disk, may be written, and holds what it should."
+            ) from error
+        except OSError as error:
+            raise self._failed(
+                f"{self._path} can't be opened: {error.strerror}."
+            ) from error
