@@ -15,7 +15,7 @@ from trainer.checkpoints import Best, Checkpoints, TrainingState
 from trainer.config import TrainerConfig
 from trainer.errors import DivergenceError, EpisodeDataError
 from trainer.progress import TrainingProgress
-from trainer.stream_validation import StreamFigures, StreamValidation
+from trainer.stream_validation import ScorerValidation, StreamFigures
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class KeepBest(tf_keras.callbacks.Callback):
 
     def __init__(
         self,
-        validation: StreamValidation,
+        validation: ScorerValidation,
         objective: Objective,
         config: TrainerConfig,
         state: TrainingState,

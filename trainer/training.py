@@ -9,7 +9,7 @@ import tf_keras
 from trainer.checkpoints import Checkpoints, TrainingState
 from trainer.config import TrainerConfig
 from trainer.keep_best import KeepBest, Objective
-from trainer.stream_validation import StreamFigures, StreamValidation
+from trainer.stream_validation import ScorerValidation, StreamFigures
 
 
 def zero_shot_objective(figures: StreamFigures) -> float:
@@ -45,7 +45,7 @@ class TrainingResult:
 def train(
     learner: tfrs.models.Model,
     batches: tf.data.Dataset,
-    validation: StreamValidation,
+    validation: ScorerValidation,
     objective: Objective,
     config: TrainerConfig,
     log_dir: str | None = None,
