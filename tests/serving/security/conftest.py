@@ -1,9 +1,8 @@
-"""A gRPC server behind the interceptors, in a thread with its own loop."""
+"""A gRPC server behind the interceptors, certificates and tokens."""
 
 import asyncio
 import contextlib
 import hashlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,13 +11,13 @@ import grpc.aio
 import pytest
 import trustme
 import yaml
-from grpc_health.v1 import health, health_pb2_grpc
 
 from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.security.caller import check_user, current_caller
 from serving.security.refusals import refuse
-from serving.security.tls import ServerTls, server_credentials
+from serving.security.tls import ServerTls
+from tests.helpers.recommender_server import RunningServer, write_pair
 
 SECRETS = {
     "web": "s3cret-of-web",
@@ -53,58 +52,6 @@ class Recommender(pb_grpc.RecommenderServicer):
         return pb.DeleteUserResponse()
 
 
-class RunningServer:
-    """A server in a thread of its own."""
-
-    def __init__(
-        self,
-        interceptors: Sequence[grpc.aio.ServerInterceptor],
-        tls: ServerTls | None,
-        options: Sequence[tuple[str, object]],
-    ) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._run(self._start(interceptors, tls, options))
-
-    def _run(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(
-            20
-        )
-
-    async def _start(self, interceptors, tls, options) -> None:
-        self.service = Recommender()
-        self._server = grpc.aio.server(
-            interceptors=interceptors, options=options
-        )
-        pb_grpc.add_RecommenderServicer_to_server(self.service, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(
-            health.aio.HealthServicer(), self._server
-        )
-        address = "localhost:0"
-        self.port = (
-            self._server.add_secure_port(address, server_credentials(tls))
-            if tls
-            else self._server.add_insecure_port(address)
-        )
-        self.target = f"localhost:{self.port}"
-        await self._server.start()
-
-    def call(self, function: Callable[[], object]) -> None:
-        """Runs something in the server's loop."""
-
-        async def run():
-            function()
-
-        self._run(run())
-
-    def stop(self) -> None:
-        self._run(self._server.stop(0))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
 @pytest.fixture
 def serve() -> Iterator[Callable[..., RunningServer]]:
     """Starts servers; they end with the test."""
@@ -115,9 +62,9 @@ def serve() -> Iterator[Callable[..., RunningServer]]:
             tls: ServerTls | None = None,
             options: Sequence[tuple[str, object]] = (),
         ) -> RunningServer:
-            server = RunningServer(interceptors, tls, options)
-            stack.callback(server.stop)
-            return server
+            return stack.enter_context(
+                RunningServer(Recommender, interceptors, tls, options)
+            )
 
         yield start
 
@@ -125,18 +72,6 @@ def serve() -> Iterator[Callable[..., RunningServer]]:
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def write_pair(
-    certificate: trustme.LeafCert, folder: Path, name: str
-) -> tuple[Path, Path]:
-    """Writes certificate chain and key as PEM files."""
-    chain, key = folder / f"{name}.pem", folder / f"{name}.key"
-    chain.write_bytes(
-        b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-    )
-    key.write_bytes(certificate.private_key_pem.bytes())
-    return chain, key
 
 
 @pytest.fixture

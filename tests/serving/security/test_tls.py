@@ -16,7 +16,7 @@ from serving.security.tls import (
     channel_credentials,
     server_credentials,
 )
-from tests.serving.security.conftest import write_pair
+from tests.helpers.recommender_server import write_pair
 
 
 @pytest.fixture
