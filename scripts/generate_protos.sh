@@ -17,7 +17,8 @@ uv pip install --quiet --python "$venv/bin/python" \
 PATH="$venv/bin:$PATH" PYTHONWARNINGS=ignore \
   python -m grpc_tools.protoc -I. \
   --python_out=. --mypy_out=. \
-  serving/protos/recommender.proto serving/protos/tf_serving.proto
+  serving/protos/recommender.proto serving/protos/tf_serving.proto \
+  serving/protos/model_server.proto
 PATH="$venv/bin:$PATH" PYTHONWARNINGS=ignore \
   python -m grpc_tools.protoc -I. --grpc_python_out=. --mypy_grpc_out=. \
   serving/protos/recommender.proto

@@ -129,6 +129,11 @@ def decode_tensor(tensor: pb.TensorProto) -> NDArray[Any]:
     return values.reshape(shape)
 
 
+def item_bytes(dtype: int) -> int:
+    """Returns how many bytes a value has in `tensor_content`; 0 if unknown."""
+    return _DTYPES[dtype].itemsize if dtype in _DTYPES else 0
+
+
 def dtype_name(number: int) -> str:
     """Returns a DataType in words, for error messages."""
     if number in pb.DataType.values():

@@ -1,95 +1,138 @@
 """One version of a SavedModel in memory, ready to answer Predict."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import tensorflow as tf
-from numpy.typing import NDArray
 
 from serving.errors import InvalidRequestError, UnknownSignatureError
+from serving.model_server.batching import Batcher, BatchingConfig, Run
+from serving.model_server.session import Session
+from serving.model_server.tensor import Tensor
 from serving.protos import tf_serving_pb2 as pb
-from serving.tf_serving import decode_tensor, dtype_name, encode_tensor
+from serving.tf_serving import dtype_name
 
 DEFAULT_SIGNATURE = "serving_default"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Input:
+    """What an input must be.
+
+    Attributes:
+        name: Its name in requests.
+        dtype: TensorFlow's DataType.
+        sizes: Its shape, -1 for any size; None for any rank.
+    """
+
+    name: str
+    dtype: int
+    sizes: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, name: str, info: pb.TensorInfo) -> "_Input":
+        """Reads what a signature says of an input."""
+        return cls(name, info.dtype, _sizes(info))
+
+    def read(self, proto: pb.TensorProto) -> Tensor:
+        """Reads and checks a tensor of a request."""
+        if proto.dtype != self.dtype:
+            raise InvalidRequestError(
+                f"Input {self.name!r} must be {dtype_name(self.dtype)}, got "
+                f"{dtype_name(proto.dtype)}."
+            )
+        tensor = Tensor.from_proto(proto)
+        if self.sizes is not None and not (
+            len(self.sizes) == len(tensor.shape)
+            and all(
+                size in (-1, given)
+                for size, given in zip(self.sizes, tensor.shape, strict=True)
+            )
+        ):
+            raise InvalidRequestError(
+                f"Input {self.name!r} must have the shape {list(self.sizes)} "
+                f"(-1: any size), got {list(tensor.shape)}."
+            )
+        return tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Signature:
-    """A signature and the callable that runs it.
+    """A signature and what runs it.
 
     Attributes:
         definition: Names, types and shapes of inputs and outputs.
-        input_names: Names of the inputs in the order `run` takes them.
-        run: Returns the outputs in the order of their sorted names.
+        inputs: The inputs in the order `run` takes them.
+        outputs: Names of the outputs in the order `run` returns them.
+        run: Runs the graph, together with other requests where that's right.
     """
 
     definition: pb.SignatureDef
-    input_names: tuple[str, ...]
-    run: Callable[..., list[NDArray[Any]]]
+    inputs: tuple[_Input, ...]
+    outputs: tuple[str, ...]
+    run: Run
 
-    def inputs(
-        self, tensors: Mapping[str, pb.TensorProto]
-    ) -> list[NDArray[Any]]:
-        """Decodes a request's tensors in the order of `input_names`."""
+    def read(self, protos: Mapping[str, pb.TensorProto]) -> list[Tensor]:
+        """Reads and checks the inputs of a request."""
         expected = self.definition.inputs
-        if tensors.keys() != expected.keys():
+        if len(protos) != len(expected) or any(
+            spec.name not in protos for spec in self.inputs
+        ):
             raise InvalidRequestError(
                 "The inputs do not match the signature. Sent extra: "
-                f"{{{_names(tensors.keys() - expected.keys())}}}. Missing "
-                f"but required: {{{_names(expected.keys() - tensors.keys())}}}."
+                f"{{{_names(protos.keys() - expected.keys())}}}. Missing "
+                f"but required: {{{_names(expected.keys() - protos.keys())}}}."
             )
-        return [
-            _decode_input(name, tensors[name], expected[name])
-            for name in self.input_names
-        ]
+        return [spec.read(protos[spec.name]) for spec in self.inputs]
+
+    def wanted(self, output_filter: Iterable[str]) -> set[str]:
+        """Returns the names of the outputs that a request asks for."""
+        wanted = set(output_filter) or set(self.outputs)
+        if not wanted <= set(self.outputs):
+            raise InvalidRequestError(
+                "The output filter names "
+                f"{_names(wanted - set(self.outputs))}; the outputs are: "
+                f"{_names(self.outputs)}."
+            )
+        return wanted
 
 
 class LoadedModel:
-    """A SavedModel loaded as TF Serving does it: a graph and a session.
+    """A SavedModel that answers; safe to call from several threads."""
 
-    Calls run in the thread that makes them, one operation after the other:
-    for the small graphs of a recommender, handing work over to other threads
-    costs more than it saves. Safe to call from several threads; the session
-    closes when nobody holds the object any more.
-    """
+    def __init__(self, path: Path, batching: BatchingConfig) -> None:
+        """Loads the SavedModel in a folder.
 
-    def __init__(self, path: str | Path) -> None:
-        """Loads the SavedModel in a folder; errors are TensorFlow's."""
-        config = tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=1, inter_op_parallelism_threads=1
-        )
-        config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
-        graph = tf.Graph()
-        with graph.as_default():
-            self._session = tf.compat.v1.Session(graph=graph, config=config)
-            meta_graph = tf.compat.v1.saved_model.load(
-                self._session, [tf.saved_model.SERVING], str(path)
-            )
+        Raises:
+            GraphError: TensorFlow can't load it.
+        """
+        self._session = Session(path)
         self._signatures = {
-            name: self._signature(definition)
-            for name, definition in meta_graph.signature_def.items()
-            if not name.startswith("__")
+            name: self._signature(definition, batching)
+            for name, definition in self._session.signatures.items()
         }
 
-    def _signature(self, definition: Any) -> _Signature:
-        # Our messages have the same bytes as TensorFlow's.
-        own = pb.SignatureDef.FromString(definition.SerializeToString())
-        graph = self._session.graph
-        input_names = tuple(sorted(own.inputs))
-        run = self._session.make_callable(
-            [
-                graph.get_tensor_by_name(own.outputs[name].name)
-                for name in sorted(own.outputs)
-            ],
-            feed_list=[
-                graph.get_tensor_by_name(own.inputs[name].name)
-                for name in input_names
-            ],
+    def _signature(
+        self, definition: pb.SignatureDef, batching: BatchingConfig
+    ) -> _Signature:
+        inputs = tuple(
+            _Input.of(name, definition.inputs[name])
+            for name in sorted(definition.inputs)
         )
-        return _Signature(own, input_names, run)
+        outputs = tuple(sorted(definition.outputs))
+        endpoints = self._session.endpoints(
+            [definition.inputs[spec.name].name for spec in inputs],
+            [definition.outputs[name].name for name in outputs],
+        )
+
+        run: Run = functools.partial(self._session.run, endpoints)
+        batched = [_has_batch(spec.sizes) for spec in inputs]
+        whole = any(batched) and all(
+            _has_batch(_sizes(info)) for info in definition.outputs.values()
+        )
+        if whole and batching.max_rows > 1:
+            run = Batcher(run, batched, batching).run
+        return _Signature(definition, inputs, outputs, run)
 
     def predict(self, request: pb.PredictRequest) -> pb.PredictResponse:
         """Answers a request; the model spec's version is left to the caller.
@@ -97,7 +140,7 @@ class LoadedModel:
         Raises:
             UnknownSignatureError: There is no such signature.
             InvalidRequestError: Inputs are missing, unknown or mistyped.
-            tensorflow.errors.OpError: The graph failed.
+            GraphError: The graph failed.
         """
         name = request.model_spec.signature_name or DEFAULT_SIGNATURE
         signature = self._signatures.get(name)
@@ -106,20 +149,12 @@ class LoadedModel:
                 f'Serving signature key "{name}" not found. There are: '
                 f"{_names(self._signatures)}."
             )
-        output_names = sorted(signature.definition.outputs)
-        wanted = set(request.output_filter) or set(output_names)
-        if not wanted <= set(output_names):
-            raise InvalidRequestError(
-                f"The output filter names {_names(wanted - set(output_names))}"
-                f"; the outputs are: {_names(output_names)}."
-            )
-        values = signature.run(*signature.inputs(request.inputs))
+        wanted = signature.wanted(request.output_filter)
+        tensors = signature.run(signature.read(request.inputs))
         response = pb.PredictResponse()
-        for output_name, value in zip(output_names, values, strict=True):
-            if output_name in wanted:
-                response.outputs[output_name].CopyFrom(
-                    encode_tensor(np.asarray(value))
-                )
+        for output, tensor in zip(signature.outputs, tensors, strict=True):
+            if output in wanted:
+                tensor.write(response.outputs[output])
         response.model_spec.signature_name = name
         return response
 
@@ -132,27 +167,20 @@ class LoadedModel:
             }
         )
 
+    def close(self) -> None:
+        """Frees the model; nobody may use it any more."""
+        self._session.close()
 
-def _decode_input(
-    name: str, tensor: pb.TensorProto, expected: pb.TensorInfo
-) -> NDArray[Any]:
-    if tensor.dtype != expected.dtype:
-        raise InvalidRequestError(
-            f"Input {name!r} must be {dtype_name(expected.dtype)}, got "
-            f"{dtype_name(tensor.dtype)}."
-        )
-    sizes = [dim.size for dim in expected.tensor_shape.dim]
-    value = decode_tensor(tensor)
-    fits = len(sizes) == value.ndim and all(
-        size in (-1, given)
-        for size, given in zip(sizes, value.shape, strict=True)
-    )
-    if not fits and not expected.tensor_shape.unknown_rank:
-        raise InvalidRequestError(
-            f"Input {name!r} must have the shape {sizes} (-1: any size), got "
-            f"{list(value.shape)}."
-        )
-    return value
+
+def _sizes(info: pb.TensorInfo) -> tuple[int, ...] | None:
+    shape = info.tensor_shape
+    if shape.unknown_rank:
+        return None
+    return tuple(dim.size for dim in shape.dim)
+
+
+def _has_batch(sizes: tuple[int, ...] | None) -> bool:
+    return bool(sizes) and sizes[0] == -1  # type: ignore[index]
 
 
 def _names(names: Iterable[str]) -> str:

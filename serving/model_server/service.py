@@ -1,20 +1,15 @@
 """TF Serving's gRPC services over the loaded versions."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
 import grpc
-import tensorflow as tf
 
-from serving.errors import (
-    InvalidRequestError,
-    ServingError,
-    UnknownModelError,
-    status_of,
-)
+from serving.errors import InvalidRequestError, ServingError, status_of
 from serving.model_server.loaded_model import LoadedModel
-from serving.model_server.versions import ModelVersions
+from serving.model_server.models import Models
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import MODEL_SERVICE, PREDICTION_SERVICE
 
@@ -22,9 +17,6 @@ SIGNATURE_FIELD = "signature_def"
 _SIGNATURE_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 
 _log = logging.getLogger(__name__)
-_STATUS_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
-
-Models: TypeAlias = Mapping[str, ModelVersions[LoadedModel]]
 
 
 class ModelServerService:
@@ -35,8 +27,8 @@ class ModelServerService:
 
     def predict(self, request: pb.PredictRequest) -> pb.PredictResponse:
         """Runs a signature of a version, the newest unless one is named."""
-        version, model = self._find(request.model_spec)
-        response = model.predict(request)
+        with self._use(request.model_spec) as (version, model):
+            response = model.predict(request)
         response.model_spec.name = request.model_spec.name
         response.model_spec.version.value = version
         return response
@@ -50,15 +42,13 @@ class ModelServerService:
                 f"metadata_field must be [{SIGNATURE_FIELD!r}], got "
                 f"{list(request.metadata_field)}."
             )
-        version, model = self._find(request.model_spec)
         response = pb.GetModelMetadataResponse()
+        packed = response.metadata[SIGNATURE_FIELD]
+        packed.type_url = _SIGNATURE_URL
+        with self._use(request.model_spec) as (version, model):
+            packed.value = model.signature_map().SerializeToString()
         response.model_spec.name = request.model_spec.name
         response.model_spec.version.value = version
-        packed = response.metadata[SIGNATURE_FIELD]
-        packed.type_url = (
-            "type.googleapis.com/tensorflow.serving.SignatureDefMap"
-        )
-        packed.value = model.signature_map().SerializeToString()
         return response
 
     def get_model_status(
@@ -66,21 +56,18 @@ class ModelServerService:
     ) -> pb.GetModelStatusResponse:
         """Tells the states of one version or of all known ones."""
         spec = request.model_spec
+        version = spec.version.value if spec.HasField("version") else None
         return pb.GetModelStatusResponse(
-            model_version_status=self._versions(spec).status(_version(spec))
+            model_version_status=self._models.find(spec.name).status(version)
         )
 
-    def _versions(self, spec: pb.ModelSpec) -> ModelVersions[LoadedModel]:
-        versions = self._models.get(spec.name)
-        if versions is None:
-            raise UnknownModelError(
-                f"Servable not found for request: model {spec.name!r}. "
-                f"Served models: {', '.join(sorted(self._models))}."
-            )
-        return versions
-
-    def _find(self, spec: pb.ModelSpec) -> tuple[int, LoadedModel]:
-        return self._versions(spec).find(_version(spec))
+    def _use(
+        self, spec: pb.ModelSpec
+    ) -> contextlib.AbstractContextManager[tuple[int, LoadedModel]]:
+        return self._models.find(spec.name).use(
+            spec.version.value if spec.HasField("version") else None,
+            spec.version_label,
+        )
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """Returns the handlers to add to a gRPC server."""
@@ -105,31 +92,21 @@ class ModelServerService:
         ]
 
 
-def _version(spec: pb.ModelSpec) -> int | None:
-    if spec.WhichOneof("version_choice") == "version_label":
-        raise InvalidRequestError(
-            f"Version labels ({spec.version_label!r}) are not supported; "
-            "name a version, or none for the newest."
-        )
-    return spec.version.value if spec.HasField("version") else None
-
-
 def _handler(
     method: Callable[[Any], Any], request_type: Any
 ) -> grpc.RpcMethodHandler:
     """Wraps a method; its errors become gRPC statuses."""
 
     def handle(request: Any, context: grpc.ServicerContext) -> Any:
+        # It may have waited for a thread until nobody waited for it.
+        if not context.is_active():
+            context.abort(
+                grpc.StatusCode.DEADLINE_EXCEEDED, "The deadline has passed."
+            )
         try:
             return method(request)
         except ServingError as error:
             context.abort(status_of(error), str(error))
-        except tf.errors.OpError as error:
-            # TensorFlow's error codes are gRPC's.
-            code = _STATUS_BY_NUMBER.get(
-                error.error_code, grpc.StatusCode.UNKNOWN
-            )
-            context.abort(code, error.message)
         except Exception as error:
             _log.exception("Unexpected error")
             context.abort(grpc.StatusCode.INTERNAL, repr(error))

@@ -1,30 +1,50 @@
 """Which versions of a model are loaded, and how one follows the other.
 
-TF Serving's rules: the versions are the numbered folders of the base path;
-the newest two are wanted; a version is dropped only when a wanted one is
-available, so that a bad push never leaves a model without an answer.
+TF Serving's rules: the versions are the numbered folders of the base path; a
+policy says which are wanted; one is dropped only when a wanted one is
+available, so that a bad push never leaves a model without an answer; and
+what it holds is freed only when the last request that uses it has ended.
 """
 
+import contextlib
 import dataclasses
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import grpc
 
-from serving.errors import UnknownModelError
+from serving.errors import InvalidRequestError, UnknownModelError
+from serving.model_server.config import ModelConfig
 from serving.protos import tf_serving_pb2 as pb
 
-KEPT_VERSIONS = 2
 FIRST_RETRY_SECONDS = 2.0
 LAST_RETRY_SECONDS = 300.0
 
 _log = logging.getLogger(__name__)
 _State = pb.ModelVersionStatus
 
-Model = TypeVar("Model")
+
+class Closable(Protocol):
+    """What a version loads as."""
+
+    def close(self) -> None:
+        """Frees it."""
+
+
+Model = TypeVar("Model", bound=Closable)
+
+
+@dataclasses.dataclass(eq=False)
+class _Loaded(Generic[Model]):
+    """A loaded version and how many requests use it at the moment."""
+
+    version: int
+    model: Model
+    users: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +58,14 @@ class _Failure:
 class ModelVersions(Generic[Model]):
     """The versions of one model.
 
-    One thread calls `poll`; any thread may call the others. They read
-    dictionaries that are replaced, never changed.
+    One thread calls `configure`, `poll` and `retire`; any thread may call the
+    others. They read dictionaries that are replaced, never changed.
     """
 
     def __init__(
         self,
         name: str,
-        base_path: Path,
+        config: ModelConfig,
         load: Callable[[Path], Model],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,39 +73,65 @@ class ModelVersions(Generic[Model]):
 
         Args:
             name: Name in requests.
-            base_path: Folder of the numbered version folders.
+            config: Where the versions are and which to serve.
             load: Loads a version folder; whatever it raises is a bad version.
             clock: Seconds, for the retries.
         """
         self.name = name
-        self._base_path = base_path
+        self._config = config
         self._load = load
         self._clock = clock
-        self._loaded: Mapping[int, Model] = {}
+        self._loaded: Mapping[int, _Loaded[Model]] = {}
+        self._draining: list[_Loaded[Model]] = []
         self._states: Mapping[int, pb.ModelVersionStatus] = {}
         self._failures: dict[int, _Failure] = {}
+        self._lock = threading.Lock()
 
     @property
     def available(self) -> tuple[int, ...]:
         """The versions that can answer, oldest first."""
         return tuple(sorted(self._loaded))
 
-    def find(self, version: int | None = None) -> tuple[int, Model]:
-        """Returns a version's number and model; the newest by default.
+    @contextlib.contextmanager
+    def use(
+        self, version: int | None = None, label: str = ""
+    ) -> Iterator[tuple[int, Model]]:
+        """Gives a version's number and model, which stays loaded meanwhile.
+
+        Args:
+            version: Its number; None for the newest.
+            label: Its label, instead of the number.
 
         Raises:
             UnknownModelError: It is not loaded.
+            InvalidRequestError: There is no such label.
         """
-        loaded = self._loaded
-        if version is None and loaded:
-            version = max(loaded)
-        if version is None or version not in loaded:
+        if label:
+            version = self._config.labels.get(label)
+            if version is None:
+                raise InvalidRequestError(
+                    f"Unrecognized servable version label: {label}. Labels of "
+                    f"model {self.name!r}: {sorted(self._config.labels)}."
+                )
+        with self._lock:
+            loaded = self._find(version)
+            loaded.users += 1
+        try:
+            yield loaded.version, loaded.model
+        finally:
+            with self._lock:
+                loaded.users -= 1
+
+    def _find(self, version: int | None) -> _Loaded[Model]:
+        if version is None and self._loaded:
+            version = max(self._loaded)
+        if version is None or version not in self._loaded:
             which = "Latest" if version is None else f"Specific({version})"
             raise UnknownModelError(
                 f"Servable not found for request: {which} of model "
-                f"{self.name!r}. Available versions: {sorted(loaded)}."
+                f"{self.name!r}. Available versions: {sorted(self._loaded)}."
             )
-        return version, loaded[version]
+        return self._loaded[version]
 
     def status(self, version: int | None = None) -> list[pb.ModelVersionStatus]:
         """Returns the states of one version or of all known, newest first.
@@ -103,30 +149,43 @@ class ModelVersions(Generic[Model]):
             )
         return [states[version]]
 
+    def configure(self, config: ModelConfig) -> None:
+        """Changes base path, policy and labels, from the next poll on."""
+        self._config = config
+
     def poll(self) -> None:
         """Looks at the base path once: loads what is new, drops what is old."""
-        wanted = self._list()[:KEPT_VERSIONS]
+        wanted = self._config.policy.wanted(self._list())
         for version in wanted:
             if version not in self._loaded and self._is_due(version):
                 self._try_load(version)
         if any(version in self._loaded for version in wanted):
             for version in set(self._loaded) - set(wanted):
                 self._drop(version)
+        self._free_drained()
+
+    def retire(self) -> bool:
+        """Drops every version; returns whether all are freed."""
+        for version in self._loaded:
+            self._drop(version)
+        self._free_drained()
+        return not self._draining
 
     def _list(self) -> list[int]:
+        base_path = self._config.base_path
         try:
-            names = [path.name for path in self._base_path.iterdir()]
+            names = [path.name for path in base_path.iterdir()]
         except OSError as error:
-            _log.warning("%s can't be listed: %s", self._base_path, error)
+            _log.warning("%s can't be listed: %s", base_path, error)
             return []
-        return sorted((int(n) for n in names if n.isdecimal()), reverse=True)
+        return [int(name) for name in names if name.isdecimal()]
 
     def _is_due(self, version: int) -> bool:
         failure = self._failures.get(version)
         return failure is None or self._clock() >= failure.retry_at
 
     def _try_load(self, version: int) -> None:
-        path = self._base_path / str(version)
+        path = self._config.base_path / str(version)
         _log.info("%s: loading version %d from %s", self.name, version, path)
         self._set_state(version, _State.LOADING)
         try:
@@ -150,18 +209,29 @@ class ModelVersions(Generic[Model]):
             self._set_state(version, _State.END, error=error)
             return
         self._failures.pop(version, None)
-        self._loaded = {**self._loaded, version: model}
+        self._loaded = {**self._loaded, version: _Loaded(version, model)}
         self._set_state(version, _State.AVAILABLE)
         _log.info("%s: version %d is available", self.name, version)
 
     def _drop(self, version: int) -> None:
-        # Calls that run hold the model; it goes when the last one ends.
         self._set_state(version, _State.UNLOADING)
-        self._loaded = {
-            key: model for key, model in self._loaded.items() if key != version
-        }
-        self._set_state(version, _State.END)
-        _log.info("%s: version %d is dropped", self.name, version)
+        with self._lock:
+            self._draining.append(self._loaded[version])
+            self._loaded = {
+                key: loaded
+                for key, loaded in self._loaded.items()
+                if key != version
+            }
+
+    def _free_drained(self) -> None:
+        # Nobody can begin to use them any more, so a zero stays one.
+        for loaded in [d for d in self._draining if not d.users]:
+            loaded.model.close()
+            self._draining.remove(loaded)
+            # It may have been loaded again meanwhile.
+            if loaded.version not in self._loaded:
+                self._set_state(loaded.version, _State.END)
+            _log.info("%s: version %d is dropped", self.name, loaded.version)
 
     def _set_state(
         self,

@@ -1,12 +1,25 @@
 import pytest
 
-from serving.errors import UnknownModelError
+from serving.errors import InvalidRequestError, UnknownModelError
+from serving.model_server.config import ALL, ModelConfig, VersionPolicy
 from serving.model_server.versions import FIRST_RETRY_SECONDS, ModelVersions
 from serving.protos.tf_serving_pb2 import ModelVersionStatus
 
 
+class Version:
+    """What a version folder loads as here."""
+
+    def __init__(self, name):
+        self.name = name
+        self.closed = False
+
+    def close(self):
+        assert not self.closed
+        self.closed = True
+
+
 class Loader:
-    """Loads a version folder as its name; fails for the bad ones."""
+    """Loads version folders; fails for the bad ones."""
 
     def __init__(self):
         self.bad = set()
@@ -16,7 +29,7 @@ class Loader:
         self.loads.append(path.name)
         if path.name in self.bad:
             raise OSError("Read less bytes than requested")
-        return path.name
+        return Version(path.name)
 
 
 @pytest.fixture
@@ -30,13 +43,29 @@ def clock():
 
 
 @pytest.fixture
-def versions(tmp_path, loader, clock):
-    return ModelVersions("m", tmp_path, loader, lambda: clock[0])
+def make(tmp_path, loader, clock):
+    def make(**config):
+        return ModelVersions(
+            "m", ModelConfig(tmp_path, **config), loader, lambda: clock[0]
+        )
+
+    return make
+
+
+@pytest.fixture
+def versions(make):
+    return make()
 
 
 def add(tmp_path, *names):
     for name in names:
         (tmp_path / name).mkdir()
+
+
+def used(versions, *args, **kwargs):
+    with versions.use(*args, **kwargs) as (version, model):
+        assert model.name == str(version)
+        return version
 
 
 def test_only_numbered_folders_are_versions(versions, tmp_path):
@@ -49,7 +78,42 @@ def test_newest_two_are_loaded_newest_first(versions, tmp_path, loader):
     add(tmp_path, "9", "10", "8")
     versions.poll()
     assert loader.loads == ["10", "9"]
-    assert versions.find() == (10, "10")
+    assert used(versions) == 10
+
+
+def test_all_are_loaded_if_the_policy_says_so(make, tmp_path):
+    versions = make(policy=VersionPolicy(latest=ALL))
+    add(tmp_path, "1", "2", "3")
+    versions.poll()
+    assert versions.available == (1, 2, 3)
+
+
+def test_specific_versions_only_are_loaded(make, tmp_path):
+    versions = make(policy=VersionPolicy(specific=frozenset({1, 3, 9})))
+    add(tmp_path, "1", "2", "3", "4")
+    versions.poll()
+    assert versions.available == (1, 3)
+
+
+def test_changed_policy_rolls_back(versions, tmp_path):
+    add(tmp_path, "1", "2", "3")
+    versions.poll()
+    policy = VersionPolicy(specific=frozenset({1}))
+    versions.configure(ModelConfig(tmp_path, policy))
+    versions.poll()
+    assert versions.available == (1,)
+
+
+def test_label_stands_for_its_version(make, tmp_path):
+    versions = make(labels={"stable": 1, "canary": 2, "gone": 7})
+    add(tmp_path, "1", "2")
+    versions.poll()
+    assert used(versions, label="stable") == 1
+    assert used(versions, label="canary") == 2
+    with pytest.raises(UnknownModelError, match="7"):
+        used(versions, label="gone")
+    with pytest.raises(InvalidRequestError, match=r"beta.*stable"):
+        used(versions, label="beta")
 
 
 def test_nothing_is_loaded_twice(versions, tmp_path, loader):
@@ -64,7 +128,7 @@ def test_last_available_version_outlives_its_folder(versions, tmp_path):
     versions.poll()
     (tmp_path / "1").rmdir()
     versions.poll()
-    assert versions.find() == (1, "1")
+    assert used(versions) == 1
 
 
 def test_old_version_stays_while_newer_ones_are_bad(versions, tmp_path, loader):
@@ -103,14 +167,40 @@ def test_rollback_serves_the_older_version(versions, tmp_path):
     versions.poll()
     (tmp_path / "2").rmdir()
     versions.poll()
-    assert versions.find() == (1, "1")
+    assert used(versions) == 1
+
+
+def test_dropped_version_is_freed_after_its_last_request(versions, tmp_path):
+    add(tmp_path, "1")
+    versions.poll()
+    with versions.use(1) as (_, first):
+        with versions.use(1):
+            add(tmp_path, "2", "3")
+            versions.poll()
+            with pytest.raises(UnknownModelError):
+                used(versions, 1)
+        versions.poll()
+        assert versions.status(1)[0].state == ModelVersionStatus.UNLOADING
+        assert not first.closed
+    versions.poll()
+    assert first.closed
+    assert versions.status(1)[0].state == ModelVersionStatus.END
+
+
+def test_retired_model_frees_every_version(versions, tmp_path):
+    add(tmp_path, "1", "2")
+    versions.poll()
+    with versions.use(1):
+        assert not versions.retire()
+    assert versions.retire()
+    assert versions.available == ()
 
 
 def test_missing_base_path_is_waited_for(tmp_path, loader):
-    versions = ModelVersions("m", tmp_path / "later", loader)
+    versions = ModelVersions("m", ModelConfig(tmp_path / "later"), loader)
     versions.poll()
     with pytest.raises(UnknownModelError, match="'m'"):
-        versions.find()
+        used(versions)
     add(tmp_path, "later", "later/1")
     versions.poll()
     assert versions.available == (1,)

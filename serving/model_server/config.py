@@ -1,0 +1,235 @@
+"""What the model server is told by its flags and its model config file.
+
+The file is TF Serving's (`--model_config_file` of `tensorflow_model_server`),
+so the same one drives either server.
+"""
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from serving.errors import LaunchError
+from serving.flags import model_flag, port_flag
+from serving.model_server.batching import BatchingConfig
+from serving.protos import model_server_pb2 as pb
+
+# With two, requests that pinned the version before are still answered.
+DEFAULT_LATEST = 2
+ALL = 2**31
+MAX_MESSAGE_BYTES = 64 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionPolicy:
+    """Which versions of a model are wanted.
+
+    Attributes:
+        latest: How many of the newest.
+        specific: Just these, instead; empty for the newest.
+    """
+
+    latest: int = DEFAULT_LATEST
+    specific: frozenset[int] = frozenset()
+
+    def wanted(self, present: Sequence[int]) -> list[int]:
+        """Picks from versions that are there; newest first."""
+        newest_first = sorted(present, reverse=True)
+        if self.specific:
+            return [v for v in newest_first if v in self.specific]
+        return newest_first[: self.latest]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A model to serve.
+
+    Attributes:
+        base_path: Folder of the numbered version folders.
+        policy: Which of them to serve.
+        labels: Names of versions, for requests.
+    """
+
+    base_path: Path
+    policy: VersionPolicy = VersionPolicy()
+    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What the flags say.
+
+    Attributes:
+        models: Each model by name, from the flags.
+        model_config_file: File with more models, read again when it changes.
+        host: Address to listen on.
+        port: Port to listen on.
+        poll_seconds: How often base paths and file are looked at.
+        threads: Requests answered at once.
+        max_requests: Requests under way, waiting ones included; more are
+            refused.
+        max_message_bytes: The largest request.
+        grace_seconds: How long running requests may take after SIGTERM.
+        batching: How requests are put together.
+    """
+
+    models: Mapping[str, ModelConfig]
+    model_config_file: Path | None
+    host: str
+    port: int
+    poll_seconds: float
+    threads: int
+    max_requests: int
+    max_message_bytes: int
+    grace_seconds: float
+    batching: BatchingConfig
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> Config:
+    """Reads the command line."""
+    parser = _parser()
+    flags = vars(parser.parse_args(arguments))
+    paths = flags.pop("models")
+    if not paths and flags["model_config_file"] is None:
+        parser.error("give at least one --model, or a --model-config-file")
+    batching = BatchingConfig(
+        max_rows=flags.pop("max_batch_rows"),
+        max_wait_seconds=flags.pop("max_batch_wait_micros") / 1e6,
+        parallel=os.cpu_count() or 1,
+    )
+    models = {name: ModelConfig(path) for name, path in paths}
+    return Config(models=models, batching=batching, **flags)
+
+
+def read_model_config(path: Path) -> dict[str, ModelConfig]:
+    """Reads a model config file of TF Serving's.
+
+    Raises:
+        LaunchError: It can't be read, or does not say what is needed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        # Others' fields, such as those for logging, don't matter here.
+        message = text_format.Parse(
+            text, pb.ModelServerConfig(), allow_unknown_field=True
+        )
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise LaunchError(
+            f"The model config file {path} can't be read: {error}"
+        ) from error
+    models = {}
+    for config in message.model_config_list.config:
+        if not config.name or not config.base_path or config.name in models:
+            raise LaunchError(
+                f"The model config file {path} must give each model a name "
+                f"of its own and a base_path; see {config.name!r}."
+            )
+        models[config.name] = ModelConfig(
+            Path(config.base_path),
+            _policy(config.model_version_policy),
+            dict(config.version_labels),
+        )
+    return models
+
+
+def _policy(policy: pb.VersionPolicy) -> VersionPolicy:
+    match policy.WhichOneof("policy_choice"):
+        case "all":
+            return VersionPolicy(latest=ALL)
+        case "specific":
+            return VersionPolicy(specific=frozenset(policy.specific.versions))
+        case _:
+            # TF Serving's default, which differs from that of `--model`.
+            return VersionPolicy(latest=policy.latest.num_versions or 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.model_server",
+        description=(
+            "Serves SavedModels over TF Serving's gRPC API (Predict, "
+            "GetModelMetadata, GetModelStatus) where no "
+            "tensorflow_model_server is installed. New numbered folders "
+            "under a base path are loaded while the old version answers."
+        ),
+        epilog=(
+            "example: python -m serving.model_server --port 8500 "
+            "--model adaptower=runs/latest/serving/adaptower"
+        ),
+    )
+    parser.add_argument(
+        "--model",
+        dest="models",
+        metavar="NAME=BASE_PATH",
+        type=model_flag,
+        action="append",
+        default=[],
+        help="a model and the folder of its version folders, of which the "
+        f"newest {DEFAULT_LATEST} are served; repeatable",
+    )
+    parser.add_argument(
+        "--model-config-file",
+        type=Path,
+        metavar="FILE",
+        help="models with version policies and labels, as a "
+        "model_config_file of TF Serving's; read again when it changes",
+    )
+    parser.add_argument(
+        "--port", type=port_flag, default=8500, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="default: %(default)s; there is no authentication, so keep "
+        "it on a network that only gateways reach",
+    )
+    parser.add_argument(
+        "--poll-seconds",
+        type=float,
+        default=1.0,
+        help="how often to look for new versions; default: %(default)s",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=8,
+        help="requests answered at once; default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-requests",
+        type=int,
+        default=256,
+        help="requests under way, waiting ones included; more are refused "
+        "with RESOURCE_EXHAUSTED; default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-message-bytes",
+        type=int,
+        default=MAX_MESSAGE_BYTES,
+        help="the largest request; default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-batch-rows",
+        type=int,
+        default=BatchingConfig.max_rows,
+        help="the most rows of several requests that run together; 1 turns "
+        "batching off; default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-batch-wait-micros",
+        type=float,
+        default=0.0,
+        help="how long a run waits for more requests under load; "
+        "default: %(default)s",
+    )
+    parser.add_argument(
+        "--grace-seconds",
+        type=float,
+        default=10.0,
+        help="how long running requests may take after SIGTERM; "
+        "default: %(default)s",
+    )
+    return parser

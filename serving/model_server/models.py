@@ -1,0 +1,124 @@
+"""The models of a server, and the thread that keeps them up to date."""
+
+import functools
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from serving.errors import LaunchError, UnknownModelError
+from serving.model_server.config import (
+    Config,
+    ModelConfig,
+    read_model_config,
+)
+from serving.model_server.loaded_model import LoadedModel
+from serving.model_server.versions import ModelVersions
+from serving.model_server.warmup import load_warm
+
+# Of the thread that loads versions: requests go first.
+_NICENESS = 10
+
+_log = logging.getLogger(__name__)
+
+Versions = ModelVersions[LoadedModel]
+
+
+class Models:
+    """The served models by name.
+
+    One thread calls `poll`, any thread the others.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Sets the models up; nothing is loaded before `poll`.
+
+        Raises:
+            LaunchError: The model config file can't be used.
+        """
+        self._config = config
+        self._load = functools.partial(load_warm, batching=config.batching)
+        self._served: Mapping[str, Versions] = {}
+        self._retired: list[Versions] = []
+        self._file_time = 0
+        self._configure(config.models)
+        self._read_file()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model can answer."""
+        return all(versions.available for versions in self._served.values())
+
+    def find(self, name: str) -> Versions:
+        """Returns the versions of a model.
+
+        Raises:
+            UnknownModelError: There is no such model.
+        """
+        versions = self._served.get(name)
+        if versions is None:
+            raise UnknownModelError(
+                f"Servable not found for request: model {name!r}. Served "
+                f"models: {', '.join(sorted(self._served))}."
+            )
+        return versions
+
+    def poll(self) -> None:
+        """Looks at the config file and at every base path once."""
+        try:
+            self._read_file()
+        except LaunchError as error:
+            _log.error("Models stay as they are: %s", error)
+        for versions in self._served.values():
+            versions.poll()
+        self._retired = [v for v in self._retired if not v.retire()]
+
+    def poll_until(
+        self, stopped: threading.Event, after_each: Callable[[], None]
+    ) -> None:
+        """Polls until told to stop, in a thread that yields to the others."""
+        if sys.platform == "linux":
+            # There, threads have priorities of their own.
+            os.setpriority(
+                os.PRIO_PROCESS, threading.get_native_id(), _NICENESS
+            )
+        while not stopped.is_set():
+            self.poll()
+            after_each()
+            stopped.wait(self._config.poll_seconds)
+
+    def _read_file(self) -> None:
+        """Follows the config file, if there is one and it has changed."""
+        path = self._config.model_config_file
+        if path is None:
+            return
+        file_time = _modified(path)
+        if file_time != self._file_time:
+            self._file_time = file_time
+            self._configure({**self._config.models, **read_model_config(path)})
+
+    def _configure(self, configs: Mapping[str, ModelConfig]) -> None:
+        served = {}
+        for name, config in configs.items():
+            versions = self._served.get(name)
+            if versions is None:
+                versions = Versions(name, config, self._load)
+            versions.configure(config)
+            served[name] = versions
+        self._retired += [
+            versions
+            for name, versions in self._served.items()
+            if name not in served
+        ]
+        self._served = served
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise LaunchError(
+            f"The model config file {path} can't be read: {error}"
+        ) from error

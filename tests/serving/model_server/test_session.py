@@ -1,0 +1,69 @@
+import struct
+from pathlib import Path
+
+import pytest
+
+from serving.errors import GraphError, InvalidRequestError, LaunchError
+from serving.model_server.batching import BatchingConfig
+from serving.model_server.c_api import open_library
+from serving.model_server.session import SESSION_CONFIG, Session
+from serving.model_server.warmup import WARMUP_FILE, load_warm
+from serving.protos import tf_serving_pb2 as pb
+from tests.contract.model_server_suite import rank_request
+from tests.serving.conftest import push
+
+
+def test_session_config_is_what_tensorflow_writes():
+    import tensorflow as tf
+
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=1, inter_op_parallelism_threads=1
+    )
+    config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
+    assert config.SerializeToString() == SESSION_CONFIG
+
+
+def test_folder_without_a_model_does_not_load(tmp_path):
+    with pytest.raises(GraphError, match=str(tmp_path)) as refused:
+        Session(tmp_path)
+    assert refused.value.code == 5  # NOT_FOUND
+
+
+def test_library_without_the_c_api_is_refused(tmp_path):
+    with pytest.raises(LaunchError, match="no_library"):
+        open_library(tmp_path / "no_library.so")
+    # The dynamic linker knows it, and it has no TensorFlow in it.
+    with pytest.raises(LaunchError, match="TF_Version"):
+        open_library(Path("libc.so.6"))
+
+
+@pytest.fixture
+def version(toys, tmp_path):
+    push(toys[0], tmp_path, 1)
+    return tmp_path / "1"
+
+
+def test_cut_off_warm_up_does_not_load(version):
+    path = version / WARMUP_FILE
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(GraphError, match="cut off"):
+        load_warm(version, BatchingConfig())
+
+
+def test_warm_up_that_fails_does_not_load(version):
+    request = rank_request()
+    del request.inputs["age"]
+    log = pb.PredictionLog(
+        predict_log=pb.PredictLog(request=request)
+    ).SerializeToString()
+    record = struct.pack("<QI", len(log), 0) + log + bytes(4)
+    (version / WARMUP_FILE).write_bytes(record)
+    with pytest.raises(InvalidRequestError, match="age"):
+        load_warm(version, BatchingConfig())
+
+
+def test_version_without_warm_up_loads(version):
+    (version / WARMUP_FILE).unlink()
+    model = load_warm(version, BatchingConfig())
+    assert model.predict(rank_request()).outputs["score"].dtype == pb.DT_FLOAT
+    model.close()
