@@ -29,6 +29,7 @@ ADAPTIVE_WEIGHTS = "adaptive_weights"
 META_INIT = "meta_init"
 LOG_INNER_LR = "log_inner_lr"
 SCORE = "score"
+ITEM_KNOWN = "item_known"
 EXCLUDE = "exclude_item_id"
 NUM_RESULTS = "k"
 EXAMPLES = "examples"
@@ -147,12 +148,15 @@ class ServedModel(tf.Module):
             **raw: Raw user features.
 
         Returns:
-            `score`: logits, float [B, N].
+            `score`: logits, float [B, N]; `item_known` bool [B, N]: False
+            for those scored as an item never seen.
         """
         user = self._embed_users(raw, tf.shape(item_id)[0])
-        items = self._embed_items(item_id)
-        score = self._model.value.score(user, items, adaptive_weights)
-        return {SCORE: score}
+        rows = self._item_row.lookup(item_id)
+        score = self._model.value.score(
+            user, self._embed_rows(rows), adaptive_weights
+        )
+        return {SCORE: score, ITEM_KNOWN: rows < self._num_items}
 
     def recommend(
         self,
@@ -215,11 +219,13 @@ class ServedModel(tf.Module):
 
         Returns:
             New `adaptive_weights` [B, P]; mean support loss of each user
-            before and after, `loss_before` and `loss_after`, [B].
+            before and after, `loss_before` and `loss_after`, [B];
+            `item_known` bool [B, S], as in `rank`.
         """
         model = self._model.value
         user = self._embed_users(raw, tf.shape(item_id)[0])
-        items = self._embed_items(item_id)
+        rows = self._item_row.lookup(item_id)
+        items = self._embed_rows(rows)
         adapted = model.adapt(
             user,
             items,
@@ -238,6 +244,7 @@ class ServedModel(tf.Module):
             ADAPTIVE_WEIGHTS: adapted,
             "loss_before": loss(adaptive_weights),
             "loss_after": loss(adapted),
+            ITEM_KNOWN: rows < self._num_items,
         }
 
     def meta_gradient(
@@ -324,7 +331,9 @@ class ServedModel(tf.Module):
         return {SCORE: tf.squeeze(score, axis=1)}
 
     def _embed_items(self, item_id: tf.Tensor) -> Embedded:
-        rows = self._item_row.lookup(item_id)
+        return self._embed_rows(self._item_row.lookup(item_id))
+
+    def _embed_rows(self, rows: tf.Tensor) -> Embedded:
         return Embedded(self._item_vector, self._item_bias).gather(rows)
 
     def _embed_users(

@@ -31,9 +31,9 @@ _INPUTS = {
     },
 }
 _OUTPUTS = {
-    "rank": {"score"},
+    "rank": {"score", "item_known"},
     "recommend": {"item_id", "score"},
-    "adapt": {"adaptive_weights", "loss_before", "loss_after"},
+    "adapt": {"adaptive_weights", "loss_before", "loss_after", "item_known"},
     "meta_gradient": {"loss", "meta_init_gradient", "log_inner_lr_gradient"},
 }
 

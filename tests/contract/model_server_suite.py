@@ -216,7 +216,7 @@ class ModelServerSuite:
         assert packed.type_url.endswith("tensorflow.serving.SignatureDefMap")
         signatures = pb.SignatureDefMap.FromString(packed.value).signature_def
         assert set(signatures["rank"].inputs) == set(rank_request().inputs)
-        assert set(signatures["rank"].outputs) == {"score"}
+        assert set(signatures["rank"].outputs) == {"score", "item_known"}
 
     def test_unknown_model_is_not_found(self, caller):
         request = rank_request()

@@ -8,7 +8,7 @@ from serving.contract.meta_state import MetaState
 from serving.errors import UnknownModelError
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import decode_tensor, encode_tensor
-from tests.helpers.toy_model import ToyOracle
+from tests.helpers.toy_model import ITEM_IDS, ToyOracle
 
 
 class OracleBackend:
@@ -52,7 +52,10 @@ class OracleBackend:
             scores = oracle.rank(features, item_ids, weights)
             if not all(map(math.isfinite, weights)) or weights.max() > 1e6:
                 scores = np.full(len(item_ids), np.nan)
-            return {"score": scores[np.newaxis].astype(np.float32)}
+            return {
+                "score": scores[np.newaxis].astype(np.float32),
+                "item_known": known(item_ids),
+            }
         adapted, before, after = oracle.adapt(
             features,
             item_ids,
@@ -67,6 +70,7 @@ class OracleBackend:
             "adaptive_weights": adapted[np.newaxis].astype(np.float32),
             "loss_before": np.array([before], np.float32),
             "loss_after": np.array([after], np.float32),
+            "item_known": known(item_ids),
         }
 
 
@@ -107,3 +111,7 @@ def features_of(values, user):
 
 def texts(values):
     return [value.decode() for value in values]
+
+
+def known(item_ids):
+    return np.array([[item_id in ITEM_IDS for item_id in item_ids]])

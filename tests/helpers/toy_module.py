@@ -77,6 +77,10 @@ class ToyModule(tf.Module):
             tf.gather(self.item_biases, index),
         )
 
+    def knows(self, item_id: tf.Tensor) -> tf.Tensor:
+        """Which of the items the toy has, [B, N]."""
+        return self.item_table.lookup(item_id) < len(ITEM_IDS)
+
     def score(
         self,
         user: tf.Tensor,
@@ -138,7 +142,7 @@ def build_toy_module(
         scores = module.score(
             module.user(inputs), items, inputs["adaptive_weights"]
         )
-        return {"score": scores}
+        return {"score": scores, "item_known": module.knows(inputs["item_id"])}
 
     @tf.function
     def recommend(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -180,6 +184,7 @@ def build_toy_module(
             "adaptive_weights": phi,
             "loss_before": loss(start),
             "loss_after": loss(phi),
+            "item_known": module.knows(inputs["item_id"]),
         }
 
     @tf.function

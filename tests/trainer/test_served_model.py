@@ -216,6 +216,23 @@ def test_rank_scores_as_the_model_does(exported, served, signature):
     np.testing.assert_allclose(found["score"], expected, **TOLERANCE)
 
 
+def test_rank_tells_which_items_the_model_knows(exported, served):
+    found = served(
+        "rank",
+        **raw_inputs(USERS),
+        item_id=np.array(ITEMS, object),
+        adaptive_weights=some_weights(exported, 3),
+    )
+    unknown = len(exported.data.catalog.item_ids)
+    known = catalog_rows(exported, ITEMS) != unknown
+    assert known.tolist() == [
+        [True, True, False],
+        [True, False, True],
+        [True] * 3,
+    ]
+    np.testing.assert_array_equal(found["item_known"], known)
+
+
 def test_users_of_one_batch_keep_their_own_weights(exported, served):
     weights = some_weights(exported, 2)
     user, items = USERS[0], ITEMS[0]
