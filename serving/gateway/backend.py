@@ -1,6 +1,7 @@
 """Calls to the model server, with deadlines and our errors."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -15,6 +16,8 @@ from serving.errors import (
     UnknownModelError,
 )
 from serving.protos import tf_serving_pb2 as pb
+from serving.security.circuit_breaker import CircuitBreaker
+from serving.security.tls import ClientTls, channel_credentials
 
 _ERRORS = {
     grpc.StatusCode.UNAVAILABLE: BackendUnavailableError,
@@ -23,29 +26,44 @@ _ERRORS = {
     grpc.StatusCode.NOT_FOUND: UnknownModelError,
 }
 
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    # A server that comes back is found within a second: by
+    # `available_versions`, which waits for a connection, whereas `predict`
+    # fails at once while there is none.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
 
 class ModelServer:
     """A model server as the gateway sees it; lives inside one event loop."""
 
-    def __init__(self, target: str, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        target: str,
+        timeout_seconds: float,
+        tls: ClientTls | None = None,
+    ) -> None:
         """Connects on the first call.
 
         Args:
             target: `host:port`.
             timeout_seconds: Deadline of each call.
+            tls: How to know the server; None connects in plaintext.
+
+        Raises:
+            LaunchError: A TLS file can't be used.
         """
         self._target = target
         self._timeout = timeout_seconds
-        self._channel = grpc.aio.insecure_channel(
-            target,
-            (
-                ("grpc.max_receive_message_length", -1),
-                # A server that comes back is found within a second: by
-                # `available_versions`, which waits for a connection, whereas
-                # `predict` fails at once while there is none.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-            ),
+        self._breaker = CircuitBreaker()
+        self._channel = (
+            grpc.aio.insecure_channel(target, _CHANNEL_OPTIONS)
+            if tls is None
+            else grpc.aio.secure_channel(
+                target, channel_credentials(tls), _CHANNEL_OPTIONS
+            )
         )
         self._predict = self._channel.unary_unary(
             tf_serving.PREDICT,
@@ -89,9 +107,10 @@ class ModelServer:
             UnknownModelError: The version is not loaded (any more).
             BackendError: The server did not answer, or with an error.
         """
-        response: pb.PredictResponse = await self._call(
-            self._predict, request, waits=False
-        )
+        with self._errors_of(request), self._breaker.guard():
+            response: pb.PredictResponse = await self._predict(
+                request, timeout=self._timeout
+            )
         return response
 
     async def forward(
@@ -113,8 +132,9 @@ class ModelServer:
             # Without serializers gRPC sends and gives bytes.
             call = self._channel.unary_unary(method)
             self._forwarded[method] = call
-        timeout = self._timeout if seconds is None else seconds
-        answer: bytes = await call(request, timeout=min(self._timeout, timeout))
+        timeout = min(self._timeout, seconds or self._timeout)
+        with self._breaker.guard(counts_deadline=timeout == self._timeout):
+            answer: bytes = await call(request, timeout=timeout)
         return answer
 
     async def available_versions(self, model: str) -> list[int]:
@@ -126,7 +146,10 @@ class ModelServer:
         """
         request = pb.GetModelStatusRequest()
         request.model_spec.name = model
-        response = await self._call(self._status, request, waits=True)
+        with self._errors_of(request):
+            response = await self._status(
+                request, timeout=self._timeout, wait_for_ready=True
+            )
         return sorted(
             (
                 status.version
@@ -140,11 +163,11 @@ class ModelServer:
         """Closes the connection."""
         await self._channel.close()
 
-    async def _call(self, method: Any, request: Any, waits: bool) -> Any:
+    @contextlib.contextmanager
+    def _errors_of(self, request: Any) -> Iterator[None]:
+        """Turns gRPC's errors into ours."""
         try:
-            return await method(
-                request, timeout=self._timeout, wait_for_ready=waits
-            )
+            yield
         except grpc.aio.AioRpcError as error:
             kind = _ERRORS.get(error.code(), BackendError)
             raise kind(

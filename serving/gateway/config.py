@@ -7,6 +7,11 @@ from pathlib import Path
 
 from serving.flags import model_flag, port_flag
 from serving.gateway import logs
+from serving.security.config import (
+    SecurityConfig,
+    add_security_flags,
+    take_security_config,
+)
 from serving.store.lmdb_store import DEFAULT_MAP_BYTES
 
 DEFAULT_MODEL = "adaptower"
@@ -58,7 +63,10 @@ class GatewayConfig:
         trace: Whether to make OpenTelemetry spans.
         log_format: One of `logs.FORMATS`.
         log_requests: Whether every request gets a line in the log.
+        health_port: Port for health checks in plaintext beside TLS; None
+            answers them on `port` only.
         limits: The most that one request may hold.
+        security: Who may call, how often, and over which connections.
     """
 
     backend: str
@@ -77,7 +85,9 @@ class GatewayConfig:
     trace: bool = False
     log_format: str = logs.TEXT
     log_requests: bool = False
+    health_port: int | None = None
     limits: Limits = Limits()
+    security: SecurityConfig = dataclasses.field(default_factory=SecurityConfig)
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> GatewayConfig:
@@ -95,7 +105,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> GatewayConfig:
             f"models given by --model: {', '.join(models)}"
         )
     limits = Limits(candidates=flags.pop("max_candidates"))
-    return GatewayConfig(models=models, limits=limits, **flags)
+    security = take_security_config(flags, parser)
+    return GatewayConfig(
+        models=models, limits=limits, security=security, **flags
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,8 +154,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="default: %(default)s; there is no authentication, so keep it "
-        "on a network you trust",
+        help="default: %(default)s; on a network that others share, use "
+        "--tls-certificate and --tokens as well",
     )
     parser.add_argument(
         "--store",
@@ -202,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
         help="after so long without events, a user's weights are half way "
         "back to the meta-initialization; default: they stay",
     )
+    add_security_flags(parser)
     _add_observability_flags(parser)
     return parser
 
@@ -213,6 +227,13 @@ def _add_observability_flags(parser: argparse.ArgumentParser) -> None:
         type=port_flag,
         metavar="PORT",
         help="answer Prometheus over HTTP on this port; default: don't",
+    )
+    group.add_argument(
+        "--health-port",
+        type=port_flag,
+        metavar="PORT",
+        help="answer gRPC health checks in plaintext on this port, for "
+        "kubelets and others that can't speak TLS; default: don't",
     )
     group.add_argument(
         "--trace",

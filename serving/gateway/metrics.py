@@ -58,6 +58,11 @@ class Metrics:
             "Users answered, by rung of the cold-start ladder.",
             ("model", "rung"),
         )
+        self._refusals = counter(
+            "refusals",
+            "Calls refused before they were looked at, by status.",
+            ("code",),
+        )
         self._events = counter(
             "feedback_events", "Events of SubmitFeedback.", ("outcome",)
         )
@@ -91,6 +96,10 @@ class Metrics:
             counter = self._answers.labels(model, name)
             self._by_rung[model, rung] = counter
         counter.inc()
+
+    def count_refusal(self, code: grpc.StatusCode) -> None:
+        """Counts a call refused for want of a token, or of room."""
+        self._refusals.labels(code.name).inc()
 
     def count_events(self, accepted: int, duplicates: int) -> None:
         """Counts the events of a SubmitFeedback."""

@@ -5,6 +5,7 @@ import contextlib
 import importlib.util
 import logging
 import signal
+from collections.abc import Sequence
 
 import grpc
 import grpc.aio
@@ -30,6 +31,13 @@ from serving.gateway.service import (
     tf_serving_services,
 )
 from serving.gateway.tracing import make_tracer
+from serving.security.rate_limit import FeedbackRateLimit
+from serving.security.wiring import (
+    KEEPALIVE_OPTIONS,
+    interceptors,
+    listen,
+    warn_if_open,
+)
 from serving.store import AdaptiveStore, LmdbStore, MemoryStore
 
 _log = logging.getLogger(__name__)
@@ -60,17 +68,30 @@ async def serve(config: GatewayConfig) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
         store = stack.enter_context(open_store(config))
-        backend = ModelServer(config.backend, config.backend_timeout_seconds)
+        backend = ModelServer(
+            config.backend,
+            config.backend_timeout_seconds,
+            config.security.backend_tls,
+        )
         stack.push_async_callback(backend.close)
         metrics = Metrics()
         registry = ModelRegistry(backend, config.models, config.default_model)
         server, health_service = _build_server(
-            config, _services(config, registry, backend, store, metrics)
+            config,
+            _services(config, registry, backend, store, metrics),
+            interceptors(config.security, metrics.count_refusal),
         )
         if config.metrics_port is not None:
             _serve_metrics(metrics, config.host, config.metrics_port)
+        warn_if_open(config.security, config.host)
         await server.start()
         _log.info("Listening on %s:%d", config.host, config.port)
+        if config.health_port is not None:
+            plain = _health_server(
+                config.host, config.health_port, health_service
+            )
+            await plain.start()
+            stack.push_async_callback(plain.stop, 0)
         refresher = asyncio.create_task(
             _keep_fresh(registry, health_service, config.poll_seconds)
         )
@@ -101,7 +122,16 @@ def _services(
             RankingRpcs(
                 registry, Ranker(backend), store, ladder, limits, metrics
             ),
-            FeedbackRpcs(registry, learner, limits, metrics),
+            FeedbackRpcs(
+                registry,
+                learner,
+                limits,
+                FeedbackRateLimit(
+                    config.security.feedback_per_second,
+                    config.security.feedback_burst,
+                ),
+                metrics,
+            ),
             UserDataRpcs(registry, store, ladder, limits),
             StatusRpcs(registry, store, metrics),
             observers,
@@ -124,28 +154,35 @@ def _serve_metrics(metrics: Metrics, host: str, port: int) -> None:
 
 
 def _build_server(
-    config: GatewayConfig, services: tuple[grpc.GenericRpcHandler, ...]
+    config: GatewayConfig,
+    services: tuple[grpc.GenericRpcHandler, ...],
+    intercepted_by: Sequence[grpc.aio.ServerInterceptor],
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     server = grpc.aio.server(
+        interceptors=intercepted_by,
         options=(
             ("grpc.max_receive_message_length", config.limits.message_bytes),
             # Two gateways on one port would share its users by accident.
             ("grpc.so_reuseport", 0),
-        )
+            *KEEPALIVE_OPTIONS,
+        ),
     )
     server.add_generic_rpc_handlers(services)
     health_service = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     _add_reflection(server)
-    address = f"{config.host}:{config.port}"
-    try:
-        server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise LaunchError(
-            f"Can't listen on {address}: {error}. Is another gateway running? "
-            "Choose another --port."
-        ) from error
+    listen(server, config.host, config.port, config.security.tls)
     return server, health_service
+
+
+def _health_server(
+    host: str, port: int, health_service: health.aio.HealthServicer
+) -> grpc.aio.Server:
+    """Returns a server of health checks alone, in plaintext."""
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
+    listen(server, host, port, None)
+    return server
 
 
 def _add_reflection(server: grpc.aio.Server) -> None:

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from serving.errors import DeadlinePassedError, OverloadedError
-from serving.security.refusals import refusal, refuse
+from serving.security.refusals import CountRefusal, refusal, refuse
 from serving.security.scopes import is_open
 
 _RETRY_AFTER_SECONDS = 0.5
@@ -25,25 +25,23 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     counted.
     """
 
-    def __init__(self, max_in_flight: int) -> None:
+    def __init__(
+        self, max_in_flight: int, count: CountRefusal = lambda _: None
+    ) -> None:
         """Sets it up.
 
         Args:
             max_in_flight: How many calls may be worked on at once.
+            count: Told of each refusal.
         """
         self._max = max_in_flight
+        self._count = count
         self._in_flight = 0
-        self._refused = 0
 
     @property
     def in_flight(self) -> int:
         """Calls that are being worked on."""
         return self._in_flight
-
-    @property
-    def refused(self) -> int:
-        """Calls refused so far."""
-        return self._refused
 
     async def intercept_service(
         self,
@@ -73,12 +71,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             if self._in_flight >= self._max:
                 await refuse(context, self._overloaded())
             if context.time_remaining() == 0:
-                await refuse(
-                    context,
-                    DeadlinePassedError(
-                        "The deadline passed before work on the call began."
-                    ),
-                )
+                await refuse(context, self._too_late())
             self._in_flight += 1
             try:
                 return await behaviour(request, context)
@@ -88,11 +81,17 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return answer
 
     def _overloaded(self) -> OverloadedError:
-        self._refused += 1
+        self._count(grpc.StatusCode.RESOURCE_EXHAUSTED)
         return OverloadedError(
             f"The gateway is working on {self._max} calls, as many as it may "
             "(--max-in-flight). Try again later, or start more gateways.",
             _RETRY_AFTER_SECONDS,
+        )
+
+    def _too_late(self) -> DeadlinePassedError:
+        self._count(grpc.StatusCode.DEADLINE_EXCEEDED)
+        return DeadlinePassedError(
+            "The deadline passed before work on the call began."
         )
 
 

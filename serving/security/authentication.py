@@ -9,9 +9,10 @@ from serving.errors import (
     PermissionDeniedError,
     ServingError,
     UnauthenticatedError,
+    status_of,
 )
 from serving.security.caller import Caller, set_caller
-from serving.security.refusals import refusal
+from serving.security.refusals import CountRefusal, refusal
 from serving.security.scopes import ADMIN, is_open, needed_scope
 from serving.security.tokens import TokenFile
 
@@ -21,8 +22,11 @@ AUTHORIZATION = "authorization"
 class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Refuses calls before their request is read, and before any store is."""
 
-    def __init__(self, tokens: TokenFile) -> None:
+    def __init__(
+        self, tokens: TokenFile, count: CountRefusal = lambda _: None
+    ) -> None:
         self._tokens = tokens
+        self._count = count
 
     async def intercept_service(
         self,
@@ -41,6 +45,7 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     )
                 )
             except ServingError as error:
+                self._count(status_of(error))
                 return refusal(error)
         return await continuation(handler_call_details)
 

@@ -12,10 +12,9 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
-from serving.errors import (
-    BackendDeadlineError,
-    BackendUnavailableError,
-)
+import grpc
+
+from serving.errors import BackendUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ class CircuitBreaker:
         self,
         failures: int = 5,
         pause_seconds: float = 0.5,
-        max_pause_seconds: float = 5.0,
+        max_pause_seconds: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -63,20 +62,23 @@ class CircuitBreaker:
             counts_deadline: Whether running out of time tells against the
                 server; not if the caller left it too little.
 
+        Within it, gRPC's own errors must be raised as they are.
+
         Raises:
             BackendUnavailableError: The breaker is open.
         """
         trial = self._enter()
         try:
             yield
-        except (BackendUnavailableError, BackendDeadlineError) as error:
-            late = isinstance(error, BackendDeadlineError)
-            if counts_deadline or not late:
+        except grpc.RpcError as error:
+            code = error.code()
+            if code is grpc.StatusCode.UNAVAILABLE or (
+                code is grpc.StatusCode.DEADLINE_EXCEEDED and counts_deadline
+            ):
                 self._fail(trial)
-            raise
-        except Exception:
-            # Any answer at all, be it an error, shows that it is there.
-            self._succeed()
+            elif code is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                # Any answer at all, be it an error, shows that it is there.
+                self._succeed()
             raise
         else:
             self._succeed()
@@ -91,7 +93,7 @@ class CircuitBreaker:
         if self._on_trial or self._clock() < self._trial_at:
             raise BackendUnavailableError(
                 "The model server failed to answer several times in a row; "
-                "it is tried again every few seconds."
+                "it is tried again every second or two."
             )
         self._on_trial = True
         return True

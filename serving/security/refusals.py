@@ -5,11 +5,16 @@ other clients can read it among the trailing metadata as well.
 """
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
 
 from serving.errors import RetryLaterError, status_of
+
+# Told of the status of each call that is refused before a handler sees it.
+CountRefusal: TypeAlias = Callable[[grpc.StatusCode], None]
 
 PUSHBACK = "grpc-retry-pushback-ms"
 

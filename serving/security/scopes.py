@@ -24,6 +24,7 @@ _SCOPE_OF_METHOD = {
     "/adaptower.v1.Recommender/GetStatus": STATUS,
     "/tensorflow.serving.PredictionService/Predict": RANK,
     "/tensorflow.serving.PredictionService/GetModelMetadata": STATUS,
+    "/tensorflow.serving.ModelService/GetModelStatus": STATUS,
 }
 
 

@@ -10,6 +10,7 @@ from serving.gateway.rpcs.call import Call
 from serving.gateway.rpcs.pinned import on_current_version
 from serving.protos import recommender_pb2 as pb
 from serving.security.caller import check_user
+from serving.security.rate_limit import FeedbackRateLimit
 
 
 class FeedbackRpcs:
@@ -20,11 +21,13 @@ class FeedbackRpcs:
         registry: ModelRegistry,
         learner: Learner,
         limits: Limits,
+        rate_limit: FeedbackRateLimit,
         metrics: Metrics,
     ) -> None:
         self._registry = registry
         self._learner = learner
         self._limits = limits
+        self._rate_limit = rate_limit
         self._metrics = metrics
 
     async def submit_feedback(
@@ -34,6 +37,7 @@ class FeedbackRpcs:
         check_id("user_id", request.user_id, self._limits)
         check_user(request.user_id)
         check_events(request.events, self._limits)
+        self._rate_limit.spend(request.user_id, len(request.events))
 
         async def answer(model: ServedModel) -> pb.SubmitFeedbackResponse:
             learned = await self._learner.learn(

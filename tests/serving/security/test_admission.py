@@ -16,8 +16,13 @@ MAX_IN_FLIGHT = 4
 
 
 @pytest.fixture
-def admission():
-    return Admission(MAX_IN_FLIGHT)
+def counted():
+    return []
+
+
+@pytest.fixture
+def admission(counted):
+    return Admission(MAX_IN_FLIGHT, counted.append)
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ REQUEST = pb.RankRequest(user_id="u")
 
 
 def test_calls_beyond_the_bound_are_refused_and_the_others_answered(
-    server, stub, admission
+    server, stub, admission, counted
 ):
     futures = [stub.Rank.future(REQUEST, timeout=20) for _ in range(40)]
     wait_for(lambda: sum(f.done() for f in futures) == 40 - MAX_IN_FLIGHT)
@@ -62,7 +67,7 @@ def test_calls_beyond_the_bound_are_refused_and_the_others_answered(
         assert future.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "--max-in-flight" in future.details()
         assert dict(future.trailing_metadata())[PUSHBACK] == "500"
-    assert admission.refused == len(refused)
+    assert counted == [grpc.StatusCode.RESOURCE_EXHAUSTED] * len(refused)
     wait_for(lambda: admission.in_flight == 0)
     assert stub.Rank(REQUEST, timeout=5) is not None
 

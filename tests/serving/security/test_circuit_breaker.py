@@ -1,11 +1,21 @@
+import grpc
 import pytest
 
-from serving.errors import (
-    BackendDeadlineError,
-    BackendError,
-    BackendUnavailableError,
-)
+from serving.errors import BackendUnavailableError
 from serving.security.circuit_breaker import CircuitBreaker
+
+
+class Failure(grpc.RpcError):
+    def __init__(self, code):
+        super().__init__()
+        self._code = code
+
+    def code(self):
+        return self._code
+
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+LATE = Failure(grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class Clock:
@@ -40,16 +50,13 @@ def call(breaker, error=None, **options):
             called = True
             if error is not None:
                 raise error
-    except BackendError:
+    except (grpc.RpcError, BackendUnavailableError):
         pass
     return called
 
 
 def fail(breaker, times=1, error=None):
-    return [
-        call(breaker, error or BackendUnavailableError("gone"))
-        for _ in range(times)
-    ]
+    return [call(breaker, error or Failure(UNAVAILABLE)) for _ in range(times)]
 
 
 def test_opens_after_failures_in_a_row_and_calls_no_more(breaker):
@@ -69,14 +76,16 @@ def test_success_between_failures_keeps_it_closed(breaker):
 
 
 def test_answer_with_an_error_is_an_answer(breaker):
-    assert fail(breaker, 10, BackendError("bad input")) == [True] * 10
+    assert (
+        fail(breaker, 10, Failure(grpc.StatusCode.INVALID_ARGUMENT))
+        == [True] * 10
+    )
 
 
 def test_deadline_counts_unless_the_caller_left_too_little(breaker):
-    late = BackendDeadlineError("late")
     for _ in range(10):
-        assert call(breaker, late, counts_deadline=False)
-    assert fail(breaker, 4, late) == [True] * 3 + [False]
+        assert call(breaker, LATE, counts_deadline=False)
+    assert fail(breaker, 4, LATE) == [True] * 3 + [False]
 
 
 def test_pauses_double_up_to_the_longest(breaker, clock):
@@ -119,7 +128,7 @@ def test_calls_under_way_when_it_opened_do_not_lengthen_the_pause(
     for guard in guards:
         guard.__enter__()
     for guard in guards:
-        error = BackendUnavailableError("gone")
+        error = Failure(UNAVAILABLE)
         guard.__exit__(type(error), error, None)
     clock.now += 1.0
     assert call(breaker)
