@@ -15,6 +15,7 @@ fades while the user is away:
     w = meta_init + 2^(-age / half_life) (stored weights - meta_init)
 """
 
+import asyncio
 import dataclasses
 import logging
 import time
@@ -110,35 +111,41 @@ class Ladder:
         if record is None:
             return UserState(model.meta_init)
         manifest = model.manifest
-        if not record.fits(manifest.fingerprint, manifest.num_adaptive):
+        learned = record.weights_for(
+            manifest.fingerprint, manifest.num_adaptive
+        )
+        if learned is None:
             return UserState(
                 model.meta_init, record, degraded_reason=OTHER_FINGERPRINT
             )
-        weights = record.weights.astype(np.float32)
+        weights = learned.weights.astype(np.float32)
         share = self._kept_share(record.updated_ms, now_ms)
         if share < 1.0:
-            learned = weights - model.meta_init
-            weights = model.meta_init + np.float32(share) * learned
-        return UserState(weights, record, share, record.support_count)
+            weights = model.meta_init + np.float32(share) * (
+                weights - model.meta_init
+            )
+        return UserState(weights, record, share, learned.support_count)
 
-    def read(
+    async def read(
         self, store: AdaptiveStore, model: ServedModel, user_id: str
     ) -> UserState:
         """Reads a user; trouble with the store degrades, only."""
         try:
-            record = store.get(UserKey(model.name, user_id))
+            record = await store.aget(UserKey(model.name, user_id))
         except StoreError as error:
             return _degraded(model, error)
         return self.state_of(model, record)
 
-    def read_many(
+    async def read_many(
         self, store: AdaptiveStore, model: ServedModel, user_ids: Sequence[str]
     ) -> list[UserState]:
         """Reads several users at once; the empty id is nobody's."""
+        if len(user_ids) == 1 and user_ids[0]:
+            return [await self.read(store, model, user_ids[0])]
         known = [user_id for user_id in user_ids if user_id]
         keys = [UserKey(model.name, user_id) for user_id in known]
         try:
-            records = store.get_many(keys)
+            records = await asyncio.to_thread(store.get_many, keys)
         except StoreError as error:
             return [_degraded(model, error)] * len(user_ids)
         by_id = dict(zip(known, records, strict=True))

@@ -146,15 +146,17 @@ class Learner:
         outputs = await self._adapt(model, user, support, features)
         weights = self._checked(model, outputs["adaptive_weights"][0])
         recent = (*known, *new)[-max(RECENT_EVENTS, len(new)) :]
+        fingerprint = fingerprint_digest(model.manifest.fingerprint)
         stored = UserRecord(
             key=key,
-            fingerprint=fingerprint_digest(model.manifest.fingerprint),
+            fingerprint=fingerprint,
             sequence=record.sequence + 1 if record else 1,
             support_count=support.count,
             weights=weights,
             reservoir=support.reservoir,
             recent_events=recent,
             updated_ms=time.time_ns() // 1_000_000,
+            earlier=record.earlier_than(fingerprint) if record else (),
         )
         # Syncing to disk takes milliseconds that others need not wait for.
         if not await asyncio.to_thread(self._store.compare_and_put, stored):

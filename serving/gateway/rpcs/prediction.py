@@ -74,7 +74,8 @@ class PredictionRpcs:
                 "The bytes sent are no PredictRequest."
             ) from error
         if self._wants_weights(request):
-            data = self._with_weights(request, call).SerializeToString()
+            request = await self._with_weights(request, call)
+            data = request.SerializeToString()
         return await self._pass_on(PREDICT, data, call)
 
     async def get_model_metadata(self, data: bytes, call: Call) -> bytes:
@@ -99,7 +100,7 @@ class PredictionRpcs:
             and spec.name in self._registry.names
         )
 
-    def _with_weights(
+    async def _with_weights(
         self, request: pb.PredictRequest, call: Call
     ) -> pb.PredictRequest:
         """Exchanges the input `user_id` for `adaptive_weights`."""
@@ -110,7 +111,7 @@ class PredictionRpcs:
             if user_id:
                 check_id(USER_ID, user_id, self._limits)
                 check_user(user_id)
-        users = self._ladder.read_many(self._store, model, user_ids)
+        users = await self._ladder.read_many(self._store, model, user_ids)
         weights = np.stack([user.weights for user in users])
         if len(users) != batch:
             weights = np.broadcast_to(weights, (batch, weights.shape[1]))

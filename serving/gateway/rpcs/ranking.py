@@ -56,9 +56,8 @@ class RankingRpcs:
 
         async def answer(model: ServedModel) -> bytes:
             features = self._features(request.features, model)
-            ranking = await self._ranker.rank(
-                model, self._read(model, request.user_id), item_ids, features
-            )
+            user = await self._ladder.read(self._store, model, request.user_id)
+            ranking = await self._ranker.rank(model, user, item_ids, features)
             self._metrics.count_unknown_items("Rank", len(ranking.unknown))
             response = pb.RankResponse(
                 scores=ranking.scores.tolist(),
@@ -81,7 +80,7 @@ class RankingRpcs:
 
         async def answer(model: ServedModel) -> pb.RecommendResponse:
             features = self._features(request.features, model)
-            user = self._read(model, request.user_id)
+            user = await self._ladder.read(self._store, model, request.user_id)
             seen = [] if request.include_seen else seen_items(user)
             weights, seed = _explored(model, user, request)
             ranking = await self._ranker.recommend(
@@ -101,9 +100,6 @@ class RankingRpcs:
             )
 
         return await on_current_version(self._registry, request.model, answer)
-
-    def _read(self, model: ServedModel, user_id: str) -> UserState:
-        return self._ladder.read(self._store, model, user_id)
 
     def _features(
         self,

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import time
 
 import numpy as np
 
@@ -42,7 +41,7 @@ class UserDataRpcs:
         check_id("user_id", request.user_id, self._limits)
         check_user(request.user_id)
         models = [
-            self._user_model(name, request.user_id, call)
+            await self._user_model(name, request.user_id, call)
             for name in self._registry.names
         ]
         return pb.GetUserResponse(
@@ -58,30 +57,38 @@ class UserDataRpcs:
         """Removes everything held of a user; returns the receipt."""
         check_id("user_id", request.user_id, self._limits)
         check_user(request.user_id)
-        records = 0
-        for name in self._registry.names:
-            key = UserKey(name, request.user_id)
-            records += await asyncio.to_thread(self._store.delete, key)
+        keys = [UserKey(name, request.user_id) for name in self._registry.names]
+        deleted = await asyncio.gather(
+            *(asyncio.to_thread(self._store.delete, key) for key in keys)
+        )
+        tombstones = [tombstone for _, tombstone in deleted]
         return pb.DeleteUserResponse(
             receipt_id=secrets.token_hex(_RECEIPT_BYTES),
-            deleted_ms=time.time_ns() // 1_000_000,
-            records=records,
+            deleted_ms=max(tombstone.deleted_ms for tombstone in tombstones),
+            expires_ms=min(tombstone.expires_ms for tombstone in tombstones),
+            records=sum(found for found, _ in deleted),
             request_id=call.request_id,
         )
 
-    def _user_model(self, name: str, user_id: str, call: Call) -> pb.UserModel:
+    async def _user_model(
+        self, name: str, user_id: str, call: Call
+    ) -> pb.UserModel:
         exported = pb.UserModel()
+        key = UserKey(name, user_id)
         try:
-            record = self._store.get(UserKey(name, user_id))
+            record = await self._store.aget(key)
         except RecordError:
             # Damaged bytes tell nothing; the provenance says that they are.
             record = None
         if record is not None:
             _export(record, exported)
+        tombstone = await asyncio.to_thread(self._store.tombstone, key)
+        if tombstone is not None:
+            exported.deleted_ms = tombstone.deleted_ms
         # A model that can't answer yet must not hold an export up.
         model = self._registry.served(name)
         if model is not None:
-            user = self._ladder.read(self._store, model, user_id)
+            user = await self._ladder.read(self._store, model, user_id)
             exported.provenance.CopyFrom(provenance(model, user, call))
         exported.provenance.model = name
         return exported
@@ -90,12 +97,13 @@ class UserDataRpcs:
 def _export(record: UserRecord, exported: pb.UserModel) -> None:
     exported.sequence = record.sequence
     exported.support_count = record.support_count
-    exported.weights.add(
-        fingerprint_digest=record.fingerprint.hex(),
-        support_count=record.support_count,
-        dtype=record.weights.dtype.name,
-        values=record.weights.astype(np.float32).tolist(),
-    )
+    for version in record.versions:
+        exported.weights.add(
+            fingerprint_digest=version.fingerprint.hex(),
+            support_count=version.support_count,
+            dtype=version.weights.dtype.name,
+            values=version.weights.astype(np.float32).tolist(),
+        )
     for event in record.reservoir:
         exported.reservoir.add(item_id=event.item_id, label=event.label)
     exported.recent_event_hashes.extend(record.recent_events)

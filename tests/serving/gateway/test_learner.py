@@ -71,8 +71,12 @@ def learn(backend, store, *batches, version=1, user_id="u", dtype="float32"):
 
 def rank(backend, store, version=1, user_id="u"):
     model = served(version)
-    user = LADDER.read(store, model, user_id)
-    ranking = asyncio.run(Ranker(backend).rank(model, user, ITEMS, {}))
+
+    async def run():
+        user = await LADDER.read(store, model, user_id)
+        return await Ranker(backend).rank(model, user, ITEMS, {})
+
+    ranking = asyncio.run(run())
     return ranking.scores, ranking.user
 
 
