@@ -1,0 +1,164 @@
+"""The contract of an event log."""
+
+import abc
+import dataclasses
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+from serving.errors import DeletedUserError
+from serving.event_log.entry import LogEntry, Submission
+from serving.store.record import UserKey
+from serving.store.tombstone import Retention, Tombstone
+
+_Log = TypeVar("_Log", bound="EventLog")
+
+
+@dataclasses.dataclass(frozen=True)
+class LogConfig:
+    """How much a log holds, and for how long.
+
+    Attributes:
+        max_entries: With so many entries, learned ones go early, and if there
+            are none, no more are taken in.
+        dedup_seconds: An event id that comes again within this time is known.
+            Longer than senders try again.
+        keep_seconds: Entries stay this long after they are learned, to learn
+            from again: a rebase finds here what it does not find in the
+            reservoirs. 0 drops them at once.
+        lease_seconds: An entry delivered to a consumer that does not
+            acknowledge it in this time is delivered again. Longer than
+            learning from one batch takes.
+        tombstone_seconds: For so long no event of a deleted user is taken in.
+    """
+
+    max_entries: int = 1_000_000
+    dedup_seconds: float = 24 * 3600.0
+    keep_seconds: float = 24 * 3600.0
+    lease_seconds: float = 30.0
+    tombstone_seconds: float = Retention.tombstone_seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class LogStatus:
+    """How full a log is.
+
+    Attributes:
+        entries: All that it holds.
+        unlearned: Those of them that nobody acknowledged.
+    """
+
+    entries: int
+    unlearned: int
+
+
+# One of these for each submission, in their order: the entry with the events
+# that are new; None if all of them are known; or that the user was deleted.
+Appended = LogEntry | DeletedUserError | None
+
+
+class EventLog(abc.ABC):
+    """Users' events, durable before anybody is told so.
+
+    A producer appends; what `append` returned survives a crash. Consumers
+    read, learn, and acknowledge; what a consumer does not acknowledge is
+    delivered again, so nothing is lost and a crash may deliver twice: whoever
+    learns remembers in the user's record what was learned (`recent_events`,
+    `log_position`). A user's entries are delivered in their order, and while
+    a consumer has some of them, no other gets more.
+
+    `tests/contract/event_log_suite.py` holds for every implementation.
+    Methods are safe to call from several threads, and raise `EventLogError`
+    if the log itself fails.
+    """
+
+    @abc.abstractmethod
+    def append(
+        self, submissions: Sequence[Submission], consumer: str | None = None
+    ) -> list[Appended]:
+        """Stores events durably; callers at the same time share one sync.
+
+        Events whose id is known are left out: their first submission is as
+        durable as this one.
+
+        Args:
+            submissions: What users did.
+            consumer: Deliver the entries to this consumer at once, as far as
+                nothing of their users waits before them (`claimed` tells), so
+                that it may learn from them without reading.
+
+        Returns:
+            What became of each submission, in their order.
+
+        Raises:
+            LogFullError: The log takes in no more; none of these is stored.
+        """
+
+    @abc.abstractmethod
+    def read(
+        self, consumer: str, limit: int, wait_seconds: float = 0.0
+    ) -> list[LogEntry]:
+        """Delivers entries, the oldest first.
+
+        Args:
+            consumer: Who asks; a name that is unique among those who read.
+            limit: The most entries to deliver.
+            wait_seconds: How long to wait if there are none.
+
+        Returns:
+            Entries that are not delivered yet, or not acknowledged in time.
+        """
+
+    @abc.abstractmethod
+    def ack(self, entries: Sequence[LogEntry]) -> None:
+        """Marks entries as learned; they are not delivered any more.
+
+        After a crash those acknowledged last may be delivered once again.
+        """
+
+    @abc.abstractmethod
+    def events_of(self, key: UserKey) -> list[LogEntry]:
+        """Returns all that the log still holds of a user, the oldest first."""
+
+    @abc.abstractmethod
+    def entries(self) -> Iterator[LogEntry]:
+        """Yields all that the log still holds, each user's oldest first.
+
+        Those that come meanwhile may be among them. Damaged ones are logged
+        and left out.
+        """
+
+    @abc.abstractmethod
+    def delete(self, key: UserKey) -> tuple[int, Tombstone]:
+        """Removes a user's entries durably and leaves a tombstone.
+
+        Entries that are delivered already can't be called back: delete the
+        user from the store after that, whose tombstone refuses what comes of
+        them.
+
+        Returns:
+            How many entries were removed, and the tombstone for the receipt.
+        """
+
+    @abc.abstractmethod
+    def trim(self) -> int:
+        """Drops what need not be kept any more; returns how many entries."""
+
+    @abc.abstractmethod
+    def status(self) -> LogStatus:
+        """Returns how full the log is."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Releases the log. Calling it again does nothing."""
+
+    def __enter__(self: _Log) -> _Log:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
