@@ -23,7 +23,6 @@ from the installed package and nothing has to be packed into wheels.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from tfx.components import (
@@ -194,7 +193,8 @@ class _TrainingNodes:
         if config.tune:
             tuner = Tuner(
                 tuner_fn=TUNER_FN,
-                custom_config=_custom_config(config, OFFLINE, code="trainer"),
+                custom_config=_custom_config(config, OFFLINE, code="trainer")
+                | {"state_dir": str(config.layout.tuning)},
                 **shared,
             )
         best = tuner.outputs["best_hyperparameters"] if tuner else None
@@ -284,12 +284,13 @@ def _features(config: PipelineConfig) -> dict[str, Any]:
 
 def _custom_config(
     config: PipelineConfig, regime: str, code: str = "trainer.run_fn"
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     """What run_fn and tuner_fn are told; `code` is where they are."""
     return _features(config) | {
         "regime": regime,
         "dataset": config.dataset.name,
-        "overrides": {**config.dataset.training, **config.overrides},
+        "training": dict(config.dataset.training),
+        "overrides": dict(config.overrides),
         "state_dir": str(config.layout.training_state),
         "code_fingerprint": code_fingerprint(code),
     }

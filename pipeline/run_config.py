@@ -79,6 +79,11 @@ class RunLayout:
         return self.root / "training_state"
 
     @property
+    def tuning(self) -> pathlib.Path:
+        """Searches for hyper-parameters and their trials."""
+        return self.root / "tuning"
+
+    @property
     def logs(self) -> pathlib.Path:
         """Logs of the servers and of the pipeline."""
         return self.root / "logs"

@@ -17,6 +17,7 @@ from trainer.errors import TrainerConfigError
 from trainer.export import export_model
 from trainer.progress import RESULTS
 from trainer.stages import StageData, train_joint, train_offline
+from trainer.tuning.search_space import searched_values
 
 # Written beside the TensorBoard events.
 RESULT_FILE = "training.json"
@@ -28,11 +29,12 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: TFX's arguments; `custom_config` has `regime` (`offline` or
-            `joint`), `user_features`, `item_features`, `overrides` of
-            `TrainerConfig`, and maybe `state_dir`: a folder that outlives a
+            `joint`), `user_features`, `item_features`, and maybe `training`
+            (hyper-parameters that the dataset suggests), `overrides` (those
+            that a person gave) and `state_dir`: a folder that outlives a
             killed execution, whose training then goes on from there.
-            Hyper-parameters that the Tuner found come between the defaults
-            and the overrides.
+            Hyper-parameters that the Tuner found come between `training` and
+            `overrides`.
 
     Raises:
         TrainerError: Of the configuration, the data or the training.
@@ -44,7 +46,11 @@ def run_fn(fn_args: FnArgs) -> None:
             f"There is no regime {regime!r}; use one of {', '.join(REGIMES)}."
         )
     config = TrainerConfig.from_dict(
-        {**_tuned(fn_args), **custom.get("overrides", {})}
+        {
+            **custom.get("training", {}),
+            **_tuned(fn_args),
+            **custom.get("overrides", {}),
+        }
     )
     transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
     data = StageData.read(
@@ -117,8 +123,4 @@ def _tuned(fn_args: FnArgs) -> dict[str, Any]:
     if not fn_args.hyperparameters:
         return {}
     found = keras_tuner.HyperParameters.from_config(fn_args.hyperparameters)
-    return {
-        name: value
-        for name, value in found.values.items()
-        if not name.startswith("tuner/")
-    }
+    return searched_values(found.values)

@@ -4,20 +4,16 @@ import json
 import logging
 
 import keras_tuner
-import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from serving.contract.manifest import AdaptiveManifest
 from tests.helpers import raw_examples
 from tests.trainer.test_checkpoints import KilledError, killed_at
 from trainer import tuner_fn
-from trainer.config import TrainerConfig
-from trainer.errors import TrainerConfigError, TuningError
+from trainer.errors import TrainerConfigError
 from trainer.run_fn import RESULT_FILE, run_fn
-from trainer.stages import StageData
 
 TINY = {
     "vector_size": 2,
@@ -69,6 +65,7 @@ def test_offline_run_takes_what_the_tuner_found_below_overrides(
 ):
     found = keras_tuner.HyperParameters()
     found.Fixed("num_inner_steps", 2)
+    found.Fixed("dropout", 0.5)
     found.Fixed("partition", "user_bias")
     found.Fixed("tuner/epochs", 3)
     overrides = {k: v for k, v in TINY.items() if k != "num_inner_steps"}
@@ -136,75 +133,24 @@ def test_unknown_regime_is_refused_before_anything_is_read(
     assert not any(tmp_path.iterdir())
 
 
-def make_tuner(tiny_episodes, folder, base, trials=2):
-    data = StageData.read(
-        [tiny_episodes.pattern("meta_train")],
-        [tiny_episodes.pattern("meta_valid")],
-        tft.TFTransformOutput(str(tiny_episodes.graph)),
-        **raw_examples.features_config(),
-    )
-    oracle = keras_tuner.oracles.RandomSearchOracle(
-        objective=keras_tuner.Objective(tuner_fn.OBJECTIVE, "max"),
-        max_trials=trials,
-        hyperparameters=tuner_fn.search_space(),
-        tune_new_entries=False,
-        seed=1,
-    )
-    return tuner_fn.MetaTuner(
-        data, base, oracle=oracle, directory=str(folder), project_name="tiny"
-    )
-
-
-@pytest.mark.slow
-def test_search_returns_the_better_of_the_tried_ones(tiny_episodes, tmp_path):
-    tuner = make_tuner(tiny_episodes, tmp_path, {**TINY, "max_steps": 1})
-    tuner.search()
-    trials = tuner.oracle.trials.values()
-    assert [trial.status for trial in trials] == ["COMPLETED"] * 2
-    [best] = tuner.get_best_hyperparameters()
-    assert (
-        best.values == max(trials, key=lambda t: t.score).hyperparameters.values
-    )
-    assert all(np.isfinite(trial.score) for trial in trials)
-    # What TFX hands on to the Trainer.
-    config = keras_tuner.HyperParameters.from_config(best.get_config())
-    TrainerConfig.from_dict(config.values)
-
-
-@pytest.mark.parametrize("trials", [2, 5])
-def test_search_in_which_every_trial_fails_finds_nothing(
-    tiny_episodes, tmp_path, trials
-):
-    """Five are more failures in a row than Keras Tuner itself puts up with."""
-    tuner = make_tuner(tiny_episodes, tmp_path, {"outer_lr": -1}, trials)
-    with pytest.raises(TuningError, match="outer_lr is -1"):
-        tuner.search()
-
-
-def test_failures_in_a_row_do_not_undo_a_trial_that_ended(
-    tiny_episodes, tmp_path, monkeypatch
-):
-    tuner = make_tuner(tiny_episodes, tmp_path, {}, trials=6)
-    scores = iter([0.5])
-
-    def run_trial(trial):
-        return {tuner_fn.OBJECTIVE: next(scores)}
-
-    monkeypatch.setattr(tuner, "run_trial", run_trial)
-    tuner.search()
-    [best] = tuner.get_best_hyperparameters()
-    first = tuner.oracle.trials[tuner.oracle.start_order[0]]
-    assert best.values == first.hyperparameters.values
-
-
-def test_searched_names_are_hyper_parameters_with_their_defaults():
-    defaults = TrainerConfig()
-    values = tuner_fn.search_space().values
-    assert TrainerConfig.from_dict(values) == defaults
-
-
 def test_tuner_is_made_of_tfx_arguments(tiny_episodes, tmp_path):
-    result = tuner_fn.tuner_fn(fn_args(tiny_episodes, tmp_path))
-    assert isinstance(result.tuner, tuner_fn.MetaTuner)
+    args = fn_args(tiny_episodes, tmp_path / "tmp")
+    args.custom_config |= {
+        "state_dir": str(tmp_path / "state"),
+        "training": {"dropout": 0.4},
+        "tuning": {"max_trials": 3},
+    }
+    result = tuner_fn.tuner_fn(args)
     assert result.fit_kwargs == {}
+    assert result.tuner.project_dir.startswith(str(tmp_path / "state"))
+    assert result.tuner.oracle.max_trials == 3
+    searched = result.tuner.oracle.get_space().values
+    assert searched["dropout"] == 0.4
+    assert not searched.keys() & TINY.keys()
+
+
+def test_without_a_state_dir_trials_are_where_tfx_wants_them(
+    tiny_episodes, tmp_path
+):
+    result = tuner_fn.tuner_fn(fn_args(tiny_episodes, tmp_path))
     assert result.tuner.project_dir.startswith(str(tmp_path))
