@@ -2,36 +2,23 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import signal
 from collections.abc import Sequence
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from serving.errors import LaunchError
+from serving.gateway import health
 from serving.gateway.backend import ModelServer
 from serving.gateway.config import GatewayConfig
-from serving.gateway.ladder import Ladder
-from serving.gateway.learner import Learner
+from serving.gateway.health import HealthService
 from serving.gateway.metrics import Metrics
-from serving.gateway.ranker import Ranker
 from serving.gateway.registry import ModelRegistry
-from serving.gateway.rpcs.feedback import FeedbackRpcs
-from serving.gateway.rpcs.handler import Observers
-from serving.gateway.rpcs.prediction import PredictionRpcs
-from serving.gateway.rpcs.ranking import RankingRpcs
-from serving.gateway.rpcs.status import StatusRpcs
-from serving.gateway.rpcs.user_data import UserDataRpcs
-from serving.gateway.service import (
-    SERVICE_NAME,
-    recommender_service,
-    tf_serving_services,
-)
-from serving.gateway.tracing import make_tracer
-from serving.security.rate_limit import FeedbackRateLimit
+from serving.gateway.service import SERVICE_NAME, gateway_services
 from serving.security.wiring import (
     KEEPALIVE_OPTIONS,
     interceptors,
@@ -78,7 +65,7 @@ async def serve(config: GatewayConfig) -> None:
         registry = ModelRegistry(backend, config.models, config.default_model)
         server, health_service = _build_server(
             config,
-            _services(config, registry, backend, store, metrics),
+            gateway_services(config, registry, backend, store, metrics),
             interceptors(config.security, metrics.count_refusal),
         )
         if config.metrics_port is not None:
@@ -97,50 +84,10 @@ async def serve(config: GatewayConfig) -> None:
         )
         await stopped.wait()
         # First tell load balancers, then finish what has begun.
-        await health_service.enter_graceful_shutdown()
+        health_service.shut_down()
         refresher.cancel()
         await server.stop(config.grace_seconds)
         _log.info("Stopped")
-
-
-def _services(
-    config: GatewayConfig,
-    registry: ModelRegistry,
-    backend: ModelServer,
-    store: AdaptiveStore,
-    metrics: Metrics,
-) -> tuple[grpc.GenericRpcHandler, ...]:
-    """Puts together what answers the RPCs."""
-    ladder = Ladder(config.decay_half_life_days)
-    learner = Learner(backend, store, ladder, config.weights_dtype)
-    observers = Observers(
-        metrics, make_tracer(config.trace), config.log_requests
-    )
-    limits = config.limits
-    return (
-        recommender_service(
-            RankingRpcs(
-                registry, Ranker(backend), store, ladder, limits, metrics
-            ),
-            FeedbackRpcs(
-                registry,
-                learner,
-                limits,
-                FeedbackRateLimit(
-                    config.security.feedback_per_second,
-                    config.security.feedback_burst,
-                ),
-                metrics,
-            ),
-            UserDataRpcs(registry, store, ladder, limits),
-            StatusRpcs(registry, store, metrics),
-            observers,
-        ),
-        *tf_serving_services(
-            PredictionRpcs(registry, backend, store, ladder, limits, metrics),
-            observers,
-        ),
-    )
 
 
 def _serve_metrics(metrics: Metrics, host: str, port: int) -> None:
@@ -157,7 +104,7 @@ def _build_server(
     config: GatewayConfig,
     services: tuple[grpc.GenericRpcHandler, ...],
     intercepted_by: Sequence[grpc.aio.ServerInterceptor],
-) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+) -> tuple[grpc.aio.Server, HealthService]:
     server = grpc.aio.server(
         interceptors=intercepted_by,
         options=(
@@ -168,15 +115,18 @@ def _build_server(
         ),
     )
     server.add_generic_rpc_handlers(services)
-    health_service = health.aio.HealthServicer()
+    health_service = HealthService((SERVICE_NAME,))
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
-    _add_reflection(server)
+    # Tools like grpcurl ask a server for its services.
+    reflection.enable_server_reflection(
+        (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
     listen(server, config.host, config.port, config.security.tls)
     return server, health_service
 
 
 def _health_server(
-    host: str, port: int, health_service: health.aio.HealthServicer
+    host: str, port: int, health_service: HealthService
 ) -> grpc.aio.Server:
     """Returns a server of health checks alone, in plaintext."""
     server = grpc.aio.server()
@@ -185,30 +135,15 @@ def _health_server(
     return server
 
 
-def _add_reflection(server: grpc.aio.Server) -> None:
-    """Lets tools like grpcurl list the services, if the package is there."""
-    if importlib.util.find_spec("grpc_reflection") is None:
-        return
-    from grpc_reflection.v1alpha import reflection
-
-    reflection.enable_server_reflection(
-        (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
-
-
 async def _keep_fresh(
     registry: ModelRegistry,
-    health_service: health.aio.HealthServicer,
+    health_service: HealthService,
     poll_seconds: float,
 ) -> None:
     """Follows the model server's versions; SERVING once all are known."""
-    serving = health_pb2.HealthCheckResponse.SERVING
-    not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
-    await health_service.set("", not_serving)
     await registry.refresh()
     while not registry.ready:
         await asyncio.sleep(min(poll_seconds, _STARTUP_POLL_SECONDS))
         await registry.refresh()
-    for name in ("", SERVICE_NAME):
-        await health_service.set(name, serving)
+    health_service.serve()
     await registry.refresh_forever(poll_seconds)

@@ -4,6 +4,13 @@ from collections.abc import Mapping
 
 import grpc
 
+from serving.gateway.backend import ModelServer
+from serving.gateway.config import GatewayConfig
+from serving.gateway.ladder import Ladder
+from serving.gateway.learner import Learner
+from serving.gateway.metrics import Metrics
+from serving.gateway.ranker import Ranker
+from serving.gateway.registry import ModelRegistry
 from serving.gateway.rpcs.call import Method
 from serving.gateway.rpcs.feedback import FeedbackRpcs
 from serving.gateway.rpcs.handler import Observers
@@ -11,13 +18,67 @@ from serving.gateway.rpcs.prediction import PredictionRpcs
 from serving.gateway.rpcs.ranking import RankingRpcs
 from serving.gateway.rpcs.status import StatusRpcs
 from serving.gateway.rpcs.user_data import UserDataRpcs
+from serving.gateway.tracing import make_tracer
 from serving.protos import recommender_pb2 as pb
+from serving.security.rate_limit import FeedbackRateLimit
+from serving.store import AdaptiveStore
 from serving.tf_serving import MODEL_SERVICE, PREDICTION_SERVICE
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
 
 
-def recommender_service(
+def gateway_services(
+    config: GatewayConfig,
+    registry: ModelRegistry,
+    backend: ModelServer,
+    store: AdaptiveStore,
+    metrics: Metrics,
+) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Puts together what answers the RPCs.
+
+    Args:
+        config: What the flags say.
+        registry: The models.
+        backend: The model server that has them.
+        store: The users' weights.
+        metrics: What counts calls.
+
+    Returns:
+        Handlers to add to a gRPC server.
+    """
+    ladder = Ladder(config.decay_half_life_days)
+    learner = Learner(backend, store, ladder, config.weights_dtype)
+    observers = Observers(
+        metrics, make_tracer(config.trace), config.log_requests
+    )
+    limits = config.limits
+    return (
+        _recommender_service(
+            RankingRpcs(
+                registry, Ranker(backend), store, ladder, limits, metrics
+            ),
+            FeedbackRpcs(
+                registry,
+                learner,
+                limits,
+                FeedbackRateLimit(
+                    config.security.feedback_per_second,
+                    config.security.feedback_burst,
+                ),
+                metrics,
+            ),
+            UserDataRpcs(registry, store, ladder, limits),
+            StatusRpcs(registry, store, metrics),
+            observers,
+        ),
+        *_tf_serving_services(
+            PredictionRpcs(registry, backend, store, ladder, limits, metrics),
+            observers,
+        ),
+    )
+
+
+def _recommender_service(
     ranking: RankingRpcs,
     feedback: FeedbackRpcs,
     user_data: UserDataRpcs,
@@ -42,7 +103,7 @@ def recommender_service(
     )
 
 
-def tf_serving_services(
+def _tf_serving_services(
     prediction: PredictionRpcs, observers: Observers
 ) -> tuple[grpc.GenericRpcHandler, ...]:
     """Returns TF Serving's services, so far as the gateway offers them."""

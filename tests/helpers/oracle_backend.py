@@ -46,12 +46,12 @@ class OracleBackend:
         if signature == "meta_gradient":
             return meta_gradient(oracle, values)
         features = features_of(values, 0)
-        item_ids = texts(values["item_id"][0])
         weights = values["adaptive_weights"][0]
+        if signature == "recommend":
+            return recommend(oracle, features, weights, values)
+        item_ids = texts(values["item_id"][0])
         if signature == "rank":
-            scores = oracle.rank(features, item_ids, weights)
-            if not all(map(math.isfinite, weights)) or weights.max() > 1e6:
-                scores = np.full(len(item_ids), np.nan)
+            scores = rank(oracle, features, item_ids, weights)
             return {
                 "score": scores[np.newaxis].astype(np.float32),
                 "item_known": known(item_ids),
@@ -115,3 +115,26 @@ def texts(values):
 
 def known(item_ids):
     return np.array([[item_id in ITEM_IDS for item_id in item_ids]])
+
+
+def rank(oracle, features, item_ids, weights):
+    """The oracle's scores; not finite for weights that no loop learns."""
+    if not all(map(math.isfinite, weights)) or weights.max() > 1e6:
+        return np.full(len(item_ids), np.nan)
+    return oracle.rank(features, item_ids, weights)
+
+
+def recommend(oracle, features, weights, values):
+    """What the signature answers: padded where exclusion leaves too few."""
+    excluded = texts(values["exclude_item_id"][0])
+    left = [item_id for item_id in ITEM_IDS if item_id not in excluded]
+    scores = rank(oracle, features, left, weights)
+    k = min(int(values["k"]), len(ITEM_IDS))
+    best = np.argsort(-scores)[:k]
+    padding = k - len(best)
+    return {
+        "item_id": np.array(
+            [[left[i].encode() for i in best] + [b""] * padding], object
+        ),
+        "score": np.array([[*scores[best], *[-np.inf] * padding]], np.float32),
+    }

@@ -1,0 +1,97 @@
+"""A gateway in this process, over a real channel, answered by the oracle."""
+
+import asyncio
+import threading
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2_grpc
+
+from serving.gateway.config import GatewayConfig
+from serving.gateway.health import HealthService
+from serving.gateway.metrics import Metrics
+from serving.gateway.registry import ModelRegistry
+from serving.gateway.service import SERVICE_NAME, gateway_services
+from serving.protos import recommender_pb2_grpc as pb_grpc
+from tests.helpers.toy_model import ToyParameters
+
+
+class OracleGateway:
+    """Everything of a gateway but its process.
+
+    Attributes:
+        backend: What stands in for the model server.
+        store: Where users' weights are.
+        metrics: What counts its calls.
+        health: Its health service.
+        channel: A connection to it.
+        stub: Its Recommender.
+    """
+
+    def __init__(self, backend, store, base_path, models=1, **flags):
+        self.backend = backend
+        self.store = store
+        names = [f"model{number}" for number in range(models)]
+        paths = {name: base_path / name for name in names}
+        for name, path in paths.items():
+            for version in backend.versions:
+                manifest = ToyParameters.from_seed(version).manifest(name)
+                manifest.save(path / str(version))
+        self.config = GatewayConfig(
+            backend="none", models=paths, default_model=names[0], **flags
+        )
+        self.metrics = Metrics()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        port = self.run(self._start())
+        self.channel = grpc.insecure_channel(f"localhost:{port}")
+        self.stub = pb_grpc.RecommenderStub(self.channel)
+
+    def run(self, coroutine):
+        """Runs a coroutine in the gateway's event loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(
+            20
+        )
+
+    def refresh(self):
+        """Looks for new versions now."""
+        self.run(self._registry.refresh())
+
+    async def _start(self):
+        self._registry = ModelRegistry(
+            self.backend, self.config.models, self.config.default_model
+        )
+        await self._registry.refresh()
+        self._server = grpc.aio.server(
+            options=(
+                (
+                    "grpc.max_receive_message_length",
+                    self.config.limits.message_bytes,
+                ),
+            )
+        )
+        self._server.add_generic_rpc_handlers(
+            gateway_services(
+                self.config,
+                self._registry,
+                self.backend,
+                self.store,
+                self.metrics,
+            )
+        )
+        self.health = HealthService((SERVICE_NAME,))
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        port = self._server.add_insecure_port("localhost:0")
+        await self._server.start()
+        return port
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.channel.close()
+        self.run(self._server.stop(None))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
