@@ -1,0 +1,112 @@
+"""`joint_finetune`: `joint`, then our inner loop on the same adaptive layers.
+
+What meta-learning learns of the inner loop, plain training does not: step
+sizes, the pull toward the start, the curvature. Here they are found by random
+search on meta_valid, one value for the parameters of each layer's kind: for
+scalars such as a bias, and for the others. The start is where the layers were
+made: nobody moved them.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from trainer.stream_validation import ScorerValidation
+from trainer.two_tower import PartitionedTwoTower
+
+# Ranges of natural logarithms, searched uniformly.
+_LOG_INNER_LR = (-4.0, 1.0)
+_LOG_PRECISION = (-2.0, 5.0)
+_LOG_CURVATURE = (-5.0, -1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class InnerLoopSettings:
+    """Settings of the inner loop, natural logarithms.
+
+    Attributes:
+        inner_lr: Of the step size.
+        scalar_precision: Of the pull of parameters with one value.
+        precision: Of the pull of the other parameters.
+        curvature: Of the curvature that one event adds.
+    """
+
+    inner_lr: float
+    scalar_precision: float
+    precision: float
+    curvature: float
+
+    def apply(self, model: PartitionedTwoTower) -> None:
+        """Sets a model's inner loop."""
+        loop = model.inner_loop
+        precision = np.concatenate(
+            [
+                np.full(
+                    parameter.size,
+                    self.scalar_precision
+                    if parameter.size == 1
+                    else self.precision,
+                )
+                for parameter in model.partition.parameters
+            ]
+        )
+        loop.log_precision.assign(precision)
+        for variable, value in (
+            (loop.log_inner_lr, self.inner_lr),
+            (loop.log_curvature, self.curvature),
+        ):
+            variable.assign(np.full(variable.shape, value))
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneTrial:
+    """Settings, and the mean of AUC and wGAUC after the first ten events."""
+
+    settings: InnerLoopSettings
+    value: float
+
+
+def draw_settings(trials: int, seed: int) -> list[InnerLoopSettings]:
+    """Draws settings to try."""
+    random = np.random.default_rng(seed)
+    return [
+        InnerLoopSettings(
+            *(
+                float(random.uniform(*bounds))
+                for bounds in (
+                    _LOG_INNER_LR,
+                    _LOG_PRECISION,
+                    _LOG_PRECISION,
+                    _LOG_CURVATURE,
+                )
+            )
+        )
+        for _ in range(trials)
+    ]
+
+
+def tune_inner_loop(
+    model: PartitionedTwoTower,
+    validation: ScorerValidation,
+    candidates: Sequence[InnerLoopSettings],
+) -> list[FinetuneTrial]:
+    """Tries settings and leaves the model with the best ones.
+
+    Args:
+        model: A `joint` model.
+        validation: Scores that model's stream on meta_valid.
+        candidates: Settings to try.
+
+    Returns:
+        All trials, the best one first.
+    """
+    trials = []
+    for settings in candidates:
+        settings.apply(model)
+        figures = validation.evaluate()
+        value = (figures.auc["offline"] + figures.wgauc["offline"]) / 2
+        trials.append(FinetuneTrial(settings, value))
+    trials.sort(key=lambda trial: -trial.value)
+    trials[0].settings.apply(model)
+    return trials

@@ -1,0 +1,248 @@
+"""`oracle`: the same towers, retrained in batch before every window.
+
+What a full nightly retrain would give: before window w is judged, the judged
+users' events before w are rows of the training set like any others. Every
+user, of meta_train or judged, has an id embedding (a vector and a bias) beside
+its features, which a model without meta-learning needs to know anybody.
+
+The schedule: one training from scratch on meta_train and the first support
+sets; then, before each further window, training goes on from the window
+before, on all rows known by then, drawn uniformly. Going on instead of
+starting anew is what makes it affordable, and such nets are retrained that way
+in production. How many steps is a setting, chosen on meta_valid like the rest.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras
+from numpy.typing import NDArray
+
+from trainer.config import TrainerConfig
+from trainer.features import PAD
+from trainer.outer_loop import ranking_task
+from trainer.stages import StageData
+from trainer.stream import StreamStep, StreamUsers
+from trainer.tasks import LabelledRows
+from trainer.towers import Embedded
+from trainer.two_tower import PartitionedTwoTower
+
+
+# All of meta_train lies in memory; more users than this would not fit.
+_MAX_USERS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrainSettings:
+    """How the oracle is trained.
+
+    Attributes:
+        vector_precision: Prior precision of a user's own vector.
+        bias_precision: Prior precision of a user's own bias.
+        batch_rows: Rows per step.
+        first_steps: Steps of the training from scratch.
+        steps_per_window: Steps before each further window.
+    """
+
+    vector_precision: float = 10.0
+    bias_precision: float = 2.0
+    batch_rows: int = 8192
+    first_steps: int = 1500
+    steps_per_window: int = 150
+
+
+class RetrainedTwoTower(tfrs.models.Model):
+    """Two towers and an id embedding for every user there is."""
+
+    def __init__(
+        self,
+        data: StageData,
+        user_ids: Mapping[str, tf.Tensor],
+        config: TrainerConfig,
+        settings: RetrainSettings,
+    ) -> None:
+        """Makes the model.
+
+        Args:
+            data: Items, and the space of features.
+            user_ids: Feature ids of all users, int [users, L] by name.
+            config: Sizes and regularization, as the others have them.
+            settings: Precisions of the users' own embeddings.
+        """
+        super().__init__()
+        self.two_tower = PartitionedTwoTower(data.space, config)
+        self._catalog_ids = dict(data.catalog.ids)
+        self._user_ids = dict(user_ids)
+        users = int(next(iter(user_ids.values())).shape[0])
+        self.own = self.add_weight(
+            name="own", shape=[users, config.vector_size + 1]
+        )
+        self.own.assign(tf.zeros_like(self.own))
+        self._precision = tf.constant(
+            [settings.vector_precision] * config.vector_size
+            + [settings.bias_precision]
+        )
+        self._ranking = ranking_task()
+
+    def embed_users(self, users: tf.Tensor, training: bool = False) -> Embedded:
+        """Embeds users, [n, ...], by feature and by id."""
+        ids = {n: tf.gather(i, users) for n, i in self._user_ids.items()}
+        by_features = self.two_tower.user_tower(ids, training=training)
+        own = tf.gather(self.own, users)
+        return Embedded(
+            by_features.vector + own[:, :-1], by_features.bias + own[:, -1:]
+        )
+
+    @tf.autograph.experimental.do_not_convert
+    def compute_loss(
+        self, inputs: Mapping[str, tf.Tensor], training: bool = False
+    ) -> tf.Tensor:
+        """Mean loss of the rows, and the prior's share of it."""
+        unique, index = tf.unique(inputs["user"])
+        user = self.embed_users(unique, training).gather(index)
+        item = self.two_tower.embed_items(
+            self._catalog_ids, inputs["item"], training
+        )
+        dot = tf.reduce_sum(user.vector * item.vector, axis=1, keepdims=True)
+        loss = self._ranking(
+            labels=inputs["label"][:, tf.newaxis],
+            predictions=dot + user.bias + item.bias,
+        )
+        rows = tf.cast(tf.shape(inputs["label"])[0], tf.float32)
+        prior = tf.reduce_sum(self._precision * tf.square(self.own)) / 2.0
+        return loss / rows + prior / inputs["known_rows"][0]
+
+    def score(
+        self, users: NDArray[np.int64], item_row: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """Logits of candidates [users, N]."""
+        user = self.embed_users(tf.constant(users))
+        item = self.two_tower.item_tower(self._catalog_ids).gather(item_row)
+        return np.asarray(
+            tf.einsum("bd,bnd->bn", user.vector, item.vector)
+            + user.bias
+            + tf.squeeze(item.bias, axis=-1)
+        )
+
+
+def oracle_scores(
+    data: StageData,
+    users: StreamUsers,
+    steps: Sequence[StreamStep],
+    config: TrainerConfig,
+    settings: RetrainSettings,
+) -> list[NDArray[np.float32]]:
+    """Retrains before each window and scores it.
+
+    Holds all rows of meta_train in memory.
+
+    Args:
+        data: meta_train is trained on.
+        users: The judged users.
+        steps: Their stream, as `stream_steps` gives it.
+        config: Architecture, step size, moving average and seed.
+        settings: The schedule and the priors.
+
+    Returns:
+        Logits [users, N] of each window.
+    """
+    tf_keras.utils.set_random_seed(config.seed)
+    known = StreamUsers.read(data.meta_train, data.space, _MAX_USERS)
+    model = RetrainedTwoTower(
+        data, _all_ids(known.ids, users.ids), config, settings
+    )
+    model.compile(
+        optimizer=tf_keras.optimizers.Adam(
+            config.outer_lr, use_ema=True, ema_momentum=config.ema_momentum
+        )
+    )
+    rows = _Rows.of_users(known)
+    judged = np.arange(len(known), len(known) + len(users))
+    scores = []
+    for index, (step, following) in enumerate(itertools.pairwise(steps)):
+        rows = rows.plus(_Rows.of_step(step.judged, judged))
+        model.fit(
+            rows.batches(settings.batch_rows, config.seed + 1000 * index),
+            steps_per_epoch=(
+                settings.steps_per_window if index else settings.first_steps
+            ),
+            verbose=0,
+        )
+        latest = model.get_weights()
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+        scores.append(model.score(judged, following.judged.item_row))
+        model.set_weights(latest)
+    return scores
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Rows of a training set as flat arrays."""
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int32]
+    label: NDArray[np.float32]
+
+    @classmethod
+    def of_users(cls, users: StreamUsers) -> "_Rows":
+        lengths = [len(rows) for rows in users.item_row]
+        return cls(
+            np.repeat(np.arange(len(users)), lengths),
+            np.concatenate(users.item_row),
+            np.concatenate(users.label),
+        )
+
+    @classmethod
+    def of_step(cls, step: LabelledRows, users: NDArray[np.int64]) -> "_Rows":
+        user, place = np.nonzero(step.weight)
+        return cls(
+            users[user], step.item_row[user, place], step.label[user, place]
+        )
+
+    def plus(self, others: "_Rows") -> "_Rows":
+        return _Rows(
+            *(
+                np.concatenate(
+                    [getattr(rows, f.name) for rows in (self, others)]
+                )
+                for f in dataclasses.fields(self)
+            )
+        )
+
+    def batches(self, size: int, seed: int) -> tf.data.Dataset:
+        """Batches of rows drawn uniformly, without end."""
+        columns: dict[str, Any] = dataclasses.asdict(self)
+        columns = {name: tf.constant(v) for name, v in columns.items()}
+        count = len(self.user)
+
+        def draw(step: tf.Tensor) -> dict[str, tf.Tensor]:
+            rows = tf.random.stateless_uniform(
+                [size], tf.stack([seed, step]), 0, count, tf.int64
+            )
+            drawn = {n: tf.gather(v, rows) for n, v in columns.items()}
+            return drawn | {"known_rows": tf.constant([float(count)])}
+
+        return tf.data.Dataset.counter().map(draw).prefetch(2)
+
+
+def _all_ids(
+    first: Mapping[str, tf.Tensor], second: Mapping[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Feature ids of two lots of users, one after the other."""
+
+    def widened(ids: tf.Tensor, width: int) -> tf.Tensor:
+        missing = width - ids.shape[1]
+        return tf.pad(ids, [[0, 0], [0, missing]], constant_values=PAD)
+
+    result = {}
+    for name, ids in first.items():
+        width = max(ids.shape[1], second[name].shape[1])
+        result[name] = tf.concat(
+            [widened(ids, width), widened(second[name], width)], axis=0
+        )
+    return result

@@ -1,0 +1,60 @@
+"""Trains the baselines as the offline stage is trained.
+
+The same episodes, cuts and batches, the same moving average, stopped by the
+same figure of the same meta_valid users.
+"""
+
+import tensorflow_recommenders as tfrs
+import tf_keras
+
+from trainer.baselines.fast_weights import FastTwoTower
+from trainer.baselines.history import (
+    HistoryLearner,
+    HistoryScorer,
+    HistoryTwoTower,
+)
+from trainer.baselines.maml_all import MamlAll, MamlLearner, MamlScorer
+from trainer.config import TrainerConfig
+from trainer.scorer import Scorer
+from trainer.stages import StageData
+from trainer.stream_validation import ScorerValidation
+from trainer.tasks import sample_tasks
+from trainer.training import TrainingResult, adapted_objective, train
+
+
+def train_history(
+    data: StageData, config: TrainerConfig
+) -> tuple[HistoryScorer, TrainingResult]:
+    """Trains the tower that pools a user's history."""
+    tf_keras.utils.set_random_seed(config.seed)
+    model = HistoryTwoTower(data.space, data.catalog, config)
+    scorer = HistoryScorer(model)
+    return scorer, _train(HistoryLearner(model, config), scorer, data, config)
+
+
+def train_maml_all(
+    data: StageData, config: TrainerConfig
+) -> tuple[MamlScorer, TrainingResult]:
+    """Meta-learns the model of which every parameter adapts."""
+    tf_keras.utils.set_random_seed(config.seed)
+    maml = MamlAll(FastTwoTower(data.space, data.catalog, config), config)
+    scorer = MamlScorer(maml)
+    return scorer, _train(MamlLearner(maml, config), scorer, data, config)
+
+
+def _train(
+    learner: tfrs.models.Model,
+    scorer: Scorer,
+    data: StageData,
+    config: TrainerConfig,
+) -> TrainingResult:
+    validation = ScorerValidation(
+        scorer, data.meta_valid, data.space, config.max_validation_users
+    )
+    return train(
+        learner,
+        sample_tasks(data.meta_train, data.space, config),
+        validation,
+        adapted_objective,
+        config,
+    )
