@@ -32,7 +32,6 @@ from trainer.tasks import LabelledRows
 from trainer.towers import Embedded
 from trainer.two_tower import PartitionedTwoTower
 
-
 # All of meta_train lies in memory; more users than this would not fit.
 _MAX_USERS = 1_000_000
 
