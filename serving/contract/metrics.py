@@ -7,7 +7,7 @@ independent.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -212,48 +212,72 @@ def bootstrap(
         of `scores` and `lifts`; lifts in the figure's own unit (not points).
     """
     num_users = int(rows.user.max()) + 1
-    positive = np.asarray(rows.label, float) > 0.5
-    group_to_user = int(rows.window.max(initial=0)) + 1
-    models: dict[str, Callable[[Floats], tuple[float, float]]] = {}
-    for name, score in scores.items():
-        models[name] = _drawn_figures(
-            rows, positive, np.asarray(score), group_to_user
-        )
-    random = np.random.default_rng(seed)
-    draw_weights = [np.ones(num_users)] + [
-        np.bincount(
-            random.integers(0, num_users, num_users), minlength=num_users
-        ).astype(float)
-        for _ in range(draws)
-    ]
     table = {
-        name: np.array([figures(w) for w in draw_weights])
-        for name, figures in models.items()
+        name: draw_figures(
+            drawn_figures(rows, np.asarray(score)), num_users, draws, seed
+        )
+        for name, score in scores.items()
     }
     for name, (model, minus) in (lifts or {}).items():
         table[name] = table[model] - table[minus]
     return {
         figure: {
-            name: Interval(
-                float(values[0, column]),
-                *map(
-                    float,
-                    np.nanpercentile(values[1:, column], (2.5, 97.5)),
-                ),
-            )
+            name: interval_of(values[:, column])
             for name, values in table.items()
         }
         for column, figure in enumerate(("auc", "wgauc"))
     }
 
 
-def _drawn_figures(
-    rows: Rows,
-    positive: NDArray[np.bool_],
-    score: Floats,
-    group_to_user: int,
+def draw_figures(
+    figures: Callable[[Floats], Sequence[float]],
+    num_users: int,
+    draws: int,
+    seed: int,
+) -> Floats:
+    """Figures of bootstrap draws of users, with replacement.
+
+    The same seed draws the same users, so differences of what two calls
+    return are paired.
+
+    Args:
+        figures: Figures, given how often each user counts, shape [users].
+        num_users: How many users there are.
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
+
+    Returns:
+        Shape [draws + 1, figures]: first of all users as they are, then of
+        each draw.
+    """
+    random = np.random.default_rng(seed)
+    table = [figures(np.ones(num_users))]
+    for _ in range(draws):
+        drawn = random.integers(0, num_users, num_users)
+        counts = np.bincount(drawn, minlength=num_users)
+        table.append(figures(counts.astype(float)))
+    return np.array(table)
+
+
+def interval_of(values: Floats) -> Interval:
+    """The interval of one figure of `draw_figures`, shape [draws + 1]."""
+    if np.isnan(values[1:]).all():
+        return Interval(float(values[0]), float("nan"), float("nan"))
+    low, high = np.nanpercentile(values[1:], (2.5, 97.5))
+    return Interval(float(values[0]), float(low), float(high))
+
+
+def drawn_figures(
+    rows: Rows, score: Floats
 ) -> Callable[[Floats], tuple[float, float]]:
-    """AUC and wGAUC of one model as a function of how often users count."""
+    """AUC and wGAUC of one model as a function of how often users count.
+
+    Args:
+        rows: The judged rows.
+        score: The model's scores of them, shape [rows].
+    """
+    positive = np.asarray(rows.label, float) > 0.5
+    group_to_user = int(rows.window.max(initial=0)) + 1
     _, rank = np.unique(score, return_inverse=True)
     values, groups = group_aucs(rows.label, score, rows.group)
     group_user = groups // group_to_user

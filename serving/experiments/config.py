@@ -1,0 +1,243 @@
+"""What an experiment is, read from a YAML or JSON file.
+
+    log: exposures                   # folder, beside this file if relative
+    key: exposures/pseudonym.key     # names users in the log; made if missing
+    experiments:
+      - name: freeze                 # tries: is ten events' learning enough?
+        share: 0.2                   # of the users take part; default: all
+        arms:
+          - name: control            # the first one is compared with
+            weight: 3
+          - name: frozen
+            adaptation: {freeze_after: 10}
+      - name: next-model
+        arms:
+          - name: control
+          - name: candidate
+            model: candidate         # a --model of the gateway
+        shadows:                     # ranked as well, never shown
+          - name: joint
+            model: joint
+            adaptation: "off"
+
+A user is in the first experiment that takes them.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from serving.errors import LaunchError
+
+KEY_FILE = "pseudonym.key"
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What is done for some users.
+
+    Attributes:
+        name: Unique within the experiment.
+        weight: Share of the users, relative to the other arms'.
+        model: Which model answers; None: the gateway's default.
+        version: Which version of it; None: the current one.
+        max_support: How many of a user's events are learned from; 0 adapts
+            nothing and serves the meta-initialization, None learns on and on.
+    """
+
+    name: str
+    weight: float = 1.0
+    model: str | None = None
+    version: int | None = None
+    max_support: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Arms that are compared.
+
+    Attributes:
+        name: Unique.
+        arms: The first is the one that others are compared with.
+        shadows: Arms that are asked as well, but not shown to the user.
+        share: Share of the users that take part, from 0 to 1.
+        salt: What user ids are hashed with. Two experiments with the same
+            salt put users into the same places.
+    """
+
+    name: str
+    arms: tuple[Arm, ...]
+    shadows: tuple[Arm, ...] = ()
+    share: float = 1.0
+    salt: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentsConfig:
+    """What an experiments file says.
+
+    Attributes:
+        experiments: In the order in which they take users.
+        log: Folder of the exposure log.
+        key: File with the key that users are named by in it; the same for
+            all gateways whose logs are read together.
+    """
+
+    experiments: tuple[Experiment, ...]
+    log: Path
+    key: Path
+
+
+def load_experiments(path: Path) -> ExperimentsConfig:
+    """Reads an experiments file.
+
+    Raises:
+        LaunchError: It can't be read, or something in it is wrong; the
+            message says where.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LaunchError(f"Can't read the experiments: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise LaunchError(f"{path} is not YAML: {error}") from error
+    top = _Section(content, str(path), {"experiments", "log", "key"})
+    experiments = top.each("experiments", _experiment)
+    if not experiments:
+        raise LaunchError(f"{path}: experiments: at least one is needed")
+    log = path.parent / top.take("log", str, "exposures")
+    key = top.take("key", str, None)
+    return ExperimentsConfig(
+        experiments, log, path.parent / key if key else log / KEY_FILE
+    )
+
+
+def _experiment(section: "_Section") -> Experiment:
+    section.allow({"name", "share", "salt", "arms", "shadows"})
+    name = section.name()
+    arms = section.each("arms", _arm)
+    if not arms:
+        raise LaunchError(f"{section.where}.arms: at least one is needed")
+    share = section.take("share", float, 1.0)
+    if not 0.0 <= share <= 1.0:
+        raise LaunchError(f"{section.where}.share: {share} is not from 0 to 1")
+    shadows = section.each("shadows", _arm)
+    served = {arm.model for arm in arms}
+    for number, shadow in enumerate(shadows):
+        if shadow.model in served and shadow.max_support != 0:
+            raise LaunchError(
+                f"{section.where}.shadows[{number}]: it would learn into the "
+                "weights that users are served with. Give it a model of its "
+                'own, or say adaptation: "off".'
+            )
+    names = [arm.name for arm in (*arms, *shadows)]
+    _check_unique(names, f"{section.where}: arms and shadows")
+    return Experiment(
+        name, arms, shadows, share, section.take("salt", str, name)
+    )
+
+
+def _arm(section: "_Section") -> Arm:
+    section.allow({"name", "weight", "model", "version", "adaptation"})
+    weight = section.take("weight", float, 1.0)
+    if not weight > 0.0:
+        raise LaunchError(f"{section.where}.weight: must be more than 0")
+    return Arm(
+        section.name(),
+        weight,
+        section.take("model", str, None),
+        section.take("version", int, None),
+        _max_support(section),
+    )
+
+
+def _max_support(section: "_Section") -> int | None:
+    value = section.content.get("adaptation", "on")
+    # Bare on and off are booleans in YAML.
+    if value in ("on", True):
+        return None
+    if value in ("off", False):
+        return 0
+    if isinstance(value, dict) and value.keys() == {"freeze_after"}:
+        events = value["freeze_after"]
+        if isinstance(events, int) and events > 0:
+            return events
+    raise LaunchError(
+        f"{section.where}.adaptation: {value!r} is none of on, off and "
+        "{freeze_after: EVENTS}"
+    )
+
+
+def _check_unique(names: list[str], where: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise LaunchError(f"{where}: the name {name!r} is there twice")
+
+
+class _Section:
+    """A mapping of the file, and where it stands in it."""
+
+    def __init__(
+        self, content: Any, where: str, keys: set[str] | None = None
+    ) -> None:
+        if not isinstance(content, dict):
+            raise LaunchError(
+                f"{where}: must be a mapping of keys to values, got "
+                f"{type(content).__name__}"
+            )
+        self.content: Mapping[str, Any] = content
+        self.where = where
+        if keys is not None:
+            self.allow(keys)
+
+    def allow(self, keys: set[str]) -> None:
+        """Refuses keys other than these."""
+        unknown = sorted(map(str, self.content.keys() - keys))
+        if unknown:
+            raise LaunchError(
+                f"{self.where}: there is no key {', '.join(unknown)}; there "
+                f"are {', '.join(sorted(keys))}"
+            )
+
+    def take(self, key: str, kind: type[_T], default: Any) -> Any:
+        """Returns a value of a type, or the default."""
+        value = self.content.get(key, default)
+        if kind is float and isinstance(value, int):
+            value = float(value)
+        if value is default or (
+            isinstance(value, kind) and not isinstance(value, bool)
+        ):
+            return value
+        raise LaunchError(
+            f"{self.where}.{key}: {value!r} is not of type {kind.__name__}"
+        )
+
+    def name(self) -> str:
+        """Returns the name."""
+        name = self.content.get("name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise LaunchError(
+                f"{self.where}.name: {name!r} is not 1 to 64 letters, "
+                "digits, dots, - or _"
+            )
+        return name
+
+    def each(
+        self, key: str, read: "Callable[[_Section], _T]"
+    ) -> tuple[_T, ...]:
+        """Reads a list of sections with unique names."""
+        items = self.take(key, list, [])
+        sections = [
+            _Section(item, f"{self.where}: {key}[{number}]")
+            for number, item in enumerate(items)
+        ]
+        values = tuple(map(read, sections))
+        _check_unique([s.name() for s in sections], f"{self.where}: {key}")
+        return values

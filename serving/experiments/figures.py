@@ -1,0 +1,167 @@
+"""What each arm achieved, and what that is over the first arm.
+
+Intervals are bootstrapped over all users of an experiment at once: an arm is
+figured from those of its users that a draw holds, as often as it holds them.
+Arms with users of their own are so drawn independently, and a shadow, which
+has the same users as the arms beside it, is compared pairwise.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.contract import metrics
+from serving.experiments.joining import Exposure
+
+Floats = NDArray[np.floating[Any]]
+
+AUC, WGAUC, REWARD = "auc", "wgauc", "reward"
+FIGURES = (AUC, WGAUC, REWARD)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmFigures:
+    """What one arm achieved.
+
+    Attributes:
+        users: Users with an exposure.
+        exposures: Exposures.
+        judged: Exposed items that a label came back for.
+        values: Each of `FIGURES`: AUC and wGAUC of the scores against the
+            labels that came back, and the labels' sum per exposure.
+        lifts: The same minus the first arm's.
+    """
+
+    users: int
+    exposures: int
+    judged: int
+    values: Mapping[str, metrics.Interval]
+    lifts: Mapping[str, metrics.Interval]
+
+
+def arm_figures(
+    arms: Mapping[str, Sequence[Exposure]],
+    unanswered_are_negative: bool = False,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, ArmFigures]:
+    """Returns the figures of an experiment's arms.
+
+    Args:
+        arms: Joined exposures by arm; others are compared with the first.
+        unanswered_are_negative: Whether an exposed item without an outcome
+            counts as a negative one, as where only clicks are sent, rather
+            than not at all. It never counts in an exposure without outcome.
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
+    """
+    names = {e.user: 0 for exposures in arms.values() for e in exposures}
+    index = {user: number for number, user in enumerate(sorted(names))}
+    judged = {
+        name: _ArmRows(exposures, index, unanswered_are_negative)
+        for name, exposures in arms.items()
+    }
+    drawn = {
+        name: metrics.draw_figures(rows.figures(), len(index), draws, seed)
+        for name, rows in judged.items()
+    }
+    control = next(iter(drawn.values()))
+    return {
+        name: ArmFigures(
+            users=len({exposure.user for exposure in arms[name]}),
+            exposures=len(arms[name]),
+            judged=len(rows.labels),
+            values=_intervals(drawn[name]),
+            lifts=_intervals(drawn[name] - control),
+        )
+        for name, rows in judged.items()
+    }
+
+
+def sample_ratio_z(users: Sequence[int], weights: Sequence[float]) -> float:
+    """Returns how far off the arms' sizes are, in standard deviations.
+
+    A ratio of users other than that of the weights means that who is counted
+    depends on the arm (lost exposures, crashes), and no figure can be
+    trusted (Fabijan et al., "Diagnosing Sample Ratio Mismatch", KDD 2019).
+
+    Args:
+        users: Users of each arm.
+        weights: Its weight.
+
+    Returns:
+        The largest |z| over the arms, by the normal approximation.
+    """
+    total, whole = sum(users), sum(weights)
+    largest = 0.0
+    for size, weight in zip(users, weights, strict=True):
+        share = weight / whole
+        deviation = math.sqrt(total * share * (1.0 - share))
+        if deviation:
+            largest = max(largest, abs(size - total * share) / deviation)
+    return largest
+
+
+def _intervals(drawn: Floats) -> dict[str, metrics.Interval]:
+    return {
+        figure: metrics.interval_of(drawn[:, column])
+        for column, figure in enumerate(FIGURES)
+    }
+
+
+class _ArmRows:
+    """The judged rows of an arm, and its exposures, as arrays."""
+
+    def __init__(
+        self,
+        exposures: Sequence[Exposure],
+        index: Mapping[str, int],
+        unanswered_are_negative: bool,
+    ) -> None:
+        users, groups, labels, scores = [], [], [], []
+        for number, exposure in enumerate(exposures):
+            for item, score in zip(
+                exposure.items, exposure.scores, strict=True
+            ):
+                label = exposure.labels.get(item)
+                if label is None:
+                    if not (unanswered_are_negative and exposure.labels):
+                        continue
+                    label = 0.0
+                users.append(index[exposure.user])
+                groups.append(number)
+                labels.append(label)
+                scores.append(score)
+        self.labels = np.array(labels, np.float64)
+        self._rows = metrics.Rows(
+            user=np.array(users, np.int64),
+            window=np.array(groups, np.int64),
+            label=(self.labels > 0.5),
+        )
+        self._scores = np.array(scores, np.float64)
+        self._exposure_user = np.array(
+            [index[exposure.user] for exposure in exposures], np.int64
+        )
+        self._rewards = np.array(
+            [sum(exposure.labels.values()) for exposure in exposures]
+        )
+
+    def figures(self) -> Callable[[Floats], tuple[float, ...]]:
+        """Returns the figures as a function of how often users count."""
+        ranked = (
+            metrics.drawn_figures(self._rows, self._scores)
+            if len(self._scores)
+            else lambda _: (math.nan, math.nan)
+        )
+
+        def of(user_weights: Floats) -> tuple[float, ...]:
+            weight = user_weights[self._exposure_user]
+            total = float(weight.sum())
+            reward = float((weight * self._rewards).sum())
+            return *ranked(user_weights), reward / total if total else math.nan
+
+        return of
