@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 
-COMMANDS = ("data", "run", "serve", "replay", "evaluate", "doctor")
+COMMANDS = ("data", "run", "tune", "serve", "replay", "evaluate", "doctor")
 
 _OURS = ("pipeline", "trainer", "components", "serving")
 _INTERRUPTED = 130

@@ -75,14 +75,33 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
     """
     data = _DataNodes.define(config)
     training = _TrainingNodes.define(config, data)
-    return Pipeline(
-        pipeline_name=f"adaptower-{config.dataset.name}",
-        pipeline_root=str(config.layout.pipeline_root),
-        components=[
+    return _pipeline(
+        config,
+        [
             *data.nodes(),
             *training.nodes(),
             *_judging_nodes(config, data, training),
         ],
+    )
+
+
+def create_data_pipeline(config: PipelineConfig) -> Pipeline:
+    """Defines the part of the pipeline that ends with the episodes.
+
+    Its nodes are those of the whole pipeline, so that each finds in the
+    cache what the other has made.
+
+    Args:
+        config: As for `create_pipeline`.
+    """
+    return _pipeline(config, _DataNodes.define(config).nodes())
+
+
+def _pipeline(config: PipelineConfig, nodes: list[BaseNode]) -> Pipeline:
+    return Pipeline(
+        pipeline_name=f"adaptower-{config.dataset.name}",
+        pipeline_root=str(config.layout.pipeline_root),
+        components=nodes,
         enable_cache=config.use_cache,
         metadata_connection_config=sqlite_metadata_connection_config(
             str(config.layout.metadata)
@@ -138,7 +157,7 @@ class _DataNodes:
             splits_config=transform_pb2.SplitsConfig(
                 analyze=["meta_train"], transform=SPLITS
             ),
-            custom_config=_features(config)
+            custom_config=declared_features(config)
             | {"code_fingerprint": code_fingerprint("pipeline.preprocessing")},
             # StatisticsGen and the gate have seen to the raw examples.
             disable_statistics=True,
@@ -274,7 +293,7 @@ def _judging_nodes(
     ]
 
 
-def _features(config: PipelineConfig) -> dict[str, Any]:
+def declared_features(config: PipelineConfig) -> dict[str, Any]:
     """The declared features, as preprocessing_fn and the trainer take them."""
     return {
         "user_features": [f.to_dict() for f in config.dataset.user_features],
@@ -286,7 +305,7 @@ def _custom_config(
     config: PipelineConfig, regime: str, code: str = "trainer.run_fn"
 ) -> dict[str, Any]:
     """What run_fn and tuner_fn are told; `code` is where they are."""
-    return _features(config) | {
+    return declared_features(config) | {
         "regime": regime,
         "dataset": config.dataset.name,
         "training": dict(config.dataset.training),

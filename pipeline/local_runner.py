@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from tfx.orchestration.pipeline import Pipeline
+
 from pipeline.create_pipeline import create_pipeline
 from pipeline.pipeline_config import PipelineConfig
 from pipeline.quiet import stderr_to_file
@@ -15,7 +17,9 @@ _STAGE_SECONDS = "stage_seconds.json"
 
 
 def run_pipeline(
-    config: PipelineConfig, report: Callable[[Stage], None] = print_stage
+    config: PipelineConfig,
+    report: Callable[[Stage], None] = print_stage,
+    define: Callable[[PipelineConfig], Pipeline] = create_pipeline,
 ) -> PipelineRun:
     """Runs the pipeline; stages that have nothing new to do are not repeated.
 
@@ -26,6 +30,7 @@ def run_pipeline(
     Args:
         config: What to run.
         report: Called when a node starts and when it ends.
+        define: Says which nodes there are.
 
     Returns:
         All nodes and what they made.
@@ -46,6 +51,6 @@ def run_pipeline(
             report(stage)
 
         runner = ReportingRunner(report_below)
-        run = runner.run(create_pipeline(config))
+        run = runner.run(define(config))
         run.write(layout.root / _STAGE_SECONDS)
         return run

@@ -1,7 +1,6 @@
 """The main job: data to a pushed model, served, replayed, reported."""
 
 import pathlib
-import subprocess
 import time
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from pipeline.errors import NotBlessedError
 from pipeline.fetch import fetch_dataset
 from pipeline.local_runner import run_pipeline
 from pipeline.pipeline_config import PipelineConfig
+from pipeline.revision import code_revision
 from pipeline.run_config import LATEST, RunConfig, RunLayout
 from pipeline.run_record import RunRecord
 from pipeline.stages import PipelineRun
@@ -42,18 +42,12 @@ def run_main_job(config: RunConfig) -> int:
     fetched = time.monotonic() - start
     console.rule("pipeline", align="left")
     run_dir = config.runs / spec.name
-    overrides: dict[str, int | str] = {
-        "seed": config.seed,
-        **config.hyper_parameters,
-    }
-    if config.train_steps is not None:
-        overrides["max_steps"] = config.train_steps
     pipeline_config = PipelineConfig(
         dataset=spec,
         data_folder=data_folder,
         run_dir=run_dir,
         tune=config.tune,
-        overrides=overrides,
+        overrides=config.overrides,
         beam_args=config.beam_args,
         use_cache=config.use_cache,
     )
@@ -63,7 +57,7 @@ def run_main_job(config: RunConfig) -> int:
     _require_blessing(run, layout)
     RunRecord(
         dataset=spec,
-        revision=_revision(),
+        revision=code_revision(),
         examples=run.output("InteractionExampleGen", "examples"),
         catalog=run.output("InteractionExampleGen", "catalog"),
         evaluation=run.output(_EVALUATOR, "evaluation"),
@@ -116,16 +110,3 @@ def _point_latest_at(run_dir: pathlib.Path) -> None:
     partial.unlink(missing_ok=True)
     partial.symlink_to(run_dir.name)
     partial.replace(run_dir.with_name(LATEST))
-
-
-def _revision() -> str:
-    """Commit of the checkout that this code is from, `+` if changed."""
-    here = pathlib.Path(__file__).parent
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return answer.stdout.strip() or "unknown"

@@ -42,6 +42,14 @@ class RunConfig:
         default_factory=dict
     )
 
+    @property
+    def overrides(self) -> dict[str, int | str]:
+        """Hyper-parameters that are given, by name."""
+        steps = (
+            {} if self.train_steps is None else {"max_steps": self.train_steps}
+        )
+        return {"seed": self.seed, **self.hyper_parameters, **steps}
+
 
 @dataclasses.dataclass(frozen=True)
 class RunLayout:
