@@ -1,6 +1,7 @@
 """Removes from exposure logs what must not stay."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,8 @@ def _rewrite(path: Path, forgotten: dict[str, int]) -> int:
     if len(after) < len(before):
         new = path.with_suffix(".new")
         new.write_text("".join(after), encoding="utf-8")
+        # Its age is what the file is removed for in the end.
+        shutil.copystat(path, new)
         new.replace(path)
     return len(before) - len(after)
 

@@ -1,0 +1,168 @@
+import io
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from serving.errors import LaunchError
+from serving.experiments.assignment import Assignment
+from serving.experiments.config import Arm, Experiment
+from serving.experiments.exposure_log import MAX_ITEMS, ExposureLog, Pseudonyms
+from serving.experiments.purging import purge
+
+PLACE = Assignment(Experiment("x", (Arm("a"),)), Arm("a"))
+DAY = 86_400.0
+
+
+class Clock:
+    def __init__(self, now=1_700_000_000.0):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def log(folder, tmp_path, clock):
+    with ExposureLog(folder, tmp_path / "key", clock) as log:
+        yield log
+
+
+def show(log, user="u", items=("1", "2"), scores=(0.5, 1.25)):
+    log.exposure(PLACE, user, "m", 3, items, np.array(scores, np.float32))
+
+
+def lines(folder):
+    return [
+        json.loads(line)
+        for path in sorted(folder.glob("*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+
+
+def test_exposure_names_all_that_a_report_needs_best_items_first(log, folder):
+    show(log)
+    (line,) = lines(folder)
+    assert line.pop("user") != "u"
+    assert line == {
+        "ms": 1_700_000_000_000,
+        "kind": "exposure",
+        "experiment": "x",
+        "arm": "a",
+        "model": "m",
+        "version": 3,
+        "items": ["2", "1"],
+        "scores": [1.25, 0.5],
+    }
+
+
+def test_user_ids_are_nowhere_in_the_log(log, folder):
+    show(log, "ann@example.org")
+    log.outcome("ann@example.org", "event-1", "1", 1.0)
+    log.forget("ann@example.org")
+    written = "".join(path.read_text() for path in folder.glob("*"))
+    assert "ann" not in written
+    assert len({line["user"] for line in lines(folder)}) == 1
+
+
+def test_long_lists_keep_their_best(log, folder):
+    size = 5 * MAX_ITEMS
+    scores = np.random.default_rng(0).permutation(size)
+    show(log, items=[str(score) for score in scores], scores=scores)
+    (line,) = lines(folder)
+    best = range(size - 1, size - 1 - MAX_ITEMS, -1)
+    assert line["items"] == [str(score) for score in best]
+
+
+def test_each_day_has_a_file_of_its_own(log, folder, clock):
+    show(log)
+    clock.now += DAY
+    show(log)
+    show(log)
+    sizes = [
+        len(path.read_text().splitlines())
+        for path in sorted(folder.glob("*.jsonl"))
+    ]
+    assert sizes == [1, 2]
+    assert [p.name[:10] for p in sorted(folder.glob("*.jsonl"))] == [
+        "2023-11-14",
+        "2023-11-15",
+    ]
+
+
+def test_two_gateways_with_one_key_name_users_alike(folder, tmp_path):
+    for number in range(2):
+        with ExposureLog(folder / str(number), tmp_path / "key") as log:
+            log.outcome("u", "e", "1", 1.0)
+    names = {lines(folder / str(number))[0]["user"] for number in range(2)}
+    assert len(names) == 1
+
+
+def test_another_key_names_users_otherwise(tmp_path):
+    first, second = (Pseudonyms(tmp_path / name) for name in "ab")
+    assert first.of("u") != second.of("u")
+    assert first.of("u") != first.of("v")
+
+
+def test_key_is_for_its_owner_only(log, tmp_path):
+    mode = stat.S_IMODE((tmp_path / "key").stat().st_mode)
+    assert mode == 0o600
+
+
+def test_damaged_key_is_refused(folder, tmp_path):
+    (tmp_path / "key").write_text("no key")
+    with pytest.raises(LaunchError, match="Can't log exposures"):
+        ExposureLog(folder, tmp_path / "key")
+
+
+def test_full_disk_hurts_no_answer_and_is_told_once(log, folder, caplog):
+    show(log)
+    log._file.close()
+    log._file = io.FileIO("/dev/full", "ab")
+    for _ in range(5):
+        show(log)
+    assert caplog.text.count("Exposures are lost") == 1
+
+
+def test_purge_removes_old_files_and_forgotten_users(log, folder, clock):
+    show(log, "ann")
+    show(log, "bob")
+    log.outcome("ann", "e", "1", 1.0)
+    clock.now += 3 * DAY
+    log.forget("ann")
+    show(log, "ann")
+    log.close()
+    written = sorted(folder.glob("*.jsonl"))
+    stamp(written[0], clock.now - 3 * DAY)
+    stamp(written[1], clock.now)
+    assert purge(folder, keep_days=90, clock=clock) == (0, 2)
+    kinds = [(line["kind"], line["ms"]) for line in lines(folder)]
+    now = int(clock.now * 1000)
+    assert kinds == [
+        ("exposure", 1_700_000_000_000),
+        ("forget", now),
+        ("exposure", now),
+    ]
+    assert purge(folder, keep_days=2, clock=clock) == (1, 0)
+    assert [p.name for p in folder.glob("*.jsonl")] == [written[1].name]
+
+
+def stamp(path, seconds):
+    os.utime(path, (seconds, seconds))
+
+
+def test_purge_keeps_the_name_of_the_folder_in_its_refusal(tmp_path):
+    with pytest.raises(LaunchError, match="holds no exposure log"):
+        purge(tmp_path, 1)
