@@ -14,12 +14,33 @@ REGIMES = (OFFLINE, JOINT)
 
 USER_BIAS = "user_bias"
 USER_OFFSET = "user_offset"
-PARTITION_PRESETS = (USER_BIAS, USER_OFFSET)
+USER_SCALE = "user_scale"
+INTERACTION_HEAD = "interaction_head"
+LOW_RANK = "low_rank"
+USER_OUTPUT = "user_output"
+USER_TOWER = "user_tower"
+LEARNED = "learned"
+# What they are made of says `trainer.user_head`.
+PARTITION_PRESETS = (
+    USER_BIAS,
+    LOW_RANK,
+    INTERACTION_HEAD,
+    USER_OFFSET,
+    USER_SCALE,
+    USER_OUTPUT,
+    USER_TOWER,
+    LEARNED,
+)
+
+GRADIENT = "gradient"
+NEWTON = "newton"
+SOLVERS = (GRADIENT, NEWTON)
 
 _AT_LEAST_ONE = (
     "vector_size",
     "hidden_size",
     "feature_size",
+    "adapter_rank",
     "meta_batch_size",
     "query_rows",
     "max_steps",
@@ -33,8 +54,18 @@ class TrainerConfig:
     """Hyper-parameters of model, inner loop and outer loop.
 
     Attributes:
-        partition: Which layers adapt: `user_bias` (one number per user) or
-            `user_offset` (the bias and an offset of the user vector).
+        partition: Which parameters adapt: `user_bias` (one number per user),
+            `low_rank` (bias and coefficients of a low-rank adapter on the
+            user tower's output layer), `interaction_head` (a linear layer on
+            user vector * item vector), `user_offset` (bias and offset of the
+            user vector), `user_scale` (these and a scale), `user_output`
+            (the user tower's output layer), `user_tower` (all of it) or
+            `learned` (the entries of scale, adapter and output layer that
+            are worth their bytes).
+        adapter_rank: Rank of the low-rank adapter.
+        partition_penalty: `learned`: weight in the outer loss of the sum of
+            the gates on step sizes; the larger, the fewer entries adapt.
+        max_bytes_per_user: Budget of adaptive weights; 0 is no limit.
         vector_size: Length of user and item vectors.
         hidden_size: Units of each tower's hidden layer.
         feature_size: Length of each feature's embedding.
@@ -42,6 +73,8 @@ class TrainerConfig:
         item_id_dropout: Share of items that training shows without their id,
             so that the towers learn what to say of a new item.
         item_l2: Weight of the squared norm of item-id embeddings.
+        solver: How the inner loop minimizes: `gradient` (steps of learned
+            sizes) or `newton` (to the minimum, with a learned prior).
         num_inner_steps: Steps of the inner loop.
         first_order: Whether the outer loop ignores second derivatives.
         meta_batch_size: Tasks per outer step.
@@ -66,12 +99,16 @@ class TrainerConfig:
     """
 
     partition: str = USER_OFFSET
+    adapter_rank: int = 8
+    partition_penalty: float = 1e-4
+    max_bytes_per_user: int = 0
     vector_size: int = 16
     hidden_size: int = 64
     feature_size: int = 8
     dropout: float = 0.2
     item_id_dropout: float = 0.1
     item_l2: float = 1e-4
+    solver: str = GRADIENT
     num_inner_steps: int = 5
     first_order: bool = False
     meta_batch_size: int = 256
@@ -97,14 +134,38 @@ class TrainerConfig:
                     f"Hyper-parameter {field.name} is {value}; it can't be "
                     "negative or infinite."
                 )
-        if self.partition not in PARTITION_PRESETS:
-            raise TrainerConfigError(
-                f"There is no partition preset {self.partition!r}; use one of "
-                f"{', '.join(PARTITION_PRESETS)}."
-            )
+        for name, kind, choices in (
+            ("partition", "partition preset", PARTITION_PRESETS),
+            ("solver", "solver", SOLVERS),
+        ):
+            if getattr(self, name) not in choices:
+                raise TrainerConfigError(
+                    f"There is no {kind} {getattr(self, name)!r}; use one of "
+                    f"{', '.join(choices)}."
+                )
+        if self.solver == NEWTON:
+            self._check_newton()
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise TrainerConfigError(f"{name} must be 1 or more.")
+
+    def _check_newton(self) -> None:
+        if self.partition == USER_TOWER:
+            raise TrainerConfigError(
+                f"Solver {NEWTON!r} needs scores that are affine in the "
+                f"adaptive weights; those of partition {USER_TOWER!r} are not, "
+                "as its hidden layer adapts. Use another partition or solver "
+                f"{GRADIENT!r}."
+            )
+        if self.first_order:
+            raise TrainerConfigError(
+                f"Solver {NEWTON!r} is differentiated at the minimum, where "
+                f"first_order means nothing. Use solver {GRADIENT!r} for it."
+            )
+        if self.num_inner_steps < 1:
+            raise TrainerConfigError(
+                f"Solver {NEWTON!r} needs num_inner_steps of 1 or more."
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainerConfig":

@@ -77,12 +77,11 @@ def fingerprint(model: PartitionedTwoTower, catalog: Catalog) -> str:
     which may move on while weights stay valid.
     """
     digest = hashlib.sha256()
-    meta_state = {id(layer.meta_init) for layer in model.partition.layers}
-    meta_state.add(id(model.inner_loop.log_inner_lr))
     for variable in sorted(model.variables, key=lambda v: v.name):
-        if id(variable) not in meta_state:
+        if variable is not model.inner_loop.log_inner_lr:
             digest.update(f"{variable.name}{variable.shape}".encode())
-            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+            fixed = model.partition.fixed_values(variable)
+            digest.update(np.ascontiguousarray(fixed).tobytes())
     for parameter in model.partition.parameters:
         digest.update(repr(parameter).encode())
     for item_id in catalog.item_ids:

@@ -16,22 +16,19 @@ per step and parameter (as in Meta-SGD, arXiv 1707.09835). Second-order: the
 outer loop differentiates through the steps.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from trainer.config import TrainerConfig
+from trainer.support_loss import Personalize, SupportSet, support_gradient
 
 # Where learning of the inner loop itself starts: log of the step size, of the
 # prior precision and of the curvature that one event adds.
 _LOG_INNER_LR = -0.5
 _LOG_PRECISION = 0.0
 _LOG_CURVATURE = -3.0
-
-# Per-user sums of weighted losses [B] for adaptive weights [B, P].
-SupportLoss = Callable[[tf.Tensor], tf.Tensor]
 
 
 class InnerLoop(tf_keras.layers.Layer):
@@ -67,8 +64,8 @@ class InnerLoop(tf_keras.layers.Layer):
         self,
         weights: tf.Tensor,
         meta_init: tf.Tensor,
-        support_loss: SupportLoss,
-        support_weight: tf.Tensor,
+        personalize: Personalize,
+        support: SupportSet,
         log_inner_lr: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Takes the inner steps.
@@ -77,10 +74,9 @@ class InnerLoop(tf_keras.layers.Layer):
             weights: Where each user starts, float [B, P]: the
                 meta-initialization, or what was stored of the user.
             meta_init: float [P].
-            support_loss: Summed weighted loss of each user's support set,
-                [B], as a differentiable function of weights [B, P].
-            support_weight: Weights of the support events, float [B, S]; 0
-                where there is none.
+            personalize: How weights [B, P] make the users' own vectors and
+                biases; differentiable.
+            support: What is learned from, [B, S].
             log_inner_lr: Log of the step sizes, float [steps, P]; the
                 layer's own if None.
 
@@ -92,13 +88,10 @@ class InnerLoop(tf_keras.layers.Layer):
         if log_inner_lr is None:
             log_inner_lr = self.log_inner_lr
         precision = tf.exp(self.log_precision)
-        total = tf.reduce_sum(support_weight, axis=1, keepdims=True)
+        total = tf.reduce_sum(support.weight, axis=1, keepdims=True)
         scale = 1.0 / (precision + tf.exp(self.log_curvature) * total)
         for step in range(self.num_steps):
-            with tf.GradientTape() as tape:
-                tape.watch(weights)
-                loss = tf.reduce_sum(support_loss(weights))
-            gradient = tape.gradient(loss, weights)
+            gradient = support_gradient(personalize, support, weights)
             if self.first_order:
                 gradient = tf.stop_gradient(gradient)
             gradient += precision * (weights - meta_init)

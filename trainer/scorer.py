@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trainer.episodes import Catalog
 from trainer.stream import StreamStep
 from trainer.tasks import LabelledRows
-from trainer.towers import Embedded
+from trainer.towers import Embedded, EmbeddedUser
 from trainer.two_tower import PartitionedTwoTower
 
 
@@ -72,7 +72,7 @@ class TwoTowerState(NamedTuple):
         weights: Adaptive weights, float [B, P].
     """
 
-    user: Embedded
+    user: EmbeddedUser
     item: Embedded
     weights: tf.Tensor
 

@@ -19,7 +19,7 @@ from serving.contract.features import (
 )
 from trainer.episodes import Catalog
 from trainer.features import PAD, USER_ROW, FeatureSpace
-from trainer.towers import Embedded
+from trainer.towers import Embedded, EmbeddedUser
 from trainer.two_tower import PartitionedTwoTower
 
 ITEM_ID = "item_id"
@@ -61,6 +61,7 @@ class ServedModel(tf.Module):
         """
         super().__init__(name="served_model")
         self._user_tower = model.user_tower
+        self._user_head = model.user_head
         self._user_specific_layers = model.user_specific_layers
         self._model = _Untracked(model)
         self._features = space.user_features
@@ -338,7 +339,7 @@ class ServedModel(tf.Module):
 
     def _embed_users(
         self, raw: Mapping[str, tf.Tensor], num_users: tf.Tensor
-    ) -> Embedded:
+    ) -> EmbeddedUser:
         present = {}
         for feature in self._features:
             values = raw[feature.name]
@@ -349,7 +350,7 @@ class ServedModel(tf.Module):
 
     def _embed_transformed(
         self, raw: Mapping[str, tf.SparseTensor], num_users: tf.Tensor
-    ) -> Embedded:
+    ) -> EmbeddedUser:
         ids = {USER_ROW: tf.zeros([num_users, 1], tf.int64)}
         transformed = self._transform(dict(raw)) if raw else {}
         for feature in self._features:

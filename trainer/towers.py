@@ -43,6 +43,25 @@ class Embedded(NamedTuple):
         )
 
 
+class EmbeddedUser(NamedTuple):
+    """Users as the user tower sees them, and what adaptive layers build on.
+
+    Attributes:
+        vector: float [users, vector_size].
+        bias: float [users, 1].
+        hidden: What the output layer sees, float [users, hidden size].
+        features: What the hidden layer sees, float [users, feature sizes].
+        dropout: What hidden units are multiplied by, as `hidden`: ones, or
+            a mask in training.
+    """
+
+    vector: tf.Tensor
+    bias: tf.Tensor
+    hidden: tf.Tensor
+    features: tf.Tensor
+    dropout: tf.Tensor
+
+
 class _FeatureNetwork(tf_keras.layers.Layer):
     """Feature embeddings, one hidden layer, a vector and a bias."""
 
@@ -62,14 +81,40 @@ class _FeatureNetwork(tf_keras.layers.Layer):
 
     def call(
         self, ids: Mapping[str, tf.Tensor], training: bool = False
-    ) -> Embedded:
-        hidden = self._hidden(self._embedding(ids))
-        output = self._output(self._dropout(hidden, training=training))
-        return Embedded(output[..., : self._size], output[..., self._size :])
+    ) -> EmbeddedUser:
+        features = self._embedding(ids)
+        hidden = self._hidden(features)
+        dropout = self._dropout(tf.ones_like(hidden), training=training)
+        hidden *= dropout
+        vector, bias = self._outputs(hidden)
+        return EmbeddedUser(vector, bias, hidden, features, dropout)
+
+    def from_features(
+        self, features: tf.Tensor, change: tf.Tensor, dropout: tf.Tensor
+    ) -> EmbeddedUser:
+        """Computes all after the features, the hidden layer changed.
+
+        Args:
+            features: float [rows, feature sizes].
+            change: Added before the hidden layer's activation, float [rows,
+                hidden size].
+            dropout: As `EmbeddedUser` holds it.
+        """
+        hidden = tf.matmul(features, self._hidden.kernel) + self._hidden.bias
+        hidden = tf.nn.relu(hidden + change) * dropout
+        vector, bias = self._outputs(hidden)
+        return EmbeddedUser(vector, bias, hidden, features, dropout)
+
+    def _outputs(self, hidden: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        output = self._output(hidden)
+        return output[..., : self._size], output[..., self._size :]
 
 
 class _Constant(tf_keras.layers.Layer):
-    """Stands for a feature network where there are no features."""
+    """Stands for a feature network where there are no features.
+
+    Its one hidden unit is always 1, and there is no other layer.
+    """
 
     def __init__(self, size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -82,11 +127,13 @@ class _Constant(tf_keras.layers.Layer):
 
     def call(
         self, ids: Mapping[str, tf.Tensor], training: bool = False
-    ) -> Embedded:
+    ) -> EmbeddedUser:
         del training
         rows = tf.shape(next(iter(ids.values())))[0]
         output = tf.tile(self._value[tf.newaxis], [rows, 1])
-        return Embedded(output[..., : self._size], output[..., self._size :])
+        vector, bias = output[..., : self._size], output[..., self._size :]
+        ones = tf.ones([rows, 1])
+        return EmbeddedUser(vector, bias, ones, tf.zeros([rows, 0]), ones)
 
 
 def _network(
@@ -109,10 +156,12 @@ class UserTower(tf_keras.Model):
             config,
             _Draws.USER_UNITS,
         )
+        self.features_size = config.feature_size * len(names)
+        self.hidden_size = config.hidden_size if names else 1
 
     def call(
         self, ids: Mapping[str, tf.Tensor], training: bool = False
-    ) -> Embedded:
+    ) -> EmbeddedUser:
         """Embeds users.
 
         Args:
@@ -120,9 +169,21 @@ class UserTower(tf_keras.Model):
             training: Whether dropout is on.
 
         Returns:
-            Vector [users, vector_size] and bias [users, 1].
+            Vectors, biases, and the layers before them.
         """
         return self._network(ids, training=training)
+
+    def with_change(
+        self, user: EmbeddedUser, features: tf.Tensor, hidden: tf.Tensor
+    ) -> EmbeddedUser:
+        """Embeds users again, something added to layers on the way.
+
+        Args:
+            user: Users as embedded; a tower with user features only.
+            features: What the hidden layer sees instead, as `user.features`.
+            hidden: Added before its activation, as `user.hidden`.
+        """
+        return self._network.from_features(features, hidden, user.dropout)
 
 
 class ItemTower(tf_keras.Model):

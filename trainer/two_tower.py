@@ -1,10 +1,10 @@
 """The partitioned two-tower model.
 
-    score(user, item) = (user vector + offset) . item vector
-                        + user bias + bias + item bias
+    score(user, item) = own vector . item vector + own bias + item bias
 
-where offset and bias are the adaptive part. Item vectors are the same for all
-users, so one retrieval index serves everybody.
+where a user's own vector and bias are the user tower's, changed by the user's
+adaptive weights (`trainer.user_head`). Item vectors are the same for all users,
+so one retrieval index serves everybody.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,13 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras
 
-from trainer.adaptive_layers import AdaptiveBias
-from trainer.config import USER_OFFSET, TrainerConfig
+from trainer.config import TrainerConfig
 from trainer.features import FeatureSpace
 from trainer.inner_loop import InnerLoop
 from trainer.partition import Partition
-from trainer.towers import Embedded, ItemTower, UserTower
+from trainer.support_loss import SupportSet, logits
+from trainer.towers import Embedded, EmbeddedUser, ItemTower, UserTower
+from trainer.user_head import UserHead
 
 
 class PartitionedTwoTower(tf_keras.Model):
@@ -28,15 +29,8 @@ class PartitionedTwoTower(tf_keras.Model):
         super().__init__(name="two_tower")
         self.user_tower = UserTower(space, config)
         self.item_tower = ItemTower(space, config)
-        self.adaptive_bias = AdaptiveBias(1, name="user_bias")
-        layers = [self.adaptive_bias]
-        self.adaptive_offset = None
-        if config.partition == USER_OFFSET:
-            self.adaptive_offset = AdaptiveBias(
-                config.vector_size, name="user_offset"
-            )
-            layers.append(self.adaptive_offset)
-        self.partition = Partition(layers)
+        self.user_head = UserHead(self.user_tower, config)
+        self.partition = Partition(self.user_head.adaptive_layers)
         self.inner_loop = InnerLoop(self.partition.size, config)
 
     @property
@@ -44,7 +38,7 @@ class PartitionedTwoTower(tf_keras.Model):
         """What only a meta-learning loop may train."""
         return [*self.partition.layers, self.inner_loop]
 
-    def personalize(self, user: Embedded, weights: tf.Tensor) -> Embedded:
+    def personalize(self, user: EmbeddedUser, weights: tf.Tensor) -> Embedded:
         """Applies each user's adaptive weights.
 
         Args:
@@ -52,19 +46,12 @@ class PartitionedTwoTower(tf_keras.Model):
             weights: Adaptive weights, float [B, P].
 
         Returns:
-            The users' own vectors and biases, same shapes.
+            The users' own vectors [B, vector_size] and biases [B, 1].
         """
-        adaptive = self.partition.split(weights)
-        vector = user.vector
-        if self.adaptive_offset is not None:
-            vector = self.adaptive_offset(
-                vector, adaptive[self.adaptive_offset.name]
-            )
-        bias = self.adaptive_bias(user.bias, adaptive[self.adaptive_bias.name])
-        return Embedded(vector, bias)
+        return self.user_head(user, self.partition.split(weights))
 
     def score(
-        self, user: Embedded, item: Embedded, weights: tf.Tensor
+        self, user: EmbeddedUser, item: Embedded, weights: tf.Tensor
     ) -> tf.Tensor:
         """Scores each user's candidates.
 
@@ -76,16 +63,11 @@ class PartitionedTwoTower(tf_keras.Model):
         Returns:
             Logits, float [B, N].
         """
-        own = self.personalize(user, weights)
-        return (
-            tf.einsum("bd,bnd->bn", own.vector, item.vector)
-            + own.bias
-            + tf.squeeze(item.bias, axis=-1)
-        )
+        return logits(self.personalize(user, weights), item)
 
     def adapt(
         self,
-        user: Embedded,
+        user: EmbeddedUser,
         item: Embedded,
         label: tf.Tensor,
         weight: tf.Tensor,
@@ -114,16 +96,14 @@ class PartitionedTwoTower(tf_keras.Model):
         return self.inner_loop(
             start,
             meta_init=meta_init,
-            support_loss=lambda weights: self.support_loss(
-                user, item, label, weight, weights
-            ),
-            support_weight=weight,
+            personalize=lambda weights: self.personalize(user, weights),
+            support=SupportSet(item, label, weight),
             log_inner_lr=log_inner_lr,
         )
 
     def support_loss(
         self,
-        user: Embedded,
+        user: EmbeddedUser,
         item: Embedded,
         label: tf.Tensor,
         weight: tf.Tensor,

@@ -333,7 +333,7 @@ class NumpyTasks:
             name: value if value.dtype.kind == "O" else to_float64(value)
             for name, value in tasks.items()
         }
-        vectors, biases = to_float64(embed_users(exported, USERS))
+        vectors, biases = to_float64(embed_users(exported, USERS)[:2])
         self._users = list(zip(vectors, biases[:, 0], strict=True))
         self._items = {
             half: embed_items(exported, tasks[f"{half}_item_id"])
