@@ -1,6 +1,7 @@
 """Where each user's adaptive weights are kept.
 
-`AdaptiveStore` is the contract, `LmdbStore` the durable store of one machine,
+`AdaptiveStore` is the contract, `LmdbStore` the durable store of one machine, `RedisStore`
+(in `redis_store`, imported by those who need it) that of several gateways,
 `MemoryStore` the one for tests. All of them store the bytes of `record.py`.
 """
 

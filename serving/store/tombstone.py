@@ -6,7 +6,7 @@ import time
 from serving.packing import Reader, put_varint, seal, unseal
 
 # No record starts so; see `record.py`.
-_FORMAT = 0x54
+TOMBSTONE_FORMAT = 0x54
 
 
 def now_ms() -> int:
@@ -72,7 +72,7 @@ class Tombstone:
 
     def to_bytes(self) -> bytes:
         """Encodes the tombstone."""
-        out = bytearray((_FORMAT,))
+        out = bytearray((TOMBSTONE_FORMAT,))
         put_varint(out, self.deleted_ms)
         put_varint(out, self.expires_ms)
         return seal(out)
@@ -83,7 +83,7 @@ class Tombstone:
 
         Damaged bytes are none: they count as a damaged record.
         """
-        if data[:1] != bytes((_FORMAT,)):
+        if data[:1] != bytes((TOMBSTONE_FORMAT,)):
             return None
         try:
             reader = Reader(unseal(data), 1)

@@ -5,11 +5,40 @@ import pytest
 
 from serving.errors import StoreError, StoreFullError
 from serving.store import LmdbStore, MemoryStore, UserKey
+from serving.store.redis_store import RedisStore
 from tests.contract.adaptive_store_suite import (
     AdaptiveStoreSuite,
     assert_same,
     make_record,
 )
+from tests.helpers.redis_server import RunningRedis
+
+
+@pytest.fixture(scope="module")
+def redis_server():
+    server = RunningRedis()
+    yield server
+    server.close()
+
+
+class TestRedisStore(AdaptiveStoreSuite):
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_server):
+        self.server = redis_server
+        redis_server.clear()
+
+    def make_store(self, tmp_path, retention=None):
+        return RedisStore(self.server.config(), retention)
+
+    def stored_keys(self, store):
+        prefix = b"adaptower:weights:"
+        return {
+            key.removeprefix(prefix)
+            for key in self.server.client.scan_iter(prefix + b"*")
+        }
+
+    def overwrite(self, store, key, data):
+        self.server.client.set(store._key(key), data)
 
 
 class TestMemoryStore(AdaptiveStoreSuite):

@@ -1,0 +1,267 @@
+"""One Redis or Valkey server: errors in our words, durable writes, pauses.
+
+Calls are synchronous: a call that its caller gives up on reads its reply all
+the same, so no later call on that connection gets a reply meant for another
+(which happens to clients that are cancelled halfway). Who lives in an event
+loop calls from a thread.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+_MAX_CONNECTIONS = 128
+# In a row; after that, calls fail at once for a while.
+_MAX_FAILURES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class RedisConfig:
+    """Where the server is, and how it is used.
+
+    Attributes:
+        url: `redis://`, `rediss://` (TLS) or `unix://`, with user name,
+            password and number of the database as redis-py reads them.
+        prefix: What all keys begin with.
+        durable: Whether a write waits until the server's disk has it; needs
+            Redis 7.2 or Valkey with an append-only file, best with
+            `appendfsync always`. Without, a crash of the server loses about
+            the last second.
+        read_timeout_seconds: How long a read may take.
+        write_timeout_seconds: How long a write may take, its sync included.
+        pause_seconds: How long a server that failed is left alone.
+    """
+
+    url: str
+    prefix: str = "adaptower"
+    durable: bool = True
+    read_timeout_seconds: float = 0.25
+    write_timeout_seconds: float = 5.0
+    pause_seconds: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One run of a script.
+
+    Attributes:
+        keys: Keys it works on.
+        arguments: The rest.
+    """
+
+    keys: Sequence[bytes]
+    arguments: Sequence[bytes | str | int | float]
+
+
+class RedisServer:
+    """Connections to one server; safe to use from several threads."""
+
+    def __init__(
+        self,
+        config: RedisConfig,
+        failed: Callable[[str], Exception],
+        full: Callable[[str], Exception],
+    ) -> None:
+        """Connects, and looks whether the server can do what is needed.
+
+        Args:
+            config: Where the server is, and how it is used.
+            failed: Makes the error to raise if the server fails.
+            full: Makes the error to raise if the server has no room.
+        """
+        self._config = config
+        self._failed = failed
+        self._full = full
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._trial_at = 0.0
+        self._closed = False
+        # Any: redis-py's types can't tell replies from their awaitables.
+        self._reads: Any = self._connect(config.read_timeout_seconds)
+        self._writes: Any = self._connect(config.write_timeout_seconds)
+        with self.writing() as client:
+            client.ping()
+            if config.durable:
+                # Fails where the server can't, and waits for nothing.
+                client.execute_command("WAITAOF", 1, 0, 1)
+
+    def _connect(self, timeout_seconds: float) -> "redis.Redis":
+        try:
+            return redis.Redis.from_url(
+                self._config.url,
+                # Replies look different in version 3.
+                protocol=2,
+                socket_timeout=timeout_seconds,
+                socket_connect_timeout=timeout_seconds,
+                max_connections=_MAX_CONNECTIONS,
+                # Connections of a server that was restarted are stale.
+                retry=Retry(
+                    NoBackoff(), 1, (redis.exceptions.ConnectionError,)
+                ),
+            )
+        except ValueError as error:
+            raise self._failed(
+                f"{self._config.url!r} is no address of a Redis server: "
+                f"{error}."
+            ) from error
+
+    def key(self, kind: str, *parts: bytes) -> bytes:
+        """Returns the key of something."""
+        return b":".join((self._config.prefix.encode(), kind.encode(), *parts))
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Any]:
+        """Gives a client for reads that must be quick."""
+        with self._guarded():
+            yield self._reads
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Any]:
+        """Gives a client for what may take longer."""
+        with self._guarded():
+            yield self._writes
+
+    def run(
+        self, script: str, calls: Sequence[Call], durable: bool = False
+    ) -> list[Any]:
+        """Runs a script for several calls in one round trip.
+
+        Args:
+            script: Lua.
+            calls: What to run it on, one after the other, each atomically.
+            durable: Whether to wait until the server's disk has what they
+                wrote, if the configuration says so.
+
+        Returns:
+            What the script returned for each call.
+        """
+        if not calls:
+            return []
+        with self.writing() as client:
+            results = self._try(client, script, calls, durable)
+            if any(
+                isinstance(r, redis.exceptions.NoScriptError) for r in results
+            ):
+                # The server is new, or was restarted.
+                client.script_load(script)
+                results = self._try(client, script, calls, durable)
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+        if durable and self._config.durable and results.pop()[0] < 1:
+            raise self._failed(
+                f"at {self._where} did not sync to disk within "
+                f"{self._config.write_timeout_seconds:g} s; the write counts "
+                "as not done. See how busy its disk is, and set `appendfsync "
+                "always`."
+            )
+        return results
+
+    def _try(
+        self,
+        client: Any,
+        script: str,
+        calls: Sequence[Call],
+        durable: bool,
+    ) -> list[Any]:
+        digest = _sha1(script)
+        pipeline = client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.evalsha(
+                digest, len(call.keys), *call.keys, *call.arguments
+            )
+        if durable and self._config.durable:
+            # It waits for the writes of its own connection only.
+            milliseconds = int(900 * self._config.write_timeout_seconds)
+            pipeline.execute_command("WAITAOF", 1, 0, milliseconds)
+        results: list[Any] = pipeline.execute(raise_on_error=False)
+        return results
+
+    def close(self) -> None:
+        """Closes the connections. Calling it again does nothing."""
+        self._closed = True
+        self._reads.close()
+        self._writes.close()
+
+    @property
+    def _where(self) -> str:
+        """The server's address without the password."""
+        scheme, _, rest = self._config.url.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Translates errors; calls to a server that fails again fail at once.
+
+        Otherwise every request would wait for its own timeout.
+        """
+        self._enter()
+        try:
+            yield
+        except (
+            redis.exceptions.ConnectionError,
+            redis.exceptions.TimeoutError,
+        ) as error:
+            with self._lock:
+                self._failures += 1
+                self._trial_at = time.monotonic() + self._config.pause_seconds
+            raise self._failed(
+                f"at {self._where} does not answer: {error}"
+            ) from error
+        except redis.exceptions.RedisError as error:
+            self._failures = 0
+            raise self._refused(error) from error
+        self._failures = 0
+
+    def _enter(self) -> None:
+        if self._closed:
+            raise self._failed(f"at {self._where} is closed; connect anew.")
+        if self._failures < _MAX_FAILURES:
+            return
+        with self._lock:
+            now = time.monotonic()
+            if now < self._trial_at:
+                raise self._failed(
+                    f"at {self._where} did not answer {self._failures} times "
+                    "in a row; it is tried again within "
+                    f"{self._config.pause_seconds:g} s."
+                )
+            # This call tries; the others wait for what comes of it.
+            self._trial_at = now + self._config.pause_seconds
+
+    def _refused(self, error: "redis.exceptions.RedisError") -> Exception:
+        """Returns our error for an answer of the server that is an error."""
+        text = str(error)
+        if isinstance(error, redis.exceptions.OutOfMemoryError):
+            return self._full(
+                f"at {self._where} has no memory left (maxmemory). What is "
+                "there is still read. Raise maxmemory, or add servers; never "
+                "let it evict keys (maxmemory-policy noeviction)."
+            )
+        if "unknown command" in text:
+            return self._failed(
+                f"at {self._where} is too old or has a command switched off: "
+                f"{text.strip()}. Use Redis 7.2 or Valkey, or, if it lacks "
+                "WAITAOF alone, do without durable writes."
+            )
+        if "appendonly is disabled" in text:
+            return self._failed(
+                f"at {self._where} keeps no append-only file, so nothing is "
+                "durable. Start it with `--appendonly yes --appendfsync "
+                "always`, or do without durable writes."
+            )
+        return self._failed(f"at {self._where} refused: {text}")
+
+
+@functools.cache
+def _sha1(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,98 @@
+"""Reads of one event loop, gathered into few round trips."""
+
+import asyncio
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+_Read = tuple[bytes, "asyncio.Future[bytes | None]"]
+_MAX_BATCH = 512
+_THREADS = 4
+
+
+class ReadBatcher:
+    """Reads keys in a thread; those asked for meanwhile go together next.
+
+    A read that its caller gives up on is finished all the same, so it can't
+    leave a reply behind for somebody else.
+    """
+
+    def __init__(
+        self, read: Callable[[Sequence[bytes]], list[bytes | None]]
+    ) -> None:
+        """Sets it up.
+
+        Args:
+            read: Reads keys, and returns their values in the same order.
+        """
+        self._read = read
+        self._threads = ThreadPoolExecutor(_THREADS, "read-batcher")
+        self._queues: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, _Queue
+        ] = weakref.WeakKeyDictionary()
+
+    async def get(self, key: bytes) -> bytes | None:
+        """Returns a key's value; raises what `read` raises."""
+        loop = asyncio.get_running_loop()
+        queue = self._queues.get(loop)
+        if queue is None:
+            queue = self._queues[loop] = _Queue(self._read, self._threads)
+        return await queue.add(loop, key)
+
+    def close(self) -> None:
+        """Ends the threads. Calling it again does nothing."""
+        self._threads.shutdown(wait=False)
+
+
+class _Queue:
+    """What one event loop waits for."""
+
+    def __init__(
+        self,
+        read: Callable[[Sequence[bytes]], list[bytes | None]],
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._read = read
+        self._threads = threads
+        self._waiting: list[_Read] = []
+        self._running = False
+
+    def add(
+        self, loop: asyncio.AbstractEventLoop, key: bytes
+    ) -> "asyncio.Future[bytes | None]":
+        future: asyncio.Future[bytes | None] = loop.create_future()
+        self._waiting.append((key, future))
+        if not self._running:
+            self._running = True
+            # What else is ready in this turn of the loop comes along.
+            loop.call_soon(self._next, loop)
+        return future
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch = self._waiting[:_MAX_BATCH]
+        del self._waiting[:_MAX_BATCH]
+        self._running = bool(batch)
+        if batch:
+            reading = loop.run_in_executor(
+                self._threads, self._read, [key for key, _ in batch]
+            )
+            reading.add_done_callback(
+                lambda done: self._finish(loop, batch, done)
+            )
+
+    def _finish(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[_Read],
+        done: "asyncio.Future[list[bytes | None]]",
+    ) -> None:
+        error = done.exception()
+        values = [None] * len(batch) if error else done.result()
+        for (_, future), value in zip(batch, values, strict=True):
+            if future.done():
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+        self._next(loop)
