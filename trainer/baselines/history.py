@@ -61,6 +61,13 @@ class HistoryTwoTower(tf_keras.Model):
         """Embeds the whole catalog."""
         return self.item_tower(self._catalog_ids, training=training)
 
+    def embed_stranger(
+        self, user_ids: Mapping[str, tf.Tensor], training: bool = False
+    ) -> Embedded:
+        """Embeds users by their features alone."""
+        user = self.user_tower(user_ids, training=training)
+        return Embedded(user.vector, user.bias)
+
     def embed_user(
         self,
         user_ids: Mapping[str, tf.Tensor],
@@ -79,7 +86,7 @@ class HistoryTwoTower(tf_keras.Model):
         Returns:
             Vectors [B, vector_size] and biases [B, 1].
         """
-        user = self.user_tower(user_ids, training=training)
+        user = self.embed_stranger(user_ids, training)
         item = items.gather(history.item_row)
         as_history = self._item_as_history(history.item_row)
         surprise = history.label - tf.sigmoid(_score(user, item))
@@ -148,7 +155,7 @@ class HistoryLearner(tfrs.models.Model):
         loss = mean_ranking_loss(
             self._ranking, tasks.query_set, _score(user, candidates)
         )
-        stranger = model.user_tower(tasks.user_ids, training=training)
+        stranger = model.embed_stranger(tasks.user_ids, training)
         zero_shot = mean_ranking_loss(
             self._ranking, tasks.query_set, _score(stranger, candidates)
         )
@@ -173,7 +180,7 @@ class HistoryScorer:
         return _State(
             user_ids,
             self._model.embed_items(),
-            self._model.user_tower(user_ids),
+            self._model.embed_stranger(user_ids),
         )
 
     def learn(self, state: _State, support: LabelledRows) -> _State:

@@ -23,23 +23,27 @@ from trainer.training import TrainingResult, adapted_objective, train
 
 
 def train_history(
-    data: StageData, config: TrainerConfig
+    data: StageData, config: TrainerConfig, log_dir: str | None = None
 ) -> tuple[HistoryScorer, TrainingResult]:
     """Trains the tower that pools a user's history."""
     tf_keras.utils.set_random_seed(config.seed)
     model = HistoryTwoTower(data.space, data.catalog, config)
     scorer = HistoryScorer(model)
-    return scorer, _train(HistoryLearner(model, config), scorer, data, config)
+    return scorer, _train(
+        HistoryLearner(model, config), scorer, data, config, log_dir
+    )
 
 
 def train_maml_all(
-    data: StageData, config: TrainerConfig
+    data: StageData, config: TrainerConfig, log_dir: str | None = None
 ) -> tuple[MamlScorer, TrainingResult]:
     """Meta-learns the model of which every parameter adapts."""
     tf_keras.utils.set_random_seed(config.seed)
     maml = MamlAll(FastTwoTower(data.space, data.catalog, config), config)
     scorer = MamlScorer(maml)
-    return scorer, _train(MamlLearner(maml, config), scorer, data, config)
+    return scorer, _train(
+        MamlLearner(maml, config), scorer, data, config, log_dir
+    )
 
 
 def _train(
@@ -47,6 +51,7 @@ def _train(
     scorer: Scorer,
     data: StageData,
     config: TrainerConfig,
+    log_dir: str | None,
 ) -> TrainingResult:
     validation = ScorerValidation(
         scorer, data.meta_valid, data.space, config.max_validation_users
@@ -57,4 +62,5 @@ def _train(
         validation,
         adapted_objective,
         config,
+        log_dir,
     )
