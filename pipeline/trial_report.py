@@ -22,8 +22,10 @@ from trainer.tuning.request import SearchRequest
 from trainer.tuning.trials import TrialResult
 
 _PACKAGES = ("adaptower", "keras-tuner", "tensorflow", "tf-keras")
-# Support sizes that a table has room for.
+# Support sizes and columns that there is room for, on paper and screen.
 _SHOWN = ("0", "3", "10")
+_ON_SCREEN = ("trial", "score", "AUC 0", "AUC 10", "wGAUC 0", "wGAUC 10")
+_ON_SCREEN += ("bytes", "step", "s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +36,13 @@ class TrialReport:
         dataset: What was searched on.
         request: What was searched, and how.
         trials: The best first; at least one of them has figures.
+        command: What makes the same search again.
     """
 
     dataset: DatasetSpec
     request: SearchRequest
     trials: Sequence[TrialResult]
+    command: str
 
     @property
     def best(self) -> TrialResult:
@@ -54,11 +58,12 @@ class TrialReport:
     def print(self, console: Console) -> None:
         """Prints the trials' figures, and the values of the best."""
         header, *rows = self._table(())
+        shown = [header.index(name) for name in _ON_SCREEN]
         table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
-        for name in header:
-            table.add_column(name, justify="right", no_wrap=True)
+        for name in _ON_SCREEN:
+            table.add_column(name, justify="right")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(row[index] for index in shown))
         console.print(table)
         console.print(f"Best: trial {self.best.trial_id}. To use it:")
         console.print(f"  training:{self._yaml(4)}", highlight=False)
@@ -120,10 +125,14 @@ class TrialReport:
         given = json.dumps(self.request.overrides)
         return f"""# Tuning on {self.dataset.name}
 
-{len(self.trials)} trials ({counts}), proposed by `{options.oracle}` (seed
-{options.seed}), at most {options.budget_bytes} bytes of adaptive weights per
-user. Trained on meta_train and judged on meta_valid; no trial has seen
-meta_test. Given and not searched: `{given}`. Revision {code_revision()}.
+{len(self.trials)} trials ({counts}), proposed by `{options.oracle}`, at most
+{options.budget_bytes} bytes of adaptive weights per user. Trained on meta_train
+and judged on meta_valid; no trial has seen meta_test. Revision
+{code_revision()}. Given and not searched:
+
+```json
+{given}
+```
 
 The score is the mean of AUC and wGAUC over k = 0, 1, 3, 5, 10 and 20 events
 (the protocol's few-shot question), of which the table shows some; `AUC online`
@@ -131,7 +140,7 @@ and `wGAUC online` are of the stream. `step` is the outer step that was kept, of
 how many. INVALID trials were refused before training.
 
 ```
-{self._command()}
+{self.command}
 ```
 
 Best, for the dataset's spec:
@@ -146,7 +155,7 @@ training:{self._yaml(2)}
     def _values(self) -> dict[str, Any]:
         return {
             "dataset": self.dataset.name,
-            "command": self._command(),
+            "command": self.command,
             "revision": code_revision(),
             "versions": {name: metadata.version(name) for name in _PACKAGES},
             "options": dataclasses.asdict(self.request.options),
@@ -156,22 +165,6 @@ training:{self._yaml(2)}
             "training": self.training,
             "trials": [dataclasses.asdict(trial) for trial in self.trials],
         }
-
-    def _command(self) -> str:
-        """The command that makes the same search."""
-        options = self.request.options
-        words = [
-            f"adaptower tune {self.dataset.name}",
-            f"--trials {options.max_trials}",
-            f"--budget-bytes {options.budget_bytes}",
-            f"--oracle {options.oracle}",
-        ]
-        for name, value in self.request.overrides.items():
-            is_seed = name == "seed"
-            words.append(
-                f"--seed {value}" if is_seed else f"--set {name}={value}"
-            )
-        return " ".join(words)
 
     def _yaml(self, indent: int) -> str:
         block = yaml.safe_dump(self.training, sort_keys=True).rstrip()

@@ -70,11 +70,31 @@ def tune(
         show_progress(),
     ):
         search(request, workers)
-    report = TrialReport(spec, request, read_trials(request.folder))
+    report = TrialReport(
+        spec,
+        request,
+        read_trials(request.folder),
+        command=_command(config, options),
+    )
     report.print(console)
     for path in report.write(out or layout.tuning):
         console.print(f"table  {path}")
     return 0
+
+
+def _command(config: RunConfig, options: TuningOptions) -> str:
+    words = [
+        f"adaptower tune {config.dataset}",
+        f"--trials {options.max_trials}",
+        f"--budget-bytes {options.budget_bytes}",
+        f"--oracle {options.oracle}",
+        f"--seed {config.seed}",
+    ]
+    if config.train_steps is not None:
+        words.append(f"--train-steps {config.train_steps}")
+    for name, value in config.hyper_parameters.items():
+        words.append(f"--set {name}={value}")
+    return " ".join(words)
 
 
 def search_request(
