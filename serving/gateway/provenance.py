@@ -14,7 +14,7 @@ def provenance(
     call: Call,
     sent_features: Iterable[str] = (),
 ) -> pb.Provenance:
-    """Tells how an answer was made.
+    """Tells how an answer was made, and notes it with the call.
 
     Args:
         model: The version that answered.
@@ -43,4 +43,5 @@ def provenance(
     for feature in model.manifest.user_features:
         if feature.name not in sent:
             told.missing_features.append(feature.name)
+    call.provenance = told
     return told

@@ -56,7 +56,7 @@ class Tracer:
                     raise
                 finally:
                     span.set_attribute("rpc.grpc.status_code", code)
-                    span.set_attributes(call.notes)
+                    span.set_attributes(call.notes())
 
         return run
 

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from serving.errors import ServingError, status_of
+from serving.protos import recommender_pb2 as pb
 
 REQUEST_ID = "x-request-id"
 MAX_REQUEST_ID = 64
@@ -29,13 +30,13 @@ class Call:
         context: gRPC's own view of the call.
         request_id: The caller's `x-request-id`, or one made here.
         arm: Experiment and arm of the user, as "experiment/arm".
-        notes: What logs and traces should tell of it.
+        provenance: How its answer was made, once that is known.
     """
 
     context: Context
     request_id: str
     arm: str = ""
-    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    provenance: pb.Provenance | None = None
 
     @classmethod
     def of(cls, context: Context) -> "Call":
@@ -44,6 +45,21 @@ class Call:
             if key == REQUEST_ID and value.isprintable():
                 return cls(context, str(value)[:MAX_REQUEST_ID])
         return cls(context, f"{_START}-{next(_NUMBERS)}")
+
+    def notes(self) -> dict[str, str | int]:
+        """Returns what logs and traces tell of the answer."""
+        told = self.provenance
+        if told is None:
+            return {}
+        return {
+            "model": told.model,
+            "version": told.version,
+            "meta_init_version": told.meta_init_version,
+            "support_count": told.support_count,
+            "rung": pb.Rung.Name(told.rung),
+            "arm": told.arm,
+            "degraded_reason": told.degraded_reason,
+        }
 
 
 Method: TypeAlias = Callable[[Any, Call], Awaitable[Any]]

@@ -118,7 +118,7 @@ def _logged(name: str, method: Method) -> Method:
                     "method": name,
                     "code": code.name,
                     "milliseconds": milliseconds,
-                    **call.notes,
+                    **call.notes(),
                 },
             )
 

@@ -2,7 +2,8 @@
 
 Such a client adds an input `user_id` (string, scalar for the whole batch or
 [B]) to its Predict, leaves out `adaptive_weights`, and the gateway exchanges
-the one for the other. Requests that carry their own weights, ask another
+the one for the other; the empty id is nobody's and gets the
+meta-initialization. Requests that carry their own weights, ask another
 signature or name a model the gateway does not adapt pass as they are, byte
 for byte, as do the answers. How an answer came about is told in its trailing
 metadata, `adaptower-provenance-bin`.
@@ -73,8 +74,10 @@ class PredictionRpcs:
             raise InvalidRequestError(
                 "The bytes sent are no PredictRequest."
             ) from error
-        if self._wants_weights(request):
-            request = await self._with_weights(request, call)
+        if self._has_users(request):
+            if ADAPTIVE_WEIGHTS not in request.inputs:
+                await self._add_weights(request, call)
+            del request.inputs[USER_ID]
             data = request.SerializeToString()
         return await self._pass_on(PREDICT, data, call)
 
@@ -91,19 +94,18 @@ class PredictionRpcs:
             method, data, call.context.time_remaining()
         )
 
-    def _wants_weights(self, request: pb.PredictRequest) -> bool:
+    def _has_users(self, request: pb.PredictRequest) -> bool:
         spec = request.model_spec
         return (
             USER_ID in request.inputs
-            and ADAPTIVE_WEIGHTS not in request.inputs
             and spec.signature_name in _BATCHED
             and spec.name in self._registry.names
         )
 
-    async def _with_weights(
+    async def _add_weights(
         self, request: pb.PredictRequest, call: Call
-    ) -> pb.PredictRequest:
-        """Exchanges the input `user_id` for `adaptive_weights`."""
+    ) -> None:
+        """Adds `adaptive_weights`, and pins the version they are for."""
         model = self._pinned(request.model_spec)
         batch = _batch_size(request)
         user_ids = _user_ids(request.inputs[USER_ID], batch)
@@ -115,10 +117,8 @@ class PredictionRpcs:
         weights = np.stack([user.weights for user in users])
         if len(users) != batch:
             weights = np.broadcast_to(weights, (batch, weights.shape[1]))
-        del request.inputs[USER_ID]
         request.inputs[ADAPTIVE_WEIGHTS].CopyFrom(encode_tensor(weights))
         self._explain(model, users, request.inputs, call)
-        return request
 
     def _pinned(self, spec: pb.ModelSpec) -> ServedModel:
         """Returns the version to ask, and pins it in the request."""

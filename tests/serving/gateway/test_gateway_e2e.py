@@ -14,7 +14,7 @@ from serving.client import (
     FeedbackEvent,
     RecommenderClient,
 )
-from serving.launch import start_gateway, start_model_server
+from serving.launch import start_model_server
 from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.store import LmdbStore, UserKey
@@ -23,54 +23,6 @@ from tests.serving.conftest import push
 
 FEATURES = {"segment": "artist", "tags": ["drama", "war"], "age": 30.0}
 ITEMS = ["000", "005", "nowhere"]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory, toys):
-    root = tmp_path_factory.mktemp("serving")
-    paths = {"adaptower": root / "adaptower", "joint": root / "joint"}
-    for seed, path in enumerate(paths.values()):
-        path.mkdir()
-        push(toys[seed], path, 1)
-    return paths
-
-
-@pytest.fixture(scope="module")
-def model_server(models, tmp_path_factory):
-    log_path = tmp_path_factory.mktemp("logs") / "model_server.log"
-    with start_model_server(
-        models, log_path=log_path, poll_seconds=0.2
-    ) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def store_path(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(scope="module")
-def run_gateway(model_server, models, store_path, tmp_path_factory):
-    log_path = tmp_path_factory.mktemp("logs") / "gateway.log"
-    return lambda: start_gateway(
-        model_server.target,
-        models,
-        store_path,
-        log_path=log_path,
-        flags=["--poll-seconds=0.2", "--max-candidates=50"],
-    )
-
-
-@pytest.fixture(scope="module")
-def gateway(run_gateway):
-    with run_gateway() as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def client(gateway):
-    with RecommenderClient(gateway.target) as client:
-        yield client
 
 
 def events(start, size=1, item_id="003", label=1.0):
@@ -163,59 +115,6 @@ def test_async_client_gives_the_same(client, gateway):
     np.testing.assert_array_equal(
         ranked.scores, client.rank("async", ITEMS).scores
     )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("", ITEMS), "INVALID_ARGUMENT", "user_id is empty"),
-        (("u" * 300, ITEMS), "INVALID_ARGUMENT", "at most 256"),
-        (("u", []), "INVALID_ARGUMENT", "at least one"),
-        (("u", [""]), "INVALID_ARGUMENT", "item_id is empty"),
-        (("u", ["1"] * 51), "INVALID_ARGUMENT", "50 allowed"),
-        (("u", ITEMS, {}, "x"), "NOT_FOUND", "adaptower, joint"),
-        (("u", ITEMS, {"zip": "1"}), "INVALID_ARGUMENT", "'zip'"),
-        (("u", ITEMS, {"age": "old"}), "INVALID_ARGUMENT", "as numbers"),
-        (("u", ITEMS, {"segment": 3}), "INVALID_ARGUMENT", "as strings"),
-        (
-            ("u", ITEMS, {"segment": ["a", "b"]}),
-            "INVALID_ARGUMENT",
-            "one value, got 2",
-        ),
-        (
-            ("u", ITEMS, {"age": float("inf")}),
-            "INVALID_ARGUMENT",
-            "finite",
-        ),
-    ],
-)
-def test_bad_rank_is_refused_with_help(client, arguments, code, words):
-    with pytest.raises(grpc.RpcError) as refused:
-        client.rank(*arguments)
-    assert refused.value.code().name == code
-    assert words in refused.value.details()
-
-
-@pytest.mark.parametrize(
-    ("feedback", "words"),
-    [
-        ([], "at least one event"),
-        (events(0, label=float("nan")), "label nan"),
-        (events(0, label=float("inf")), "label inf"),
-        (events(0, label=-0.1), "from 0 (disliked) to 1"),
-        (events(0, item_id=""), "item_id is empty"),
-        ([FeedbackEvent("", "003", 1.0)], "event_id is empty"),
-        ([FeedbackEvent("e", "3", 1.0, 1_700_000_000_000)], "milliseconds"),
-        (events(0, 1001), "1000 allowed"),
-        ([*events(0), *events(1, label=2.0)], "label 2.0"),
-    ],
-)
-def test_bad_feedback_is_refused_and_changes_nothing(client, feedback, words):
-    with pytest.raises(grpc.RpcError) as refused:
-        client.submit_feedback("bad", feedback)
-    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert words in refused.value.details()
-    assert not client.rank("bad", ITEMS).store_hit
 
 
 def test_generated_stub_speaks_the_same_service(gateway):

@@ -1,0 +1,119 @@
+"""Asks shadow arms what they would have answered, behind the scenes."""
+
+from collections.abc import Mapping, Sequence
+
+from serving.experiments.assignment import Assignment
+from serving.gateway.config import Limits
+from serving.gateway.ladder import Ladder, UserState
+from serving.gateway.learner import Learner
+from serving.gateway.ranker import Ranker
+from serving.gateway.registry import ModelRegistry, ServedModel
+from serving.gateway.requests import feature_inputs, sent_features
+from serving.gateway.trials import Treatment, Trials, treatment_of
+from serving.protos import recommender_pb2 as pb
+from serving.store import AdaptiveStore
+
+Features = Mapping[str, pb.FeatureValues]
+
+
+class Shadows:
+    """Ranks and learns for the shadows of a user's experiment.
+
+    They score the items that the user was shown, so that what the user makes
+    of those judges them as well.
+    """
+
+    def __init__(
+        self,
+        trials: Trials,
+        registry: ModelRegistry,
+        ranker: Ranker,
+        learner: Learner,
+        store: AdaptiveStore,
+        ladder: Ladder,
+        limits: Limits,
+    ) -> None:
+        self._trials = trials
+        self._registry = registry
+        self._ranker = ranker
+        self._learner = learner
+        self._store = store
+        self._ladder = ladder
+        self._limits = limits
+
+    def rank(
+        self,
+        place: Assignment | None,
+        user_id: str,
+        item_ids: Sequence[str],
+        features: Features,
+    ) -> None:
+        """Has the shadows score what the user was shown."""
+        for treatment in _shadows_of(place):
+            self._trials.in_shadow(
+                self._rank(treatment, user_id, item_ids, features)
+            )
+
+    def learn(
+        self,
+        place: Assignment | None,
+        user_id: str,
+        events: Sequence[pb.FeedbackEvent],
+        features: Features,
+    ) -> None:
+        """Has the shadows learn from the user's events."""
+        for treatment in _shadows_of(place):
+            if treatment.adapts:
+                self._trials.in_shadow(
+                    self._learn(treatment, user_id, events, features)
+                )
+
+    async def _rank(
+        self,
+        treatment: Treatment,
+        user_id: str,
+        item_ids: Sequence[str],
+        features: Features,
+    ) -> None:
+        model = self._model(treatment)
+        user = UserState(model.meta_init)
+        if treatment.adapts:
+            user = await self._ladder.read(self._store, model, user_id)
+        ranking = await self._ranker.rank(
+            model,
+            user,
+            item_ids,
+            sent_features(features, model.user_features, self._limits),
+        )
+        self._trials.shown(treatment.place, user_id, model, ranking)
+
+    async def _learn(
+        self,
+        treatment: Treatment,
+        user_id: str,
+        events: Sequence[pb.FeedbackEvent],
+        features: Features,
+    ) -> None:
+        model = self._model(treatment)
+        await self._learner.learn(
+            model,
+            user_id,
+            events,
+            feature_inputs(features, model.user_features, self._limits),
+            treatment.max_support,
+        )
+
+    def _model(self, treatment: Treatment) -> ServedModel:
+        if treatment.version is None:
+            return self._registry.resolve(treatment.model)
+        name = treatment.model or self._registry.default_model
+        return self._registry.version(name, treatment.version)
+
+
+def _shadows_of(place: Assignment | None) -> list[Treatment]:
+    if place is None:
+        return []
+    return [
+        treatment_of(arm, Assignment(place.experiment, arm))
+        for arm in place.experiment.shadows
+    ]

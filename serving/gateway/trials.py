@@ -1,0 +1,144 @@
+"""What experiments mean for a request, and what they learn from it.
+
+Requests that name a model are answered as they ask, whoever the user is.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from serving.errors import ServingError
+from serving.experiments.assignment import Assignment, assign
+from serving.experiments.config import Arm, ExperimentsConfig
+from serving.experiments.exposure_log import ExposureLog
+from serving.gateway.ranker import Ranking
+from serving.gateway.registry import ServedModel
+from serving.gateway.rpcs.call import Call
+from serving.protos import recommender_pb2 as pb
+
+# Shadows must not take what users' own requests need.
+MAX_SHADOWS = 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Treatment:
+    """How one user's request is answered.
+
+    Attributes:
+        model: Which model is asked; empty: the default.
+        version: Which version of it; None: the current one.
+        max_support: How many of the user's events are learned from; 0 serves
+            the meta-initialization, None learns on and on.
+        place: The user's experiment and arm, if any.
+    """
+
+    model: str = ""
+    version: int | None = None
+    max_support: int | None = None
+    place: Assignment | None = None
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the user's own weights are used at all."""
+        return self.max_support != 0
+
+
+def treatment_of(arm: Arm, place: Assignment) -> Treatment:
+    """Returns what an arm does."""
+    return Treatment(arm.model or "", arm.version, arm.max_support, place)
+
+
+class Trials:
+    """The experiments of a gateway; lives inside one event loop."""
+
+    def __init__(self, config: ExperimentsConfig | None = None) -> None:
+        """Opens the exposure log.
+
+        Args:
+            config: What is tried; None: nothing.
+
+        Raises:
+            LaunchError: The exposure log can't be written.
+        """
+        self._experiments = config.experiments if config else ()
+        self._exposures = ExposureLog(config.log, config.key) if config else None
+        self._shadows: set[asyncio.Task[None]] = set()
+
+    def treat(self, user_id: str, model: str, call: Call) -> Treatment:
+        """Returns how to answer, and notes the arm in the call."""
+        if not self._experiments or model:
+            return Treatment(model)
+        place = assign(self._experiments, user_id)
+        if place is None:
+            return Treatment()
+        call.arm = call.notes["arm"] = place.label
+        return treatment_of(place.arm, place)
+
+    def shown(
+        self,
+        place: Assignment | None,
+        user_id: str,
+        model: ServedModel,
+        ranking: Ranking,
+    ) -> None:
+        """Notes what the user was shown, or would have been."""
+        if self._exposures is not None and place is not None:
+            self._exposures.exposure(
+                place,
+                user_id,
+                model.name,
+                model.version,
+                ranking.item_ids,
+                ranking.scores,
+            )
+
+    def answered(
+        self,
+        place: Assignment | None,
+        user_id: str,
+        events: Iterable[pb.FeedbackEvent],
+    ) -> None:
+        """Notes what the user made of items."""
+        if self._exposures is not None and place is not None:
+            for event in events:
+                self._exposures.outcome(
+                    user_id, event.event_id, event.item_id, event.label
+                )
+
+    def forget(self, user_id: str) -> None:
+        """Has reports leave out a user who was deleted."""
+        if self._exposures is not None:
+            self._exposures.forget(user_id)
+
+    def in_shadow(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does work that no answer waits for; what fails is logged only.
+
+        With `MAX_SHADOWS` at work already it is left out.
+        """
+        if len(self._shadows) >= MAX_SHADOWS:
+            work.close()
+            return
+        task = asyncio.create_task(_harmless(work))
+        self._shadows.add(task)
+        task.add_done_callback(self._shadows.discard)
+
+    async def close(self) -> None:
+        """Ends what is done in the shadow, and closes the log."""
+        for task in self._shadows:
+            task.cancel()
+        await asyncio.gather(*self._shadows, return_exceptions=True)
+        if self._exposures is not None:
+            self._exposures.close()
+
+
+async def _harmless(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except ServingError as error:
+        _log.info("A shadow was not asked: %s", error)
+    except Exception:
+        _log.exception("A shadow failed")

@@ -1,0 +1,55 @@
+"""A model server and a gateway as processes, shared by the tests here."""
+
+import pytest
+
+from serving.client import RecommenderClient
+from serving.launch import start_gateway, start_model_server
+from tests.serving.conftest import push
+
+
+@pytest.fixture(scope="package")
+def models(tmp_path_factory, toys):
+    root = tmp_path_factory.mktemp("serving")
+    paths = {"adaptower": root / "adaptower", "joint": root / "joint"}
+    for seed, path in enumerate(paths.values()):
+        path.mkdir()
+        push(toys[seed], path, 1)
+    return paths
+
+
+@pytest.fixture(scope="package")
+def model_server(models, tmp_path_factory):
+    log_path = tmp_path_factory.mktemp("logs") / "model_server.log"
+    with start_model_server(
+        models, log_path=log_path, poll_seconds=0.2
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def store_path(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="package")
+def run_gateway(model_server, models, store_path, tmp_path_factory):
+    log_path = tmp_path_factory.mktemp("logs") / "gateway.log"
+    return lambda *flags: start_gateway(
+        model_server.target,
+        models,
+        store_path,
+        log_path=log_path,
+        flags=["--poll-seconds=0.2", "--max-candidates=50", *flags],
+    )
+
+
+@pytest.fixture(scope="package")
+def gateway(run_gateway):
+    with run_gateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="package")
+def client(gateway):
+    with RecommenderClient(gateway.target) as client:
+        yield client

@@ -1,0 +1,123 @@
+import time
+
+import grpc
+import numpy as np
+import pytest
+
+from serving.contract.support import SupportEvent
+from serving.gateway.config import Limits
+from serving.protos import recommender_pb2 as pb
+from serving.store import UserKey, UserRecord, fingerprint_digest
+from tests.helpers.toy_model import USER_FEATURES
+
+NOW = int(time.time())
+
+
+def event(number, item_id="003", label=1.0, timestamp=1_700_000_000):
+    return pb.FeedbackEvent(
+        event_id=f"e{number}",
+        item_id=item_id,
+        label=label,
+        timestamp=timestamp,
+    )
+
+
+def submit(gateway, events, user_id="u", **fields):
+    return gateway.stub.SubmitFeedback(
+        pb.SubmitFeedbackRequest(user_id=user_id, events=events, **fields)
+    )
+
+
+def test_first_events_lift_a_user_to_the_adapted_rung(gateway, oracle):
+    answer = submit(gateway, [event(1), event(2, "001", 0.0)])
+    weights, before, after = oracle.adapt({}, ["003", "001"], [1.0, 0.0])
+    assert (answer.accepted, answer.duplicates) == (2, 0)
+    assert answer.loss_before == pytest.approx(before, abs=1e-5)
+    assert answer.loss_after == pytest.approx(after, abs=1e-5)
+    told = answer.provenance
+    assert (told.rung, told.support_count) == (pb.RUNG_ADAPTED, 2)
+    assert list(told.missing_features) == [f.name for f in USER_FEATURES]
+    ranked = gateway.stub.Rank(pb.RankRequest(user_id="u", item_ids=["003"]))
+    np.testing.assert_allclose(
+        ranked.scores, oracle.rank({}, ["003"], weights), atol=1e-5
+    )
+
+
+def test_learning_goes_on_from_decayed_weights(start, oracle):
+    gateway = start(decay_half_life_days=1.0)
+    learned, _, _ = oracle.adapt({}, ["003"], [1.0])
+    day_ago = int(time.time() * 1e3) - 86_400_000
+    assert gateway.store.compare_and_put(
+        UserRecord(
+            key=UserKey("model0", "u"),
+            fingerprint=fingerprint_digest(oracle.parameters.fingerprint),
+            sequence=1,
+            support_count=1,
+            weights=learned.astype(np.float32),
+            reservoir=(SupportEvent("003", 1.0),),
+            updated_ms=day_ago,
+        )
+    )
+    submit(gateway, [event(2, "001", 0.0)])
+    start_weights = (learned + oracle.parameters.meta_init) / 2
+    expected, _, _ = oracle.adapt(
+        {}, ["003", "001"], [1.0, 0.0], weights=start_weights
+    )
+    record = gateway.store.get(UserKey("model0", "u"))
+    np.testing.assert_allclose(record.weights, expected, atol=1e-4)
+
+
+def test_items_the_model_does_not_know_are_kept_and_named(gateway):
+    answer = submit(
+        gateway, [event(1, "new"), event(2, "001"), event(3, "new")]
+    )
+    assert answer.accepted == 3
+    assert list(answer.unknown_item_ids) == ["new"]
+    record = gateway.store.get(UserKey("model0", "u"))
+    assert [e.item_id for e in record.reservoir] == ["new", "001", "new"]
+    # Known by now, though not to the model: only new events are told.
+    assert not submit(gateway, [event(4, "002")]).unknown_item_ids
+
+
+def test_clocks_may_differ_a_little(gateway):
+    assert submit(gateway, [event(1, timestamp=NOW + 60)]).accepted == 1
+
+
+def test_events_of_a_deleted_user_are_refused(gateway):
+    submit(gateway, [event(1)])
+    gateway.stub.DeleteUser(pb.DeleteUserRequest(user_id="u"))
+    with pytest.raises(grpc.RpcError) as refused:
+        submit(gateway, [event(2)])
+    assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert "was deleted" in refused.value.details()
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        ([], "at least one event"),
+        ([event(1, label=float("nan"))], "label nan"),
+        ([event(1, label=float("inf"))], "label inf"),
+        ([event(1, label=float("-inf"))], "label -inf"),
+        ([event(1, label=-0.1)], "from 0 (disliked) to 1"),
+        ([event(1), event(2, label=2.0)], "'e2' has the label 2.0"),
+        ([event(1, "")], "item_id is empty"),
+        ([event(1, "i" * 300)], "at most 256"),
+        ([pb.FeedbackEvent(item_id="003")], "event_id is empty"),
+        ([event(1, timestamp=NOW * 1000)], "not milliseconds"),
+        ([event(1, timestamp=-1)], "since 1970"),
+        ([event(1, timestamp=NOW + 3600)], "in the future"),
+        ([event(n) for n in range(21)], "20 allowed"),
+    ],
+)
+def test_bad_feedback_is_refused_and_changes_nothing(start, events, words):
+    gateway = start(limits=Limits(events=20))
+    submit(gateway, [event(100)])
+    key = UserKey("model0", "u")
+    before = gateway.store.get(key).to_bytes()
+    with pytest.raises(grpc.RpcError) as refused:
+        submit(gateway, events)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert words in refused.value.details()
+    assert gateway.store.get(key).to_bytes() == before
+    assert gateway.backend.calls == ["adapt"]

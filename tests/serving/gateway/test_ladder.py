@@ -1,0 +1,103 @@
+import asyncio
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.errors import StoreError
+from serving.gateway.ladder import Ladder
+from serving.gateway.registry import ServedModel
+from serving.protos import recommender_pb2 as pb
+from serving.store import (
+    MemoryStore,
+    UserKey,
+    UserRecord,
+    fingerprint_digest,
+)
+from tests.helpers.toy_model import NUM_ADAPTIVE, ToyParameters
+
+PARAMETERS = ToyParameters.from_seed(1)
+MODEL = ServedModel("adaptower", 1, PARAMETERS.manifest())
+META_INIT = PARAMETERS.meta_init
+DAY_MS = 86_400_000
+UPDATED_MS = 1_700_000_000_000
+
+
+def record(user_id="u", weights=None, updated_ms=UPDATED_MS, support_count=9):
+    return UserRecord(
+        key=UserKey("adaptower", user_id),
+        fingerprint=fingerprint_digest(PARAMETERS.fingerprint),
+        sequence=1,
+        support_count=support_count,
+        weights=np.ones(NUM_ADAPTIVE, np.float32)
+        if weights is None
+        else weights,
+        updated_ms=updated_ms,
+    )
+
+
+@given(
+    half_life=st.floats(0.01, 10_000),
+    age_days=st.floats(0, 100_000),
+    seed=st.integers(0, 99),
+)
+def test_decay_is_the_closed_form(half_life, age_days, seed):
+    weights = np.random.default_rng(seed).normal(size=NUM_ADAPTIVE)
+    weights = weights.astype(np.float32)
+    user = Ladder(half_life).state_of(
+        MODEL, record(weights=weights), UPDATED_MS + age_days * DAY_MS
+    )
+    share = 0.5 ** (age_days / half_life)
+    expected = share * weights + (1 - share) * META_INIT
+    np.testing.assert_allclose(user.weights, expected, atol=1e-6)
+    assert user.hit
+    assert user.rung(True) in (pb.RUNG_ADAPTED, pb.RUNG_DECAYED)
+    assert user.support_count == 9
+
+
+@pytest.mark.parametrize(
+    ("age_days", "rung"),
+    [(0, pb.RUNG_ADAPTED), (9.9, pb.RUNG_ADAPTED), (10.1, pb.RUNG_DECAYED)],
+)
+def test_decayed_rung_begins_after_one_half_life(age_days, rung):
+    user = Ladder(10.0).state_of(
+        MODEL, record(), UPDATED_MS + age_days * DAY_MS
+    )
+    assert user.rung(False) == rung
+
+
+def test_clock_behind_the_record_does_not_amplify_the_weights():
+    user = Ladder(10.0).state_of(MODEL, record(), UPDATED_MS - 30 * DAY_MS)
+    np.testing.assert_array_equal(user.weights, record().weights)
+
+
+def test_weights_without_a_half_life_stay_bit_for_bit():
+    half = np.linspace(-1, 1, NUM_ADAPTIVE).astype(np.float16)
+    user = Ladder().state_of(MODEL, record(weights=half))
+    np.testing.assert_array_equal(user.weights, half)
+    assert user.weights.dtype == np.float32
+
+
+def read_many(store, *user_ids):
+    return asyncio.run(Ladder().read_many(store, MODEL, user_ids))
+
+
+def test_users_of_a_batch_each_get_their_own_rung():
+    store = MemoryStore()
+    store.compare_and_put(record("known", updated_ms=int(time.time() * 1e3)))
+    users = read_many(store, "new", "known", "", "known")
+    assert [user.hit for user in users] == [False, True, False, True]
+    np.testing.assert_array_equal(users[0].weights, META_INIT)
+    np.testing.assert_array_equal(users[3].weights, record().weights)
+
+
+def test_unreadable_store_degrades_the_whole_batch():
+    class Broken(MemoryStore):
+        def get_many(self, keys):
+            raise StoreError("the disk is gone")
+
+    users = read_many(Broken(), "a", "b")
+    assert [user.degraded_reason for user in users] == ["the disk is gone"] * 2
+    np.testing.assert_array_equal(users[1].weights, META_INIT)
