@@ -65,6 +65,7 @@ class GatewayConfig:
         log_requests: Whether every request gets a line in the log.
         health_port: Port for health checks in plaintext beside TLS; None
             answers them on `port` only.
+        experiments: File that says what is tried on users; None: nothing.
         limits: The most that one request may hold.
         security: Who may call, how often, and over which connections.
     """
@@ -86,6 +87,7 @@ class GatewayConfig:
     log_format: str = logs.TEXT
     log_requests: bool = False
     health_port: int | None = None
+    experiments: Path | None = None
     limits: Limits = Limits()
     security: SecurityConfig = dataclasses.field(default_factory=SecurityConfig)
 
@@ -214,6 +216,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="D",
         help="after so long without events, a user's weights are half way "
         "back to the meta-initialization; default: they stay",
+    )
+    parser.add_argument(
+        "--experiments",
+        type=Path,
+        metavar="FILE",
+        help="A/B tests and shadows on users; see docs/experiments.md",
     )
     add_security_flags(parser)
     _add_observability_flags(parser)

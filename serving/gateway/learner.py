@@ -7,6 +7,7 @@ learning from one user lose no event.
 
 import asyncio
 import dataclasses
+import itertools
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,7 @@ class Learned:
     Attributes:
         user: The weights as stored.
         accepted: Events learned from.
+        duplicates: Events that were known already.
         losses: Loss on the support set before and after; None if all the
             events were known.
         unknown_item_ids: Items of these events that the model does not know.
@@ -53,6 +55,7 @@ class Learned:
 
     user: UserState
     accepted: int
+    duplicates: int = 0
     losses: tuple[float, float] | None = None
     unknown_item_ids: Sequence[str] = ()
 
@@ -91,6 +94,7 @@ class Learner:
         user_id: str,
         events: Events,
         features: Mapping[str, pb.TensorProto],
+        max_support: int | None = None,
     ) -> Learned:
         """Learns from events and stores the outcome durably.
 
@@ -99,6 +103,8 @@ class Learner:
             user_id: The user.
             events: Checked events, oldest first.
             features: The user's features as inputs.
+            max_support: How many of a user's events are learned from in all;
+                later ones change nothing. None: every one.
 
         Raises:
             UnknownModelError: The version is not loaded any more.
@@ -109,7 +115,9 @@ class Learner:
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
             for _ in range(MAX_ATTEMPTS):
-                learned = await self._attempt(model, key, events, features)
+                learned = await self._attempt(
+                    model, key, events, features, max_support
+                )
                 if learned is not None:
                     return learned
         raise StoreConflictError(
@@ -124,6 +132,7 @@ class Learner:
         key: UserKey,
         events: Events,
         features: Mapping[str, pb.TensorProto],
+        max_support: int | None,
     ) -> Learned | None:
         """Learns once; None if another writer was quicker."""
         record = self._read(key)
@@ -135,8 +144,13 @@ class Learner:
             if number not in known:
                 # One request may hold an event twice, too.
                 new.setdefault(number, event)
+        duplicates = len(events) - len(new)
+        if max_support is not None:
+            seen = record.support_count if record else 0
+            room = max(0, max_support - seen)
+            new = dict(itertools.islice(new.items(), room))
         if not new:
-            return Learned(user, accepted=0)
+            return Learned(user, accepted=0, duplicates=duplicates)
         support = merge_support(
             record.reservoir if record else (),
             [SupportEvent(e.item_id, e.label) for e in new.values()],
@@ -164,6 +178,7 @@ class Learner:
         return Learned(
             self._ladder.state_of(model, stored),
             len(new),
+            duplicates,
             (float(outputs["loss_before"][0]), float(outputs["loss_after"][0])),
             _unknown_items(support, outputs, len(new)),
         )

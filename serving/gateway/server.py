@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from serving.errors import LaunchError
+from serving.experiments.config import load_experiments
 from serving.gateway import health
 from serving.gateway.backend import ModelServer
 from serving.gateway.config import GatewayConfig
@@ -19,6 +20,7 @@ from serving.gateway.health import HealthService
 from serving.gateway.metrics import Metrics
 from serving.gateway.registry import ModelRegistry
 from serving.gateway.service import SERVICE_NAME, gateway_services
+from serving.gateway.trials import Trials
 from serving.security.wiring import (
     KEEPALIVE_OPTIONS,
     interceptors,
@@ -61,11 +63,15 @@ async def serve(config: GatewayConfig) -> None:
             config.security.backend_tls,
         )
         stack.push_async_callback(backend.close)
+        trials = Trials(
+            load_experiments(config.experiments) if config.experiments else None
+        )
+        stack.push_async_callback(trials.close)
         metrics = Metrics()
         registry = ModelRegistry(backend, config.models, config.default_model)
         server, health_service = _build_server(
             config,
-            gateway_services(config, registry, backend, store, metrics),
+            gateway_services(config, registry, backend, store, metrics, trials),
             interceptors(config.security, metrics.count_refusal),
         )
         if config.metrics_port is not None:

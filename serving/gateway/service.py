@@ -18,7 +18,9 @@ from serving.gateway.rpcs.prediction import PredictionRpcs
 from serving.gateway.rpcs.ranking import RankingRpcs
 from serving.gateway.rpcs.status import StatusRpcs
 from serving.gateway.rpcs.user_data import UserDataRpcs
+from serving.gateway.shadows import Shadows
 from serving.gateway.tracing import make_tracer
+from serving.gateway.trials import Trials
 from serving.protos import recommender_pb2 as pb
 from serving.security.rate_limit import FeedbackRateLimit
 from serving.store import AdaptiveStore
@@ -33,6 +35,7 @@ def gateway_services(
     backend: ModelServer,
     store: AdaptiveStore,
     metrics: Metrics,
+    trials: Trials,
 ) -> tuple[grpc.GenericRpcHandler, ...]:
     """Puts together what answers the RPCs.
 
@@ -42,6 +45,7 @@ def gateway_services(
         backend: The model server that has them.
         store: The users' weights.
         metrics: What counts calls.
+        trials: The experiments on users.
 
     Returns:
         Handlers to add to a gRPC server.
@@ -52,10 +56,19 @@ def gateway_services(
         metrics, make_tracer(config.trace), config.log_requests
     )
     limits = config.limits
+    ranker = Ranker(backend)
+    shadows = Shadows(trials, registry, ranker, learner, store, ladder, limits)
     return (
         _recommender_service(
             RankingRpcs(
-                registry, Ranker(backend), store, ladder, limits, metrics
+                registry,
+                ranker,
+                store,
+                ladder,
+                limits,
+                metrics,
+                trials,
+                shadows,
             ),
             FeedbackRpcs(
                 registry,
@@ -66,8 +79,10 @@ def gateway_services(
                     config.security.feedback_burst,
                 ),
                 metrics,
+                trials,
+                shadows,
             ),
-            UserDataRpcs(registry, store, ladder, limits),
+            UserDataRpcs(registry, store, ladder, limits, trials),
             StatusRpcs(registry, store, metrics),
             observers,
         ),

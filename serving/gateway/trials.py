@@ -65,7 +65,9 @@ class Trials:
             LaunchError: The exposure log can't be written.
         """
         self._experiments = config.experiments if config else ()
-        self._exposures = ExposureLog(config.log, config.key) if config else None
+        self._exposures = (
+            ExposureLog(config.log, config.key) if config else None
+        )
         self._shadows: set[asyncio.Task[None]] = set()
 
     def treat(self, user_id: str, model: str, call: Call) -> Treatment:
@@ -75,7 +77,7 @@ class Trials:
         place = assign(self._experiments, user_id)
         if place is None:
             return Treatment()
-        call.arm = call.notes["arm"] = place.label
+        call.arm = place.label
         return treatment_of(place.arm, place)
 
     def shown(

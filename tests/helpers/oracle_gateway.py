@@ -12,6 +12,7 @@ from serving.gateway.health import HealthService
 from serving.gateway.metrics import Metrics
 from serving.gateway.registry import ModelRegistry
 from serving.gateway.service import SERVICE_NAME, gateway_services
+from serving.gateway.trials import Trials
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from tests.helpers.toy_model import ToyParameters
 
@@ -28,7 +29,9 @@ class OracleGateway:
         stub: Its Recommender.
     """
 
-    def __init__(self, backend, store, base_path, models=1, **flags):
+    def __init__(
+        self, backend, store, base_path, models=1, experiments=None, **flags
+    ):
         self.backend = backend
         self.store = store
         names = [f"model{number}" for number in range(models)]
@@ -41,6 +44,7 @@ class OracleGateway:
             backend="none", models=paths, default_model=names[0], **flags
         )
         self.metrics = Metrics()
+        self.experiments = experiments
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -63,6 +67,7 @@ class OracleGateway:
             self.backend, self.config.models, self.config.default_model
         )
         await self._registry.refresh()
+        self.trials = Trials(self.experiments)
         self._server = grpc.aio.server(
             options=(
                 (
@@ -78,6 +83,7 @@ class OracleGateway:
                 self.backend,
                 self.store,
                 self.metrics,
+                self.trials,
             )
         )
         self.health = HealthService((SERVICE_NAME,))
@@ -92,6 +98,7 @@ class OracleGateway:
     def __exit__(self, *error):
         self.channel.close()
         self.run(self._server.stop(None))
+        self.run(self.trials.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -5,25 +5,36 @@ from typing import TypeVar
 
 from serving.errors import UnknownModelError
 from serving.gateway.registry import ModelRegistry, ServedModel
+from serving.gateway.trials import Treatment
 
 _Answer = TypeVar("_Answer")
 
 
 async def on_current_version(
     registry: ModelRegistry,
-    model_name: str,
+    treatment: Treatment,
     answer: Callable[[ServedModel], Awaitable[_Answer]],
 ) -> _Answer:
     """Answers with the pinned version, or once more with its successor.
 
-    The model server may drop a version between two looks at its status.
+    The model server may drop a version between two looks at its status. A
+    version that an experiment names, but that is gone, is succeeded by the
+    current one as well: users are answered, and the answer tells by whom.
     """
-    model = registry.resolve(model_name)
+    model_name = treatment.model
     try:
+        model = _pinned(registry, treatment)
         return await answer(model)
     except UnknownModelError:
         await registry.refresh()
         successor = registry.resolve(model_name)
-        if successor is model:
+        if successor == model:
             raise
         return await answer(successor)
+
+
+def _pinned(registry: ModelRegistry, treatment: Treatment) -> ServedModel:
+    if treatment.version is None:
+        return registry.resolve(treatment.model)
+    name = treatment.model or registry.default_model
+    return registry.version(name, treatment.version)

@@ -20,7 +20,9 @@ from serving.gateway.requests import (
 )
 from serving.gateway.rpcs.call import Call
 from serving.gateway.rpcs.pinned import on_current_version
+from serving.gateway.shadows import Shadows
 from serving.gateway.templates import Tensors
+from serving.gateway.trials import Treatment, Trials
 from serving.protos import recommender_pb2 as pb
 from serving.security.caller import check_user
 from serving.store import AdaptiveStore
@@ -39,6 +41,8 @@ class RankingRpcs:
         ladder: Ladder,
         limits: Limits,
         metrics: Metrics,
+        trials: Trials,
+        shadows: Shadows,
     ) -> None:
         self._registry = registry
         self._ranker = ranker
@@ -46,6 +50,8 @@ class RankingRpcs:
         self._ladder = ladder
         self._limits = limits
         self._metrics = metrics
+        self._trials = trials
+        self._shadows = shadows
 
     async def rank(self, request: pb.RankRequest, call: Call) -> bytes:
         """Scores candidates for a user."""
@@ -53,11 +59,13 @@ class RankingRpcs:
         check_user(request.user_id)
         item_ids = list(request.item_ids)
         check_candidates(item_ids, self._limits)
+        treatment = self._trials.treat(request.user_id, request.model, call)
 
         async def answer(model: ServedModel) -> bytes:
             features = self._features(request.features, model)
-            user = await self._ladder.read(self._store, model, request.user_id)
+            user = await self._read(treatment, model, request.user_id)
             ranking = await self._ranker.rank(model, user, item_ids, features)
+            self._note(treatment, model, ranking, request)
             self._metrics.count_unknown_items("Rank", len(ranking.unknown))
             response = pb.RankResponse(
                 scores=ranking.scores.tolist(),
@@ -66,7 +74,7 @@ class RankingRpcs:
             )
             return response.SerializeToString()
 
-        return await on_current_version(self._registry, request.model, answer)
+        return await on_current_version(self._registry, treatment, answer)
 
     async def recommend(
         self, request: pb.RecommendRequest, call: Call
@@ -77,10 +85,11 @@ class RankingRpcs:
         check_num_results(request.k, self._limits)
         check_excluded(request.exclude_item_ids, self._limits)
         check_exploration(request.exploration)
+        treatment = self._trials.treat(request.user_id, request.model, call)
 
         async def answer(model: ServedModel) -> pb.RecommendResponse:
             features = self._features(request.features, model)
-            user = await self._ladder.read(self._store, model, request.user_id)
+            user = await self._read(treatment, model, request.user_id)
             seen = [] if request.include_seen else seen_items(user)
             weights, seed = _explored(model, user, request)
             ranking = await self._ranker.recommend(
@@ -91,6 +100,7 @@ class RankingRpcs:
                 [*{*seen, *request.exclude_item_ids}],
                 features,
             )
+            self._note(treatment, model, ranking, request)
             return pb.RecommendResponse(
                 item_ids=ranking.item_ids,
                 scores=ranking.scores.tolist(),
@@ -99,7 +109,26 @@ class RankingRpcs:
                 seen=len(seen),
             )
 
-        return await on_current_version(self._registry, request.model, answer)
+        return await on_current_version(self._registry, treatment, answer)
+
+    async def _read(
+        self, treatment: Treatment, model: ServedModel, user_id: str
+    ) -> UserState:
+        if not treatment.adapts:
+            return UserState(model.meta_init)
+        return await self._ladder.read(self._store, model, user_id)
+
+    def _note(
+        self,
+        treatment: Treatment,
+        model: ServedModel,
+        ranking: Ranking,
+        request: pb.RankRequest | pb.RecommendRequest,
+    ) -> None:
+        """Tells experiments what the user is shown."""
+        place, user_id = treatment.place, request.user_id
+        self._trials.shown(place, user_id, model, ranking)
+        self._shadows.rank(place, user_id, ranking.item_ids, request.features)
 
     def _features(
         self,

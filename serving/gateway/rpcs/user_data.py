@@ -12,6 +12,7 @@ from serving.gateway.provenance import provenance
 from serving.gateway.registry import ModelRegistry
 from serving.gateway.requests import check_id
 from serving.gateway.rpcs.call import Call
+from serving.gateway.trials import Trials
 from serving.protos import recommender_pb2 as pb
 from serving.security.caller import check_user
 from serving.store import AdaptiveStore, UserKey, UserRecord
@@ -28,11 +29,13 @@ class UserDataRpcs:
         store: AdaptiveStore,
         ladder: Ladder,
         limits: Limits,
+        trials: Trials,
     ) -> None:
         self._registry = registry
         self._store = store
         self._ladder = ladder
         self._limits = limits
+        self._trials = trials
 
     async def get_user(
         self, request: pb.GetUserRequest, call: Call
@@ -61,6 +64,7 @@ class UserDataRpcs:
         deleted = await asyncio.gather(
             *(asyncio.to_thread(self._store.delete, key) for key in keys)
         )
+        self._trials.forget(request.user_id)
         tombstones = [tombstone for _, tombstone in deleted]
         return pb.DeleteUserResponse(
             receipt_id=secrets.token_hex(_RECEIPT_BYTES),
