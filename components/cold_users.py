@@ -28,7 +28,7 @@ JUDGED_POSITIONS = max(
     protocol.FEW_SHOT_QUERY_EVENTS[1],
 )
 
-_ROW_COLUMNS = ("user_id", "item_id", "label", "position")
+_ROW_COLUMNS = ("user_id", "item_id", "label", "position", "timestamp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,7 @@ class ColdUser:
         item_ids: Item of each row, shape [rows], of str.
         labels: 0 or 1, shape [rows].
         positions: Place of each row's event, shape [rows], not decreasing.
+        timestamps: Seconds since the epoch (UTC), shape [rows].
     """
 
     user_id: str
@@ -48,13 +49,14 @@ class ColdUser:
     item_ids: NDArray[np.object_]
     labels: NDArray[np.float32]
     positions: NDArray[np.int64]
+    timestamps: NDArray[np.int64]
 
-    def events(self, rows: Iterable[int]) -> list[SupportEvent]:
+    def events(self, rows: Iterable[int]) -> tuple[SupportEvent, ...]:
         """The rows with these indices, as a model learns from them."""
-        return [
+        return tuple(
             SupportEvent(self.item_ids[row], float(self.labels[row]))
             for row in rows
-        ]
+        )
 
 
 def runs_of_users(
@@ -95,6 +97,7 @@ def runs_of_users(
             ),
             labels=columns["label"][rows].astype(np.float32),
             positions=columns["position"][rows].astype(np.int64),
+            timestamps=columns["timestamp"][rows].astype(np.int64),
         )
 
 
@@ -114,6 +117,7 @@ def join_runs(runs: Iterable[ColdUser]) -> ColdUser:
         item_ids=np.concatenate([run.item_ids for run in ordered])[order],
         labels=np.concatenate([run.labels for run in ordered])[order],
         positions=positions[order],
+        timestamps=np.concatenate([run.timestamps for run in ordered])[order],
     )
 
 

@@ -23,6 +23,7 @@ from serving.contract.features import (
 )
 from serving.contract.manifest import AdaptiveManifest
 from serving.contract.meta_state import MetaState
+from serving.contract.meta_tasks import MetaTask
 from serving.contract.support import Support, SupportEvent
 
 Floats = NDArray[np.float32]
@@ -108,15 +109,14 @@ def adapt_inputs(
 
 
 def meta_gradient_inputs(
-    features: Inputs,
-    supports: Sequence[Support],
-    query_sets: Sequence[Sequence[SupportEvent]],
-    meta_state: MetaState,
+    features: Inputs, tasks: Sequence[MetaTask[Any]], meta_state: MetaState
 ) -> Inputs:
-    """Inputs of the signature `meta_gradient`, a task per support set."""
+    """Inputs of the signature `meta_gradient`."""
     support = _row_inputs(
-        [s.events for s in supports], [s.weights for s in supports]
+        [task.support for task in tasks],
+        [task.support_weights for task in tasks],
     )
+    query_sets = [task.query_set for task in tasks]
     query_set = _row_inputs(query_sets, [[1.0] * len(q) for q in query_sets])
     return {
         **features,

@@ -20,7 +20,7 @@ from tfx_bsl.coders import example_coder
 
 from pipeline.errors import ColdStreamError
 from serving.contract import features as contract_features
-from serving.contract import protocol
+from serving.contract import protocol, timeline
 
 # A raw feature value as a client sends it: text, several texts, or a number.
 RawValue = str | tuple[str, ...] | float
@@ -124,8 +124,8 @@ def load_cold_stream(
             f"{protocol.FIRST_SUPPORT_EVENTS} events, so nothing can be "
             "judged. Use a dataset with longer histories."
         )
-    users.sort(key=lambda user: (user.timestamps[0], user.user_id))
-    return ColdStream(tuple(users[:max_users]))
+    order = timeline.arrival_order(users)[:max_users]
+    return ColdStream(tuple(users[index] for index in order))
 
 
 def load_titles(catalog_dir: str) -> dict[str, str]:

@@ -20,7 +20,6 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import timeline
 from pipeline.cold_stream import ColdStream, ColdUser
 from pipeline.errors import ReplayError, ReplayInterrupted
 from serving.client import (
@@ -29,6 +28,7 @@ from serving.client import (
     FeedbackResult,
     RankResult,
 )
+from serving.contract import timeline
 from serving.contract.metrics import Rows
 
 JOINT = "joint"
@@ -257,7 +257,7 @@ def replay(
     scores: dict[str, list[NDArray[np.float64]]] = {r: [] for r in REGIMES}
     start = time.monotonic()
     try:
-        for step in timeline.timeline(stream):
+        for step in timeline.timeline(stream.users):
             user = stream.users[step.arrival]
             if step.kind == timeline.FIRST_SUPPORT:
                 session.submit(OFFLINE, user, step.rows)

@@ -21,6 +21,7 @@ class ColdStartEvaluatorSpec(ComponentSpec):
         "bootstrap_draws": ExecutionParameter(type=int),
         "max_users": ExecutionParameter(type=int),
         "max_slice_rows": ExecutionParameter(type=int),
+        "meta_update": ExecutionParameter(type=bool),
         "code_fingerprint": ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {  # noqa: RUF012
@@ -68,6 +69,7 @@ class ColdStartEvaluator(base_beam_component.BaseBeamComponent):
         bootstrap_draws: int = 1000,
         max_users: int = 20_000,
         max_slice_rows: int = 12_000,
+        meta_update: bool = True,
         code_fingerprint: str | None = None,
     ) -> None:
         """Makes the node.
@@ -88,6 +90,8 @@ class ColdStartEvaluator(base_beam_component.BaseBeamComponent):
                 ids, so that the figures fit one machine.
             max_slice_rows: Show TFMA at most so many rows; it takes about
                 0.5 ms per row and slice.
+            meta_update: Whether the meta-initialization moves in the regime
+                `online`, as the gateway's does.
             code_fingerprint: Changes with the code that runs, so that TFX's
                 cache does not answer for other code.
         """
@@ -101,6 +105,7 @@ class ColdStartEvaluator(base_beam_component.BaseBeamComponent):
             bootstrap_draws=bootstrap_draws,
             max_users=max_users,
             max_slice_rows=max_slice_rows,
+            meta_update=meta_update,
             code_fingerprint=code_fingerprint,
             evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
             blessing=types.Channel(type=standard_artifacts.ModelBlessing),

@@ -31,6 +31,7 @@ from components.cold_start_evaluator.stream_scoring import REGIMES
 from serving.contract import protocol
 from serving.contract.features import Feature
 from serving.contract.manifest import AdaptiveManifest
+from serving.contract.meta_config import OnlineMetaConfig
 
 EXAMPLES = "examples"
 MODEL = "model"
@@ -55,6 +56,7 @@ class Settings:
     bootstrap_draws: int
     max_users: int
     max_slice_rows: int
+    meta_update: bool
 
     @property
     def thresholds(self) -> Thresholds:
@@ -93,7 +95,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             artifact_utils.get_single_uri(output_dict[EVALUATION])
         )
         scores_dir = evaluation_dir / SCORES_DIR
-        self._score(input_dict, scores_dir, settings.max_users)
+        self._score(input_dict, scores_dir, settings)
         stream = figures.load_table(scores_dir, STREAM)
         evaluation = _evaluate(stream, scores_dir, settings)
         if not evaluation["reasons"] or evaluation["figures"]:
@@ -109,7 +111,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self,
         input_dict: Mapping[str, list[types.Artifact]],
         scores_dir: Path,
-        max_users: int,
+        settings: Settings,
     ) -> None:
         model_paths = {
             name: _model_path(input_dict[key])
@@ -135,7 +137,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     model_paths,
                     _all_features(model_paths.values()),
                     str(scores_dir),
-                    max_users,
+                    settings.max_users,
+                    OnlineMetaConfig(enabled=settings.meta_update),
                 )
             )
 
@@ -166,6 +169,7 @@ def _evaluate(
     evaluation: dict[str, Any] = {
         "users": figures.count_users(scores_dir),
         "max_users": settings.max_users,
+        "meta_updates": figures.meta_updates(scores_dir),
         "rows": stream.num_rows,
         "thresholds": dataclasses.asdict(settings.thresholds),
         "figures": {},

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from components.cold_start_evaluator.score_users import (
     LAST_BLESSED,
+    META_UPDATES,
     USERS,
     few_shot_column,
 )
@@ -41,7 +42,7 @@ LIFTS = {
 
 
 def load_table(scores_dir: str | Path, name: str) -> pa.Table:
-    """Reads a table that `ScoreUsers` wrote, sorted by user and position.
+    """Reads a table that `ScoreUsers` wrote, sorted by user, position, model.
 
     Raises:
         EvaluationError: There is none, so no user was scored.
@@ -57,7 +58,7 @@ def load_table(scores_dir: str | Path, name: str) -> pa.Table:
     table = pa.concat_tables(tables)
     keys = [
         (key, "ascending")
-        for key in ("user_id", "position")
+        for key in ("user_id", "position", "model")
         if key in table.column_names
     ]
     return table.sort_by(keys)
@@ -75,6 +76,12 @@ def count_users(scores_dir: str | Path) -> dict[str, int]:
         "judged": int(judged.sum()),
         "left_out": int((~judged).sum()),
     }
+
+
+def meta_updates(scores_dir: str | Path) -> Figures:
+    """What became of the meta state, by model."""
+    rows = load_table(scores_dir, META_UPDATES).to_pylist()
+    return {row.pop("model"): row for row in rows}
 
 
 def stream_figures(

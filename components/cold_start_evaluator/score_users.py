@@ -1,14 +1,18 @@
 """Beam: from raw examples and SavedModels to tables of scores.
 
-Three Parquet tables, small enough to look at with pandas:
+Parquet tables, small enough to look at with pandas:
 
 - `stream`, a row per judged row of a stream: user_id, item_id, label, position,
   window, a score per regime, and one of `last_blessed` if there is such;
 - `few_shot`, a row per row of a query set: user_id, item_id, label, position,
   a score per k (`k_0` ...) and one of `joint`;
-- `users`, a row per user: user_id, judged_rows, and its features but lists.
+- `users`, a row per user: user_id, judged_rows, and its features but lists;
+- `meta_updates`, a row per model of the regime `online`: model, how many new
+  meta states were promoted and refused, and the largest shift of a value.
 
-Scores are logits. The tables serve the figures, the slices, and whoever
+Scores are logits. Streams are scored by one worker: users who stream in meet
+a meta state that those before them have moved. Batches of users are spread
+for the rest. The tables serve the figures, the slices, and whoever
 compares them with what a gateway answered.
 """
 
@@ -28,6 +32,7 @@ from components.cold_users import ColdUser, join_runs, runs_of_users
 from components.served_model import ServedModel
 from serving.contract import protocol
 from serving.contract.features import CATEGORICAL, NUMERIC, Feature
+from serving.contract.meta_config import OnlineMetaConfig
 
 CANDIDATE = "candidate"
 JOINT = stream_scoring.JOINT
@@ -36,6 +41,7 @@ LAST_BLESSED = "last_blessed"
 STREAM = "stream"
 FEW_SHOT = "few_shot"
 USERS = "users"
+META_UPDATES = "meta_updates"
 
 _READ_BATCH = 4096
 # One call of `adapt` for this many users: some 10 MB of support sets.
@@ -56,7 +62,7 @@ def few_shot_column(support_size: int) -> str:
 def table_schemas(
     features: Sequence[Feature], with_last_blessed: bool
 ) -> dict[str, pa.Schema]:
-    """Schemas of the three tables."""
+    """Schemas of the tables."""
     scores = [*stream_scoring.REGIMES]
     if with_last_blessed:
         scores.append(LAST_BLESSED)
@@ -80,11 +86,19 @@ def table_schemas(
                 *((f.name, kinds[f.kind]) for f in features if f.kind in kinds),
             ]
         ),
+        META_UPDATES: pa.schema(
+            [
+                ("model", pa.string()),
+                ("promoted", pa.int64()),
+                ("refused", pa.int64()),
+                ("max_shift", pa.float32()),
+            ]
+        ),
     }
 
 
 class ScoreUsers(beam.PTransform):
-    """From serialized raw examples to the three tables, written as Parquet."""
+    """From serialized raw examples to the tables, written as Parquet."""
 
     def __init__(
         self,
@@ -92,6 +106,7 @@ class ScoreUsers(beam.PTransform):
         features: Sequence[Feature],
         output_dir: str,
         max_users: int,
+        online_meta: OnlineMetaConfig,
     ) -> None:
         """Sets up the scoring.
 
@@ -101,8 +116,11 @@ class ScoreUsers(beam.PTransform):
             features: User features to read; all that any model takes.
             output_dir: Where to write; a folder per table.
             max_users: Score at most so many users.
+            online_meta: When and how far the meta state moves in the regime
+                `online`.
         """
         super().__init__()
+        self._online_meta = online_meta
         self._model_paths = dict(model_paths)
         self._features = tuple(features)
         self._output_dir = Path(output_dir)
@@ -125,7 +143,7 @@ class ScoreUsers(beam.PTransform):
             | "LowestHashes" >> beam.combiners.Top.Smallest(self._max_users)
             | "Bound" >> beam.Map(lambda hashes: max(hashes, default=0))
         )
-        tables = (
+        some = (
             users
             | "KeepSome"
             >> beam.Filter(
@@ -133,12 +151,31 @@ class ScoreUsers(beam.PTransform):
                 most=beam.pvalue.AsSingleton(bound),
             )
             | "JoinRuns" >> beam.MapTuple(lambda _, runs: join_runs(runs))
-            | "BatchUsers" >> beam.BatchElements(_USER_BATCH, _USER_BATCH)
-            | "Score"
-            >> beam.ParDo(
-                _ScoreFn(self._model_paths, self._features)
-            ).with_outputs(STREAM, FEW_SHOT, USERS)
         )
+        batched = (
+            some
+            | "BatchUsers" >> beam.BatchElements(_USER_BATCH, _USER_BATCH)
+            | "ScoreBatches"
+            >> beam.ParDo(
+                _ScoreBatchesFn(self._model_paths, self._features)
+            ).with_outputs(FEW_SHOT, USERS)
+        )
+        streams = (
+            some
+            | "AllUsers" >> beam.combiners.ToList()
+            | "ScoreStreams"
+            >> beam.ParDo(
+                _ScoreStreamsFn(
+                    self._model_paths, self._features, self._online_meta
+                )
+            ).with_outputs(STREAM, META_UPDATES)
+        )
+        tables = {
+            STREAM: streams[STREAM],
+            META_UPDATES: streams[META_UPDATES],
+            FEW_SHOT: batched[FEW_SHOT],
+            USERS: batched[USERS],
+        }
         schemas = table_schemas(
             self._features, LAST_BLESSED in self._model_paths
         )
@@ -180,8 +217,8 @@ class _Models(dict[str, ServedModel]):
     """The loaded models; a class of its own so that it can be shared."""
 
 
-class _ScoreFn(beam.DoFn):
-    """Scores batches of users under every regime and every k."""
+class _ScoringFn(beam.DoFn):
+    """Has the models at hand."""
 
     def __init__(
         self, model_paths: Mapping[str, str], features: Sequence[Feature]
@@ -201,41 +238,83 @@ class _ScoreFn(beam.DoFn):
             )
         )
 
+    def _output(
+        self, name: str, columns: Mapping[str, Any]
+    ) -> beam.pvalue.TaggedOutput:
+        schemas = table_schemas(self._features, LAST_BLESSED in self._models)
+        table = pa.Table.from_pydict(columns, schema=schemas[name])
+        return beam.pvalue.TaggedOutput(name, table)
+
+
+class _ScoreStreamsFn(_ScoringFn):
+    """Scores all users' streams under every regime."""
+
+    def __init__(
+        self,
+        model_paths: Mapping[str, str],
+        features: Sequence[Feature],
+        online_meta: OnlineMetaConfig,
+    ) -> None:
+        super().__init__(model_paths, features)
+        self._online_meta = online_meta
+
     def process(
         self, users: Sequence[ColdUser]
     ) -> Iterable[beam.pvalue.TaggedOutput]:
-        schemas = table_schemas(self._features, LAST_BLESSED in self._models)
-        for name, columns in (
-            (STREAM, self._stream(users)),
-            (FEW_SHOT, self._few_shot(users)),
-            (USERS, self._users(users)),
-        ):
-            table = pa.Table.from_pydict(columns, schema=schemas[name])
-            yield beam.pvalue.TaggedOutput(name, table)
-
-    def _stream(self, users: Sequence[ColdUser]) -> dict[str, Any]:
+        if not users:
+            return
         windows = [protocol.stream_windows(user.positions) for user in users]
-        rows = [_joined(window.rows for window in w) for w in windows]
-        columns = _row_columns(users, rows)
+        columns = _row_columns(
+            users, [_joined(window.rows for window in w) for w in windows]
+        )
         columns["window"] = _joined(
             np.full(len(window.rows), window.number)
             for w in windows
             for window in w
         )
-        regimes = {
-            stream_scoring.JOINT: (JOINT, stream_scoring.JOINT),
-            stream_scoring.OFFLINE: (CANDIDATE, stream_scoring.OFFLINE),
-            stream_scoring.ONLINE: (CANDIDATE, stream_scoring.ONLINE),
-            LAST_BLESSED: (LAST_BLESSED, stream_scoring.ONLINE),
-        }
-        for column, (model, regime) in regimes.items():
-            if model in self._models:
-                columns[column] = np.concatenate(
-                    stream_scoring.stream_scores(
-                        self._models[model], users, regime
-                    )
+        for name, model, learn in (
+            (JOINT, JOINT, False),
+            (stream_scoring.OFFLINE, CANDIDATE, True),
+        ):
+            columns[name] = _joined(
+                scores
+                for start in range(0, len(users), _USER_BATCH)
+                for scores in stream_scoring.stream_scores(
+                    self._models[model],
+                    users[start : start + _USER_BATCH],
+                    learn,
                 )
-        return columns
+            )
+        updates: dict[str, list[Any]] = {
+            column: []
+            for column in ("model", "promoted", "refused", "max_shift")
+        }
+        for name, model in (
+            (stream_scoring.ONLINE, CANDIDATE),
+            (LAST_BLESSED, LAST_BLESSED),
+        ):
+            if model not in self._models:
+                continue
+            online = stream_scoring.online_scores(
+                self._models[model], users, self._online_meta
+            )
+            columns[name] = _joined(online.scores)
+            updates["model"].append(model)
+            updates["promoted"].append(online.progress.promoted)
+            updates["refused"].append(online.progress.refused)
+            updates["max_shift"].append(online.progress.max_shift)
+        yield self._output(STREAM, columns)
+        yield self._output(META_UPDATES, updates)
+
+
+class _ScoreBatchesFn(_ScoringFn):
+    """Scores batches of users after every k, and says who they are."""
+
+    def process(
+        self, users: Sequence[ColdUser]
+    ) -> Iterable[beam.pvalue.TaggedOutput]:
+        yield self._output(FEW_SHOT, self._few_shot(users))
+        yield self._output(USERS, self._users(users))
 
     def _few_shot(self, users: Sequence[ColdUser]) -> dict[str, Any]:
         rows = [protocol.few_shot_rows(user.positions, 0)[1] for user in users]

@@ -1,8 +1,9 @@
-"""Scores a batch of users by the protocol, as a gateway would serve them.
+"""Scores users by the protocol, as a gateway would serve them.
 
-Users are independent, so a batch goes through its windows in step: one call
-of `rank` and one of `adapt` per window for all its users, each with its own
-weights, reservoir and count, as the gateway keeps them.
+In the regime `online` what is learned from one user changes what the next
+one starts from, so all users are scored together, in the order in which they
+come; `serving.contract.online_stream` has the rules. Everywhere else users
+are independent, and any batch of them will do.
 """
 
 from collections.abc import Sequence
@@ -15,129 +16,145 @@ from components.served_model import (
     ServedModel,
     adapt_inputs,
     feature_inputs,
+    meta_gradient_inputs,
     rank_inputs,
 )
 from serving.contract import protocol
-from serving.contract.support import SupportEvent, merge_support
+from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.meta_state import MetaState
+from serving.contract.meta_tasks import MetaTask
+from serving.contract.meta_update import MetaGradient
+from serving.contract.online_stream import OnlineScores, score_online
+from serving.contract.support import Support, merge_support
 
 JOINT = "joint"
 OFFLINE = "offline"
 ONLINE = "online"
 REGIMES = (JOINT, OFFLINE, ONLINE)
 
-Scores = NDArray[np.float32]
-RowIndices = Sequence[int] | NDArray[np.int64]
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
 
 
-class UserStates:
-    """What a gateway's store holds of each user of a batch."""
+class ServedUsers:
+    """Users as a model's signatures see them, asked for by index."""
 
     def __init__(self, model: ServedModel, users: Sequence[ColdUser]) -> None:
-        """Starts all users at the meta-initialization.
+        """Puts the users' features together.
 
         Args:
             model: The model that serves them.
-            users: The batch.
+            users: The users.
         """
         self._model = model
         self._users = users
         self._features = feature_inputs(
             model.manifest.user_features, [user.features for user in users]
         )
-        self._meta_state = model.manifest.meta_state
-        self._weights = self._meta_state.initial_weights(len(users))
-        self._reservoirs: list[tuple[SupportEvent, ...]] = [()] * len(users)
-        self._counts = [0] * len(users)
 
-    def rank(self, rows: Sequence[RowIndices]) -> list[Scores]:
-        """Scores some rows of each user.
-
-        Args:
-            rows: Row indices per user; empty for users to leave out.
-
-        Returns:
-            Logits of those rows, per user.
-        """
-        asked = [index for index, chosen in enumerate(rows) if len(chosen)]
-        scores = [np.zeros(0, np.float32)] * len(rows)
-        if not asked:
-            return scores
+    def rank(
+        self, users: Rows, rows: Sequence[Rows], weights: Floats
+    ) -> list[Floats]:
+        """Scores some rows of some users; see `StreamModel`."""
         outputs = self._model.call(
             "rank",
             rank_inputs(
-                {name: v[asked] for name, v in self._features.items()},
-                [self._users[index].item_ids[rows[index]] for index in asked],
-                self._weights[asked],
+                self._features_of(users),
+                [
+                    self._users[user].item_ids[chosen]
+                    for user, chosen in zip(users, rows, strict=True)
+                ],
+                weights,
             ),
         )["score"]
-        for index, padded in zip(asked, outputs, strict=True):
-            scores[index] = padded[: len(rows[index])]
-        return scores
-
-    def learn(self, rows: Sequence[RowIndices]) -> None:
-        """Adapts the users' weights to some rows of theirs, as new events.
-
-        Args:
-            rows: Row indices per user; users without any are left as is.
-        """
-        asked = [index for index, chosen in enumerate(rows) if len(chosen)]
-        if not asked:
-            return
-        supports = [
-            merge_support(
-                self._reservoirs[index],
-                self._users[index].events(rows[index]),
-                self._counts[index],
-                self._model.manifest.reservoir_events,
-            )
-            for index in asked
+        return [
+            padded[: len(chosen)]
+            for padded, chosen in zip(outputs, rows, strict=True)
         ]
-        self._weights[asked] = self._model.call(
-            "adapt",
-            adapt_inputs(
-                {name: v[asked] for name, v in self._features.items()},
-                supports,
-                self._weights[asked],
-                self._meta_state,
-            ),
-        )["adaptive_weights"]
-        for index, support in zip(asked, supports, strict=True):
-            self._reservoirs[index] = support.reservoir
-            self._counts[index] = support.count
+
+    def adapt(
+        self,
+        users: Rows,
+        supports: Sequence[Support],
+        weights: Floats,
+        state: MetaState,
+    ) -> Floats:
+        """Runs the inner loop; see `StreamModel`."""
+        inputs = adapt_inputs(
+            self._features_of(users), supports, weights, state
+        )
+        return self._model.call("adapt", inputs)["adaptive_weights"]
+
+    def meta_gradient(
+        self, tasks: Sequence[MetaTask[int]], state: MetaState
+    ) -> MetaGradient:
+        """Differentiates by the meta state; see `StreamModel`."""
+        inputs = meta_gradient_inputs(
+            self._features_of(np.array([task.context for task in tasks])),
+            tasks,
+            state,
+        )
+        return MetaGradient.of_outputs(
+            self._model.call("meta_gradient", inputs)
+        )
+
+    def _features_of(self, users: Rows) -> dict[str, NDArray]:
+        return {name: v[users] for name, v in self._features.items()}
+
+
+def online_scores(
+    model: ServedModel, users: Sequence[ColdUser], config: OnlineMetaConfig
+) -> OnlineScores:
+    """Scores the judged rows of all users' streams in the regime `online`.
+
+    Args:
+        model: The model.
+        users: All cold users.
+        config: When and how far the meta state moves.
+    """
+    manifest = model.manifest
+    return score_online(
+        ServedUsers(model, users),
+        users,
+        manifest.meta_state,
+        manifest.reservoir_events,
+        config,
+    )
 
 
 def stream_scores(
-    model: ServedModel, users: Sequence[ColdUser], regime: str
-) -> list[Scores]:
+    model: ServedModel, users: Sequence[ColdUser], learn: bool
+) -> list[Floats]:
     """Scores the judged rows of the users' streams.
 
     Args:
         model: The model; the joint one for the regime `joint`.
         users: A batch of users.
-        regime: One of `REGIMES`.
+        learn: Whether the weights are learned once, from the first support
+            set, as in the regime `offline`; or never, as in `joint`.
 
     Returns:
         Per user the logits of its judged rows, window after window.
     """
-    states = UserStates(model, users)
-    if regime != JOINT:
-        states.learn(
-            [protocol.first_support_rows(user.positions) for user in users]
+    supports = [
+        protocol.first_support_rows(user.positions) if learn else ()
+        for user in users
+    ]
+    judged = [
+        np.concatenate(
+            [
+                np.zeros(0, np.int64),
+                *(w.rows for w in protocol.stream_windows(user.positions)),
+            ]
         )
-    windows = [protocol.stream_windows(user.positions) for user in users]
-    scores: list[list[Scores]] = [[] for _ in users]
-    for step in range(max(map(len, windows), default=0)):
-        rows = [w[step].rows if step < len(w) else () for w in windows]
-        for parts, part in zip(scores, states.rank(rows), strict=True):
-            parts.append(part)
-        if regime == ONLINE:
-            states.learn(rows)
-    return [np.concatenate([np.zeros(0, np.float32), *p]) for p in scores]
+        for user in users
+    ]
+    return _adapted_scores(model, users, supports, judged)
 
 
 def few_shot_scores(
     model: ServedModel, users: Sequence[ColdUser], support_size: int
-) -> list[Scores]:
+) -> list[Floats]:
     """Scores the users' query sets after a support set of k events.
 
     Args:
@@ -151,6 +168,37 @@ def few_shot_scores(
     cuts = [
         protocol.few_shot_rows(user.positions, support_size) for user in users
     ]
-    states = UserStates(model, users)
-    states.learn([support for support, _ in cuts])
-    return states.rank([query_set for _, query_set in cuts])
+    supports, query_sets = zip(*cuts, strict=True)
+    return _adapted_scores(model, users, supports, query_sets)
+
+
+def _adapted_scores(
+    model: ServedModel,
+    users: Sequence[ColdUser],
+    supports: Sequence[Rows | Sequence[int]],
+    judged: Sequence[Rows],
+) -> list[Floats]:
+    """Scores rows after one call of `adapt` from the exported meta state.
+
+    Who has no support set is scored with the meta-initialization.
+    """
+    manifest = model.manifest
+    served = ServedUsers(model, users)
+    weights = manifest.meta_state.initial_weights(len(users))
+    learning = np.flatnonzero([len(rows) > 0 for rows in supports])
+    if len(learning):
+        weights[learning] = served.adapt(
+            learning,
+            [
+                merge_support(
+                    (),
+                    users[user].events(supports[user]),
+                    0,
+                    manifest.reservoir_events,
+                )
+                for user in learning
+            ],
+            weights[learning],
+            manifest.meta_state,
+        )
+    return served.rank(np.arange(len(users)), judged, weights)

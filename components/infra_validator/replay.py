@@ -26,6 +26,7 @@ from components.served_model import (
     rank_inputs,
 )
 from serving.contract import protocol
+from serving.contract.meta_tasks import MetaTask
 from serving.contract.support import merge_support
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -114,10 +115,15 @@ def example_requests(
         "meta_gradient",
         meta_gradient_inputs(
             features,
-            supports,
             [
-                user.events(range(len(rows), len(user.item_ids)))
-                for user, rows in zip(users, first, strict=True)
+                MetaTask(
+                    user.user_id,
+                    None,
+                    support.events,
+                    support.weights,
+                    user.events(range(support.count, len(user.item_ids))),
+                )
+                for user, support in zip(users, supports, strict=True)
             ],
             meta_state,
         ),

@@ -18,6 +18,7 @@ def batch(**columns) -> pa.RecordBatch:
         "item_id": [[b"007"]] * rows,
         "label": [[1.0]] * rows,
         "position": [[n] for n in range(rows)],
+        "timestamp": [[1_000 + n] for n in range(rows)],
     }
     return pa.RecordBatch.from_pydict(base | columns)
 
@@ -36,6 +37,7 @@ def test_a_batch_is_cut_where_the_user_changes():
     )
     assert [run.user_id for run in runs] == ["01", "2"]
     assert list(runs[0].item_ids) == ["007", "007"]
+    assert list(runs[0].timestamps) == [1000, 1001]
     assert runs[0].features == {
         "segment": "artist",
         "tags": ("war", "drama"),
@@ -63,12 +65,14 @@ def test_runs_come_together_in_order_and_events_keep_theirs():
             np.array(list(items), object),
             np.zeros(len(items), np.float32),
             np.array(positions),
+            100 + 10 * np.array(positions),
         )
 
     # Sampled negatives share the position of their event; the second run
     # starts within an event.
     joined = join_runs([run("dE", [1, 2]), run("abc", [0, 1, 1])])
     assert "".join(joined.item_ids) == "abcdE"
+    assert list(joined.timestamps) == [100, 110, 110, 110, 120]
     assert dataclasses.astuple(joined)[0] == "1"
 
 

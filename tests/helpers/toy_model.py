@@ -139,6 +139,11 @@ class ToyOracle:
 
     parameters: ToyParameters
 
+    @classmethod
+    def from_seed(cls, seed: int = 0) -> "ToyOracle":
+        """The oracle of the toy of a seed."""
+        return cls(ToyParameters.from_seed(seed))
+
     def user_vector(self, features: Mapping[str, Any]) -> NDArray[np.float64]:
         """Returns the user vector, shape [DIM].
 

@@ -7,7 +7,6 @@ import pytest
 from pipeline.cold_stream import ColdStream
 from pipeline.errors import ReplayError, ReplayInterrupted
 from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES, Session, replay
-from pipeline.timeline import LEARN, timeline
 from tests.helpers.cold_world import RecorderClient, make_stream, make_user
 
 
@@ -66,28 +65,6 @@ def test_nothing_later_than_a_ranked_event_was_submitted_by_any_user():
             latest_learned = max(latest_learned, *times)
         else:
             assert latest_learned <= min(times)
-
-
-def test_users_are_interleaved_and_arrive_in_order_of_first_event():
-    stream = make_stream()
-    steps = timeline(stream)
-    assert [s.time for s in steps] == sorted(s.time for s in steps)
-    arrivals = [step.arrival for step in steps]
-    assert arrivals != sorted(arrivals)
-    first_seen = list(dict.fromkeys(arrivals))
-    assert first_seen == sorted(first_seen)
-
-
-def test_steps_of_a_user_keep_their_order_when_all_events_share_a_time():
-    stream = ColdStream((make_user("u", 45, 0, step=0),))
-    orders = [step.order for step in timeline(stream)]
-    assert orders == sorted(orders)
-    assert [s.window for s in timeline(stream) if s.kind == LEARN] == [
-        0,
-        1,
-        2,
-        3,
-    ]
 
 
 def test_offline_submits_the_first_support_set_once_and_nothing_else():

@@ -21,6 +21,7 @@ SETTINGS = {
     "bootstrap_draws": 200,
     "max_users": 1000,
     "max_slice_rows": 10_000,
+    "meta_update": True,
 }
 
 

@@ -213,3 +213,11 @@ def test_no_more_users_than_asked_for_are_judged(
         joint_model=joint,
     )
     assert sum(some.evaluation["users"].values()) == 4
+
+
+def test_what_became_of_the_meta_state_is_reported(evaluated):
+    """Too few users for an update; the tests of the stream have enough."""
+    updates = evaluated.evaluation["meta_updates"]
+    assert updates == {
+        "candidate": {"promoted": 0, "refused": 0, "max_shift": 0.0}
+    }

@@ -1,0 +1,151 @@
+"""How users who stream in become tasks of the online outer loop.
+
+What a user did before is the support set, the next `query_events` events are
+the query set: what the meta state is judged by is what came after what the
+inner loop was shown, as in serving. Tasks are collected in the order in which
+they are complete. A slice of users, chosen by a stable hash, is held back:
+their tasks judge a new meta state and never make one.
+"""
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.support import SupportEvent, merge_support
+
+# What a caller needs to know of a user to ask the model about a task.
+Context = TypeVar("Context")
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaTask(Generic[Context]):
+    """One task of the online outer loop.
+
+    Attributes:
+        user_id: Whose events these are.
+        context: The caller's own, given to `TaskCollector.observe`.
+        support: Events before the query set, the reservoir of them.
+        support_weights: Weight of each, so that together they count for all
+            the events the user had by then.
+        query_set: The events that came next.
+    """
+
+    user_id: str
+    context: Context
+    support: tuple[SupportEvent, ...]
+    support_weights: tuple[float, ...]
+    query_set: tuple[SupportEvent, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaBatch(Generic[Context]):
+    """What one update of the meta state is made of.
+
+    Attributes:
+        tasks: The gradient comes from these, in order of arrival.
+        held_back: Tasks of held-back users that judge the outcome.
+    """
+
+    tasks: tuple[MetaTask[Context], ...]
+    held_back: tuple[MetaTask[Context], ...]
+
+
+def is_held_back(user_id: str, share: float) -> bool:
+    """Whether a user judges meta states instead of making them.
+
+    Only the id's part after the last '/' counts, so that a user who is
+    replayed under another namespace is on the same side.
+
+    Args:
+        user_id: The user.
+        share: Of users to hold back, 0 to 1.
+    """
+    name = user_id.rpartition("/")[2]
+    digest = hashlib.blake2b(name.encode(), digest_size=8, person=b"held-back")
+    return int.from_bytes(digest.digest(), "big") < share * 2**64
+
+
+class TaskCollector(Generic[Context]):
+    """Makes batches of tasks from what users do.
+
+    Holds at most `max_open_users` unfinished query sets and one batch.
+    """
+
+    def __init__(self, config: OnlineMetaConfig) -> None:
+        """Starts without tasks."""
+        self._config = config
+        self._open: collections.OrderedDict[str, MetaTask[Context]] = (
+            collections.OrderedDict()
+        )
+        # Without users to judge there is no update; the newest tasks wait.
+        self._tasks: collections.deque[MetaTask[Context]] = collections.deque(
+            maxlen=config.tasks_per_update
+        )
+        self._held_back: collections.deque[MetaTask[Context]] = (
+            collections.deque(maxlen=config.held_back_tasks)
+        )
+
+    def observe(
+        self,
+        user_id: str,
+        context: Context,
+        reservoir: Sequence[SupportEvent],
+        count: int,
+        new_events: Sequence[SupportEvent],
+    ) -> MetaBatch[Context] | None:
+        """Takes note of a user's new events.
+
+        Args:
+            user_id: The user.
+            context: Kept with the task.
+            reservoir: The user's kept events before the new ones.
+            count: How many events were seen before the new ones.
+            new_events: Oldest first.
+
+        Returns:
+            A batch if it is complete now. It is handed out once.
+        """
+        task = self._open.pop(user_id, None)
+        if task is None:
+            if count < self._config.min_support_events:
+                return None
+            support = merge_support(reservoir, (), count)
+            task = MetaTask(
+                user_id, context, support.events, support.weights, ()
+            )
+        task = dataclasses.replace(
+            task, query_set=(*task.query_set, *new_events)
+        )
+        if len(task.query_set) < self._config.query_events:
+            self._open[user_id] = task
+            if len(self._open) > self._config.max_open_users:
+                self._open.popitem(last=False)
+            return None
+        if is_held_back(user_id, self._config.held_back_share):
+            self._held_back.append(task)
+            return None
+        self._tasks.append(task)
+        return self._take_batch()
+
+    def forget(self, user_id: str) -> None:
+        """Drops all tasks of a user."""
+        self._open.pop(user_id, None)
+        for tasks in (self._tasks, self._held_back):
+            kept = [task for task in tasks if task.user_id != user_id]
+            if len(kept) < len(tasks):
+                tasks.clear()
+                tasks.extend(kept)
+
+    def _take_batch(self) -> MetaBatch[Context] | None:
+        config = self._config
+        if (
+            len(self._tasks) < config.tasks_per_update
+            or len(self._held_back) < config.min_held_back_tasks
+        ):
+            return None
+        batch = MetaBatch(tuple(self._tasks), tuple(self._held_back))
+        self._tasks.clear()
+        return batch

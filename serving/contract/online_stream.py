@@ -1,0 +1,242 @@
+"""The regime `online` on a stream of users: learn from each, and from all.
+
+The same order of calls as a gateway sees, but batched. When the meta state
+moves depends on who did what and when, not on what a model answers; and
+between two moves users don't influence each other. So all that happens
+between two moves is one round per event of a user: the first calls of `adapt`
+of all users together, then the second ones, and so on. What is ranked waits
+until the end, with the weights as they were.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.meta_state import Floats, MetaState
+from serving.contract.meta_tasks import MetaBatch, MetaTask, TaskCollector
+from serving.contract.meta_update import MetaGradient, MetaProgress
+from serving.contract.support import Support, SupportEvent, merge_support
+from serving.contract.timeline import (
+    RANK,
+    Step,
+    StreamUser,
+    arrival_order,
+    timeline,
+)
+
+Ints = NDArray[np.int64]
+_Item = TypeVar("_Item")
+_Rounds = defaultdict[int, list[_Item]]
+
+# Bounds the memory of one call, and of what waits to be learned.
+_USERS_PER_CALL = 512
+_LEARNS_PER_SEGMENT = 4096
+
+
+class EventUser(StreamUser, Protocol):
+    """A user of a stream, with events."""
+
+    def events(self, rows: Ints) -> Sequence[SupportEvent]:
+        """The rows with these indices, as a model learns from them."""
+
+
+class StreamModel(Protocol):
+    """A model, asked for a batch of users by their indices."""
+
+    def adapt(
+        self,
+        users: Ints,
+        supports: Sequence[Support],
+        weights: Floats,
+        state: MetaState,
+    ) -> Floats:
+        """Runs the inner loop; returns new weights [B, P].
+
+        Args:
+            users: Indices, shape [B]; none of them twice.
+            supports: What each learns from.
+            weights: Where each starts, [B, P].
+            state: The meta state.
+        """
+
+    def meta_gradient(
+        self, tasks: Sequence[MetaTask[int]], state: MetaState
+    ) -> MetaGradient:
+        """Differentiates the query loss of tasks; `context` is the user."""
+
+    def rank(
+        self, users: Ints, rows: Sequence[Ints], weights: Floats
+    ) -> Sequence[Floats]:
+        """Scores rows of users; returns their logits, one array per user.
+
+        Args:
+            users: Indices, shape [B]; any of them several times.
+            rows: Indices of the user's rows.
+            weights: Adaptive weights, [B, P].
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlineScores:
+    """What the stream came to.
+
+    Attributes:
+        scores: Logits of each user's judged rows, window after window.
+        progress: The meta state at the end, and how it got there.
+    """
+
+    scores: list[Floats]
+    progress: MetaProgress
+
+
+def score_online(
+    model: StreamModel,
+    users: Sequence[EventUser],
+    exported: MetaState,
+    reservoir_events: int,
+    config: OnlineMetaConfig,
+) -> OnlineScores:
+    """Scores users' windows, learning from each after it was scored.
+
+    Args:
+        model: Whom to ask.
+        users: In any order; they arrive by the time of their first event.
+        exported: The meta state to begin with.
+        reservoir_events: How many of a user's events are kept.
+        config: When and how far the meta state moves.
+
+    Returns:
+        Scores in the order of `users`.
+    """
+    stream = _Stream(model, users, exported, reservoir_events, config)
+    arrivals = arrival_order(users)
+    for step in timeline([users[index] for index in arrivals]):
+        stream.take(step, arrivals[step.arrival])
+    return stream.finish()
+
+
+class _Stream:
+    """Goes along a timeline, a segment between two meta states at a time."""
+
+    def __init__(
+        self,
+        model: StreamModel,
+        users: Sequence[EventUser],
+        exported: MetaState,
+        reservoir_events: int,
+        config: OnlineMetaConfig,
+    ) -> None:
+        self._model = model
+        self._users = users
+        self._reservoir_events = reservoir_events
+        self._config = config
+        self._collector: TaskCollector[int] = TaskCollector(config)
+        self._progress = MetaProgress.start(exported)
+        self._weights = exported.initial_weights(len(users))
+        self._is_new = np.ones(len(users), bool)
+        self._kept = [Support((), (), (), 0)] * len(users)
+        # Who ranks what with which weights, each user's in order.
+        self._ranked: list[tuple[int, Ints, Floats]] = []
+        self._begin_segment()
+
+    def _begin_segment(self) -> None:
+        # By round: what users learn from, and which rows they rank before.
+        self._learns: _Rounds[tuple[int, Support]] = defaultdict(list)
+        self._ranks: _Rounds[tuple[int, Ints]] = defaultdict(list)
+        self._done = dict[int, int]()
+        self._num_learns = 0
+
+    def take(self, step: Step, user: int) -> None:
+        """Makes one call of the timeline."""
+        done = self._done.get(user, 0)
+        if step.kind == RANK:
+            self._ranks[done].append((user, step.rows))
+            return
+        before = self._kept[user]
+        new_events = self._users[user].events(step.rows)
+        support = merge_support(
+            before.reservoir, new_events, before.count, self._reservoir_events
+        )
+        self._kept[user] = support
+        self._learns[done].append((user, support))
+        self._done[user] = done + 1
+        self._num_learns += 1
+        batch = None
+        if self._config.enabled:
+            batch = self._collector.observe(
+                self._users[user].user_id,
+                user,
+                before.reservoir,
+                before.count,
+                new_events,
+            )
+        if batch is not None or self._num_learns >= _LEARNS_PER_SEGMENT:
+            self._end_segment()
+        if batch is not None:
+            self._progress = update(
+                self._model, self._progress, batch, self._config
+            )
+
+    def _end_segment(self) -> None:
+        state = self._progress.current
+        new = self._is_new
+        self._weights[new] = state.meta_init
+        for number in range(max(self._done.values(), default=0) + 1):
+            self._ranked += [
+                (user, rows, self._weights[user].copy())
+                for user, rows in self._ranks[number]
+            ]
+            for chunk in _chunks(self._learns[number]):
+                users = np.array([user for user, _ in chunk])
+                self._weights[users] = self._model.adapt(
+                    users,
+                    [support for _, support in chunk],
+                    self._weights[users],
+                    state,
+                )
+                new[users] = False
+        self._begin_segment()
+
+    def finish(self) -> OnlineScores:
+        """Learns and ranks what still waits."""
+        self._end_segment()
+        scores: list[list[Floats]] = [[] for _ in self._users]
+        for chunk in _chunks(self._ranked):
+            users, rows, weights = zip(*chunk, strict=True)
+            answers = self._model.rank(
+                np.array(users), rows, np.array(weights, np.float32)
+            )
+            for user, answer in zip(users, answers, strict=True):
+                scores[user].append(answer)
+        empty = np.zeros(0, np.float32)
+        return OnlineScores(
+            [np.concatenate([empty, *parts]) for parts in scores],
+            self._progress,
+        )
+
+
+def update(
+    model: StreamModel,
+    progress: MetaProgress,
+    batch: MetaBatch[int],
+    config: OnlineMetaConfig,
+) -> MetaProgress:
+    """Takes one guarded step of the outer loop."""
+    step = progress.propose(
+        model.meta_gradient(batch.tasks, progress.current), config
+    )
+    before, after = (
+        model.meta_gradient(batch.held_back, state).losses
+        for state in (progress.current, step.candidate)
+    )
+    return progress.judge(step, before, after, config)
+
+
+def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    for start in range(0, len(items), _USERS_PER_CALL):
+        yield items[start : start + _USERS_PER_CALL]
