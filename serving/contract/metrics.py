@@ -113,16 +113,21 @@ def wgauc(labels: Labels, scores: Floats, groups: Ints) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def ndcg(labels: Labels, scores: Floats, groups: Ints, k: int = 10) -> float:
-    """Mean NDCG@k over groups with a positive; ties broken pessimistically.
+def group_ndcgs(
+    labels: Labels, scores: Floats, groups: Ints, k: int = 10
+) -> tuple[Floats, Ints]:
+    """NDCG@k inside each group with a positive; ties broken pessimistically.
 
     Pessimistically: among equal scores negatives stand first, so that a
-    constant score earns nothing from the order of its rows. NaN if no group
-    holds a positive.
+    constant score earns nothing from the order of its rows.
+
+    Returns:
+        NDCGs and their group ids, ascending, shape [judged groups].
     """
     gains = (np.asarray(labels, float) > 0.5).astype(float)
+    groups = np.asarray(groups)
 
-    def discounted(order: Ints) -> Floats:
+    def discounted(order: Ints) -> tuple[Floats, Ints]:
         group = groups[order]
         starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
         place = np.arange(len(group)) - np.repeat(
@@ -130,14 +135,18 @@ def ndcg(labels: Labels, scores: Floats, groups: Ints, k: int = 10) -> float:
         )
         gain = np.where(place < k, gains[order] / np.log2(place + 2.0), 0.0)
         sums: Floats = np.add.reduceat(gain, starts)
-        return sums
+        return sums, group[starts]
 
-    got = discounted(np.lexsort((gains, -scores, groups)))
-    ideal = discounted(np.lexsort((-gains, groups)))
+    got, _ = discounted(np.lexsort((gains, -scores, groups)))
+    ideal, group = discounted(np.lexsort((-gains, groups)))
     judged = ideal > 0
-    if not judged.any():
-        return float("nan")
-    return float((got[judged] / ideal[judged]).mean())
+    return got[judged] / ideal[judged], group[judged]
+
+
+def ndcg(labels: Labels, scores: Floats, groups: Ints, k: int = 10) -> float:
+    """Mean of `group_ndcgs`; NaN if no group holds a positive."""
+    values, _ = group_ndcgs(labels, scores, groups, k)
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def log_loss(labels: Labels, scores: Floats) -> float:
