@@ -107,7 +107,12 @@ class Reader:
         powers = np.int64(1) << np.arange(width, dtype=np.int64)
         return bits.reshape(count, width).astype(np.int64) @ powers
 
+    @property
+    def at_end(self) -> bool:
+        """Whether all was read."""
+        return self._place == len(self._data)
+
     def end(self) -> None:
         """Raises ValueError if there are bytes left."""
-        if self._place != len(self._data):
+        if not self.at_end:
             raise ValueError("there are bytes left over")

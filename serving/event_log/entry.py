@@ -2,16 +2,20 @@
 
 The bytes, integers as LEB128 varints unless a width is given:
 
-    format (1 byte)
-    model, user id, features                length and bytes each
-    number of events, each: event id, item id, timestamp,
-        label code (1 byte), and the label as float64 if it is not 0 or 1
-    CRC32 of everything before (4 bytes)
+    head    format (1 byte); model, user id, features: length and bytes each
+    event   event id, item id: length and bytes each; timestamp; label code
+            (1 byte), and the label as float64 if it is neither 0 nor 1
+
+LMDB keeps head and events as one value with a CRC32 at its end; Redis keeps
+each as a field with a CRC32 of its own.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import struct
+from collections.abc import Iterable, Iterator
 
 from serving.errors import RecordError
 from serving.packing import (
@@ -94,33 +98,66 @@ class LogEntry:
     claimed: bool = dataclasses.field(default=False, compare=False)
 
 
-def encode_submission(submission: Submission) -> bytes:
-    """Encodes a submission."""
+def encode_head(submission: Submission) -> bytes:
+    """Encodes all but the events."""
     out = bytearray((_FORMAT,))
     put_text(out, submission.key.model)
     put_text(out, submission.key.user_id)
     put_bytes(out, submission.features)
-    put_varint(out, len(submission.events))
-    for event in submission.events:
-        put_text(out, event.event_id)
-        put_text(out, event.item_id)
-        put_varint(out, event.timestamp)
-        if event.label in _LABELS:
-            out.append(_LABELS.index(event.label))
-        else:
-            out.append(_OTHER_LABEL)
-            out += _FLOAT.pack(event.label)
-    return seal(out)
+    return bytes(out)
 
 
-def decode_entry(position: int, data: bytes) -> LogEntry:
+def encode_event(event: LoggedEvent) -> bytes:
+    """Encodes an event."""
+    out = bytearray()
+    put_text(out, event.event_id)
+    put_text(out, event.item_id)
+    put_varint(out, event.timestamp)
+    if event.label in _LABELS:
+        out.append(_LABELS.index(event.label))
+    else:
+        out.append(_OTHER_LABEL)
+        out += _FLOAT.pack(event.label)
+    return bytes(out)
+
+
+def encode_submission(submission: Submission) -> bytes:
+    """Encodes a submission as one value."""
+    events = map(encode_event, submission.events)
+    return seal(bytearray(encode_head(submission) + b"".join(events)))
+
+
+def decode_submission(position: int, data: bytes) -> LogEntry:
     """Decodes what `encode_submission` made.
 
     Raises:
         RecordError: The bytes are damaged.
     """
+    with _damaged(position):
+        reader = Reader(unseal(data))
+        key, features = _read_head(reader)
+        events = tuple(_read_events(reader))
+        return LogEntry(position, key, events, features)
+
+
+def decode_fields(
+    position: int, head: bytes, events: Iterable[bytes]
+) -> LogEntry:
+    """Decodes a head and events that are sealed one by one.
+
+    Raises:
+        RecordError: The bytes are damaged.
+    """
+    with _damaged(position):
+        key, features = _read_head(Reader(unseal(head)))
+        found = [_read_events(Reader(unseal(event))) for event in events]
+        return LogEntry(position, key, tuple(itertools.chain(*found)), features)
+
+
+@contextlib.contextmanager
+def _damaged(position: int) -> Iterator[None]:
     try:
-        return _decode(position, data)
+        yield
     except ValueError as error:
         raise RecordError(
             f"The entry at position {position} of the event log is damaged "
@@ -128,26 +165,22 @@ def decode_entry(position: int, data: bytes) -> LogEntry:
         ) from error
 
 
-def _decode(position: int, data: bytes) -> LogEntry:
-    body = unseal(data)
-    if body[0] != _FORMAT:
-        raise ValueError(f"format {body[0]} is not known")
-    reader = Reader(body, 1)
-    key = UserKey(reader.text(), reader.text())
-    features = reader.bytes()
-    events = tuple(_read_event(reader) for _ in range(reader.varint()))
-    reader.end()
-    return LogEntry(position, key, events, features)
+def _read_head(reader: Reader) -> tuple[UserKey, bytes]:
+    form = reader.take(1)[0]
+    if form != _FORMAT:
+        raise ValueError(f"format {form} is not known")
+    return UserKey(reader.text(), reader.text()), reader.bytes()
 
 
-def _read_event(reader: Reader) -> LoggedEvent:
-    event_id, item_id = reader.text(), reader.text()
-    timestamp = reader.varint()
-    code = reader.take(1)[0]
-    if code > _OTHER_LABEL:
-        raise ValueError(f"label code {code} is not known")
-    if code == _OTHER_LABEL:
-        (label,) = _FLOAT.unpack(reader.take(_FLOAT.size))
-    else:
-        label = _LABELS[code]
-    return LoggedEvent(event_id, item_id, label, timestamp)
+def _read_events(reader: Reader) -> Iterator[LoggedEvent]:
+    while not reader.at_end:
+        event_id, item_id = reader.text(), reader.text()
+        timestamp = reader.varint()
+        code = reader.take(1)[0]
+        if code > _OTHER_LABEL:
+            raise ValueError(f"label code {code} is not known")
+        if code == _OTHER_LABEL:
+            (label,) = _FLOAT.unpack(reader.take(_FLOAT.size))
+        else:
+            label = _LABELS[code]
+        yield LoggedEvent(event_id, item_id, label, timestamp)

@@ -13,6 +13,10 @@ from serving.store.tombstone import Retention, Tombstone
 
 _Log = TypeVar("_Log", bound="EventLog")
 
+# A position is the time in milliseconds since 1970, and so many bits more to
+# tell apart what came within one.
+POSITION_TIME_BITS = 20
+
 
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
@@ -91,7 +95,8 @@ class EventLog(abc.ABC):
             What became of each submission, in their order.
 
         Raises:
-            LogFullError: The log takes in no more; none of these is stored.
+            LogFullError: The log takes in no more. Send all of them again
+                later: those that were stored all the same are known then.
         """
 
     @abc.abstractmethod

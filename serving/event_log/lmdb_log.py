@@ -25,10 +25,16 @@ from serving.errors import EventLogError, LogFullError, RecordError
 from serving.event_log.entry import (
     LogEntry,
     Submission,
-    decode_entry,
+    decode_submission,
     encode_submission,
 )
-from serving.event_log.event_log import Appended, EventLog, LogConfig, LogStatus
+from serving.event_log.event_log import (
+    POSITION_TIME_BITS,
+    Appended,
+    EventLog,
+    LogConfig,
+    LogStatus,
+)
 from serving.event_log.leases import Leases
 from serving.event_log.seen_ids import SeenIds, is_new
 from serving.lmdb_file import DEFAULT_MAP_BYTES, LmdbFile, Transaction
@@ -39,7 +45,6 @@ from serving.store.tombstone import Retention, Tombstone, now_ms
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-POSITION_TIME_BITS = 20
 _POSITION_BYTES = 8
 _LAST = b"last"
 _DATABASES = 16
@@ -417,7 +422,7 @@ def _decoded(position: bytes, data: bytes | None) -> LogEntry | None:
     if data is None:
         return None
     try:
-        return decode_entry(int.from_bytes(position, "big"), data)
+        return decode_submission(int.from_bytes(position, "big"), data)
     except RecordError as error:
         _log.warning("%s", error)
         return None

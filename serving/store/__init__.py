@@ -1,8 +1,9 @@
 """Where each user's adaptive weights are kept.
 
-`AdaptiveStore` is the contract, `LmdbStore` the durable store of one machine, `RedisStore`
-(in `redis_store`, imported by those who need it) that of several gateways,
-`MemoryStore` the one for tests. All of them store the bytes of `record.py`.
+`AdaptiveStore` is the contract, `LmdbStore` the durable store of one machine,
+`RedisStore` that of several gateways (in `redis_store`, so that redis-py is
+loaded by those who need it), `MemoryStore` the one for tests. All of them
+store the bytes of `record.py`.
 """
 
 from serving.store.adaptive_store import AdaptiveStore

@@ -5,8 +5,6 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from serving.errors import DeletedUserError, EventLogError, LogFullError
 from serving.event_log import (
@@ -19,9 +17,6 @@ from serving.event_log import (
 from serving.store import UserKey
 from serving.store.tombstone import now_ms
 from tests.contract.adaptive_store_suite import wait_until
-
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
-FAR = 1 << 20
 
 
 def user(name: str = "u1") -> UserKey:
@@ -49,9 +44,6 @@ def ids(entries) -> list[str]:
 
 class EventLogSuite:
     """Tests; subclasses say how to make a log."""
-
-    # Whether a second log object sees what the first one stored.
-    several_processes = False
 
     @pytest.fixture
     def log(self, tmp_path) -> Iterator[EventLog]:
@@ -278,34 +270,6 @@ class EventLogSuite:
         for name in range(threads):
             own = [e for e in learned if e.startswith(f"u{name}:")]
             assert own == [f"u{name}:e{n}" for n in range(25)]
-
-    @settings(
-        max_examples=20,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
-        deadline=None,
-    )
-    @given(
-        events=st.lists(
-            st.builds(
-                LoggedEvent,
-                TEXT,
-                TEXT,
-                st.sampled_from((0.0, 1.0)) | st.floats(0, 1),
-                st.integers(0, 2**40),
-            ),
-            min_size=1,
-            max_size=5,
-            unique_by=lambda event: event.event_id,
-        ),
-        user_id=TEXT,
-        features=st.binary(max_size=20),
-    )
-    def test_any_text_survives(self, log, events, user_id, features):
-        key = UserKey(f"model-{now_ms()}-{id(events)}", user_id)
-        (entry,) = log.append([Submission(key, tuple(events), features)])
-        (found,) = log.events_of(key)
-        assert found == entry
-        assert found.events == tuple(events)
 
     def test_closed_log_refuses_events(self, log):
         log.close()

@@ -6,9 +6,30 @@ import pytest
 
 from serving.errors import EventLogError, LogFullError
 from serving.event_log import LmdbEventLog
+from serving.event_log.redis_log import RedisEventLog
 from tests.contract.event_log_suite import EventLogSuite, ids, submit
+from tests.helpers.redis_server import RunningRedis
 
 PAGE = bytes(4096)
+
+
+@pytest.fixture(scope="module")
+def redis_server():
+    server = RunningRedis()
+    yield server
+    server.close()
+
+
+class TestRedisEventLog(EventLogSuite):
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_server):
+        self.server = redis_server
+        redis_server.clear()
+
+    def make_log(self, tmp_path, config=None):
+        # How much a log holds is counted by stream.
+        shards = 1 if config and config.max_entries < 100 else 4
+        return RedisEventLog(self.server.config(), config, shards)
 
 
 class TestLmdbEventLog(EventLogSuite):

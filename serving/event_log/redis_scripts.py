@@ -1,0 +1,240 @@
+"""What the Redis event log does inside the server, each script atomically.
+
+`redis_log.py` says which keys there are. Streams have one consumer group.
+"""
+
+_HELPERS = """
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function field(reply, name)
+  for place = 1, #reply, 2 do
+    if reply[place] == name then return reply[place + 1] end
+  end
+end
+
+local function delivered_until(stream)
+  return field(redis.call('XINFO', 'GROUPS', stream)[1], 'last-delivered-id')
+end
+
+local function pending_of(stream, group, id)
+  return redis.call('XPENDING', stream, group, id, id, 1)[1]
+end
+"""
+
+# KEYS: stream. ARGV: group.
+OPEN = """
+local done = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+if done.err and not string.find(done.err, 'BUSYGROUP') then return done end
+"""
+
+# KEYS: stream; then for each submission: seen ids, the user's entries,
+# tombstone. ARGV: group, consumer or '', window of the ids (ms), most
+# entries; then for each submission: digest of the user, head, number of
+# events, and each event's hash and bytes.
+# Returns 'full', or for each submission: {'deleted'}, {'known'}, or {id,
+# whether it was claimed, places of the new events}.
+APPEND = (
+    _HELPERS
+    + """
+local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+local now, window, most = now_ms(), tonumber(ARGV[3]), tonumber(ARGV[4])
+local num_submissions = (#KEYS - 1) / 3
+
+local function claim(id, entries, all_delivered)
+  if consumer == '' or not all_delivered then return 0 end
+  for _, earlier in ipairs(redis.call('LRANGE', entries, -16, -1)) do
+    local found = pending_of(stream, group, earlier)
+    if found and found[2] ~= consumer then return 0 end
+  end
+  redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1,
+             'STREAMS', stream, '>')
+  return 1
+end
+
+local function append(number, start)
+  local seen, entries = KEYS[3 * number - 1], KEYS[3 * number]
+  local owner, head = ARGV[start], ARGV[start + 1]
+  if redis.call('EXISTS', KEYS[3 * number + 1]) == 1 then
+    return {'deleted'}
+  end
+  redis.call('ZREMRANGEBYSCORE', seen, '-inf', now - window)
+  local fields, places = {'u', owner, 'h', head}, {}
+  for place = 0, tonumber(ARGV[start + 2]) - 1 do
+    local hash, event = ARGV[start + 3 + 2 * place], ARGV[start + 4 + 2 * place]
+    if redis.call('ZADD', seen, 'NX', now, hash) == 1 then
+      fields[#fields + 1] = 'e'
+      fields[#fields + 1] = event
+      places[#places + 1] = place
+    end
+  end
+  if #places == 0 then return {'known'} end
+  redis.call('PEXPIRE', seen, window)
+  local last = field(redis.call('XINFO', 'STREAM', stream), 'last-generated-id')
+  local all_delivered = delivered_until(stream) == last
+  local id = redis.call('XADD', stream, '*', unpack(fields))
+  local claimed = claim(id, entries, all_delivered)
+  redis.call('RPUSH', entries, id)
+  return {id, claimed, unpack(places)}
+end
+
+if redis.call('XLEN', stream) + num_submissions > most then return 'full' end
+local results, start = {}, 5
+for number = 1, num_submissions do
+  results[number] = append(number, start)
+  start = start + 3 + 2 * tonumber(ARGV[start + 2])
+end
+return results
+"""
+)
+
+# Streams are leased: a user's stream has one reader at a time, so that the
+# user's entries are learned in their order. Each reader has its share.
+# KEYS: readers; then each stream and its lease. ARGV: group, reader, length
+# of a lease (ms), most entries, stream to begin with.
+# Returns for each entry: the number of its stream, and the entry.
+TAKE = (
+    _HELPERS
+    + """
+local group, reader = ARGV[1], ARGV[2]
+local length, most, first = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local now, num_streams = now_ms(), (#KEYS - 1) / 2
+redis.call('ZADD', KEYS[1], now, reader)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - length)
+redis.call('PEXPIRE', KEYS[1], length)
+local share = math.ceil(num_streams / redis.call('ZCARD', KEYS[1]))
+
+local mine, free = {}, {}
+for turn = 0, num_streams - 1 do
+  local number = (first + turn) % num_streams
+  local holder = redis.call('GET', KEYS[2 * number + 3])
+  if holder == reader then
+    mine[#mine + 1] = number
+  elseif not holder then
+    free[#free + 1] = number
+  end
+end
+
+local kept, excess = {}, #mine - share
+for _, number in ipairs(mine) do
+  local stream, lease = KEYS[2 * number + 2], KEYS[2 * number + 3]
+  if excess > 0 and #redis.call(
+      'XPENDING', stream, group, '-', '+', 1, reader) == 0 then
+    redis.call('DEL', lease)
+    excess = excess - 1
+  else
+    kept[#kept + 1] = number
+  end
+end
+for _, number in ipairs(free) do
+  if #kept < share then kept[#kept + 1] = number end
+end
+
+local taken = {}
+local function take(number, entries)
+  for _, entry in ipairs(entries) do
+    taken[#taken + 1] = {number, entry}
+  end
+end
+for _, number in ipairs(kept) do
+  local stream, lease = KEYS[2 * number + 2], KEYS[2 * number + 3]
+  redis.call('SET', lease, reader, 'PX', length)
+  if #taken < most then
+    take(number, redis.call(
+      'XAUTOCLAIM', stream, group, reader, length, '0-0',
+      'COUNT', most - #taken)[2])
+  end
+  if #taken < most then
+    local new = redis.call(
+      'XREADGROUP', 'GROUP', group, reader, 'COUNT', most - #taken,
+      'STREAMS', stream, '>')
+    if new then take(number, new[1][2]) end
+  end
+end
+return taken
+"""
+)
+
+# KEYS: stream, then for each entry the user's entries. ARGV: group, whether
+# to drop them, ids of the entries.
+ACK = """
+for place = 3, #ARGV do
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[place])
+  if ARGV[2] == '1' then
+    redis.call('XDEL', KEYS[1], ARGV[place])
+    redis.call('LREM', KEYS[place - 1], 1, ARGV[place])
+  end
+end
+"""
+
+# KEYS: stream. ARGV: group, prefix of the users' entries, first id to look
+# at, moment (ms) before which entries are dropped, how many to look at.
+# Returns how many were dropped, and where to go on or ''.
+TRIM = (
+    _HELPERS
+    + """
+local stream, group = KEYS[1], ARGV[1]
+local last = delivered_until(stream)
+if tonumber(string.match(last, '^%d+')) >= tonumber(ARGV[4]) then
+  last = '(' .. ARGV[4] .. '-0'
+end
+local entries = redis.call(
+  'XRANGE', stream, ARGV[3], last, 'COUNT', ARGV[5])
+local dropped = 0
+for _, entry in ipairs(entries) do
+  if not pending_of(stream, group, entry[1]) then
+    redis.call('XDEL', stream, entry[1])
+    redis.call('LREM', ARGV[2] .. field(entry[2], 'u'), 1, entry[1])
+    dropped = dropped + 1
+  end
+end
+if #entries < tonumber(ARGV[5]) then return {dropped, ''} end
+return {dropped, '(' .. entries[#entries][1]}
+"""
+)
+
+# KEYS: stream, seen ids, the user's entries, tombstone. ARGV: group,
+# tombstone, when it expires (ms since 1970). Returns how many were dropped.
+DELETE = """
+local dropped = 0
+for _, id in ipairs(redis.call('LRANGE', KEYS[3], 0, -1)) do
+  redis.call('XACK', KEYS[1], ARGV[1], id)
+  dropped = dropped + redis.call('XDEL', KEYS[1], id)
+end
+redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('SET', KEYS[4], ARGV[2], 'PXAT', ARGV[3])
+return dropped
+"""
+
+# KEYS: stream, the user's entries. Returns the entries.
+EVENTS_OF = """
+local found = {}
+for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+  local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+  if entry then found[#found + 1] = entry end
+end
+return found
+"""
+
+# KEYS: stream. ARGV: first id, most entries. Returns the entries.
+RANGE = """
+return redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
+"""
+
+# KEYS: stream. Returns how many entries it has, how many are delivered and
+# not acknowledged, and how many are not delivered.
+STATUS = (
+    _HELPERS
+    + """
+local group = redis.call('XINFO', 'GROUPS', KEYS[1])[1]
+local waiting = field(group, 'lag')
+if not waiting then
+  -- Entries were deleted among those that wait: count.
+  local first = '(' .. field(group, 'last-delivered-id')
+  waiting = #redis.call('XRANGE', KEYS[1], first, '+')
+end
+return {redis.call('XLEN', KEYS[1]), field(group, 'pending'), waiting}
+"""
+)
