@@ -21,14 +21,14 @@ async def on_current_version(
     version that an experiment names, but that is gone, is succeeded by the
     current one as well: users are answered, and the answer tells by whom.
     """
-    model_name = treatment.model
+    model: ServedModel | None = None
     try:
         model = _pinned(registry, treatment)
         return await answer(model)
     except UnknownModelError:
         await registry.refresh()
-        successor = registry.resolve(model_name)
-        if successor == model:
+        successor = registry.resolve(treatment.model)
+        if successor is model:
             raise
         return await answer(successor)
 
