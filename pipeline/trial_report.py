@@ -24,8 +24,10 @@ from trainer.tuning.trials import TrialResult
 _PACKAGES = ("adaptower", "keras-tuner", "tensorflow", "tf-keras")
 # Support sizes and columns that there is room for, on paper and screen.
 _SHOWN = ("0", "3", "10")
-_ON_SCREEN = ("trial", "score", "AUC 0", "AUC 10", "wGAUC 0", "wGAUC 10")
-_ON_SCREEN += ("bytes", "step", "s")
+_ON_SCREEN = (
+    *("trial", "score", "AUC 0", "AUC 10", "wGAUC 0", "wGAUC 10"),
+    *("bytes", "step", "s"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,6 +95,11 @@ class MetaTuner(keras_tuner.Tuner):
         del args, kwargs
         start = time.monotonic()
         values = trial.hyperparameters.values
+        folder = pathlib.Path(self.get_trial_dir(trial.trial_id))
+        earlier = trials.read_trial(folder)
+        if earlier is not None:
+            # It ended right before a kill, unknown to Keras Tuner's files.
+            return _reported(earlier)
         known: dict[str, Any] = {}
         try:
             config = self._config(values)
@@ -117,9 +122,9 @@ class MetaTuner(keras_tuner.Tuner):
             seconds=time.monotonic() - start,
             **known,
         )
-        result.save(pathlib.Path(self.get_trial_dir(trial.trial_id)))
+        result.save(folder)
         RESULTS.info("%s", result)
-        return {OBJECTIVE: _NO_SCORE if result.score is None else result.score}
+        return _reported(result)
 
     def search(self, *args: Any, **kwargs: Any) -> None:
         """Searches.
@@ -204,6 +209,10 @@ class MetaTuner(keras_tuner.Tuner):
             "best_step": result.best_step,
             "steps": result.steps,
         }
+
+
+def _reported(result: TrialResult) -> dict[str, float]:
+    return {OBJECTIVE: _NO_SCORE if result.score is None else result.score}
 
 
 def best_trial(request: SearchRequest) -> TrialResult:

@@ -80,16 +80,22 @@ def few_shot_columns(figures: FewShotFigures) -> dict[str, Any]:
     }
 
 
+def read_trial(folder: pathlib.Path) -> TrialResult | None:
+    """Reads what `TrialResult.save` wrote, if it did."""
+    path = folder / _FILE
+    if not path.exists():
+        return None
+    return TrialResult(**json.loads(path.read_text()))
+
+
 def read_trials(project: pathlib.Path) -> list[TrialResult]:
     """Reads the trials that ended, the best first, then those without score.
 
     Args:
         project: Folder of a search.
     """
-    trials = [
-        TrialResult(**json.loads(path.read_text()))
-        for path in project.glob(f"trial_*/{_FILE}")
-    ]
+    found = map(read_trial, project.glob("trial_*"))
+    trials = [trial for trial in found if trial]
 
     def place(trial: TrialResult) -> tuple[float, int]:
         score = -1.0 if trial.score is None else trial.score
