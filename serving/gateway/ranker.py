@@ -147,7 +147,8 @@ def _unknown_items(
 ) -> Sequence[str]:
     if ITEM_KNOWN not in response.outputs:
         return ()
-    known = decode_tensor(response.outputs[ITEM_KNOWN]).reshape(-1)
-    if known.all():
+    tensor = response.outputs[ITEM_KNOWN]
+    if tensor.tensor_content and 0 not in tensor.tensor_content:
         return ()
+    known = decode_tensor(tensor).reshape(-1)
     return [item_ids[index] for index in np.flatnonzero(~known)]

@@ -3,6 +3,7 @@
 Every check says what is wrong, where, and what would be right.
 """
 
+import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from serving.protos import recommender_pb2 as pb
 from serving.protos import tf_serving_pb2
 from serving.tf_serving import encode_tensor, string_tensor
 
+# A character has at most so many bytes.
+_UTF8_BYTES = 4
 # Seconds since 1970 that lie beyond this are milliseconds by mistake.
 _LAST_TIMESTAMP = 10**11
 
@@ -36,6 +39,14 @@ def check_id(kind: str, value: str, limits: Limits) -> None:
         )
 
 
+def _check_ids(kind: str, values: Sequence[str], limits: Limits) -> None:
+    """Checks many ids, one by one only if their lengths leave doubts."""
+    lengths = set(map(len, values))
+    if 0 in lengths or max(lengths, default=0) * _UTF8_BYTES > limits.id_bytes:
+        for value in values:
+            check_id(kind, value, limits)
+
+
 def check_candidates(item_ids: Sequence[str], limits: Limits) -> None:
     """Checks the candidates of a Rank."""
     if not item_ids:
@@ -47,8 +58,7 @@ def check_candidates(item_ids: Sequence[str], limits: Limits) -> None:
             f"{len(item_ids)} candidates are more than the "
             f"{limits.candidates} allowed in one Rank; send them in parts."
         )
-    for item_id in item_ids:
-        check_id("item_id", item_id, limits)
+    _check_ids("item_id", item_ids, limits)
 
 
 def check_num_results(k: int, limits: Limits) -> None:
@@ -67,8 +77,7 @@ def check_excluded(item_ids: Sequence[str], limits: Limits) -> None:
             f"{len(item_ids)} excluded items are more than the "
             f"{limits.candidates} allowed."
         )
-    for item_id in item_ids:
-        check_id("exclude_item_ids entry", item_id, limits)
+    _check_ids("exclude_item_ids entry", item_ids, limits)
 
 
 def check_exploration(scale: float) -> None:
@@ -191,16 +200,22 @@ def _feature_input(
             f"most {limits.feature_values} are allowed."
         )
     for text in texts:
-        if len(text.encode()) > limits.feature_bytes:
+        size = len(text.encode())
+        if size > limits.feature_bytes:
             raise InvalidRequestError(
-                f"The user feature {feature.name!r} has a value of "
-                f"{len(text.encode())} bytes; at most "
-                f"{limits.feature_bytes} are allowed."
+                f"The user feature {feature.name!r} has a value of {size} "
+                f"bytes; at most {limits.feature_bytes} are allowed."
             )
     if feature.kind == CATEGORICAL:
         _check_single(feature.name, len(texts))
-        return string_tensor(texts, (1,))
+        return _one_text(texts[0])
     return string_tensor(texts, (1, len(texts)))
+
+
+# Users share their categories, so most are made already. Only to be copied.
+@functools.lru_cache(maxsize=4096)
+def _one_text(text: str) -> tf_serving_pb2.TensorProto:
+    return string_tensor([text], (1,))
 
 
 def _numeric_input(
