@@ -13,6 +13,8 @@ import asyncio
 import collections
 import dataclasses
 import json
+import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,7 +68,7 @@ class Result:
         seconds: From the first request to the last answer.
         latencies: Milliseconds of each answered request, in the order of the
             answers.
-        ended: When each was answered, seconds since the start.
+        ended: When each was answered, by this machine's `perf_counter`.
         failures: How many requests failed, by gRPC status.
         cpu_seconds: What the driver itself used.
     """
@@ -108,7 +110,7 @@ class Driver:
             )
         )
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.load", str(path)],
+            [sys.executable, "-m", "benchmarks.serving.load", str(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -117,6 +119,10 @@ class Driver:
         self._process.stdin.write(json.dumps(dataclasses.asdict(job)))
         self._process.stdin.close()
         self._process.stdin = None
+
+    def stop(self) -> None:
+        """Ends the job before its time."""
+        self._process.terminate()
 
     def wait(self) -> Result:
         """Waits for the end and returns what happened."""
@@ -161,21 +167,39 @@ class _Recorder:
         self.ended.append(now)
 
 
-async def _closed(recorder: _Recorder, clients: int, until: float) -> None:
+class _Clock:
+    """Says when to end; SIGTERM makes it sooner."""
+
+    def __init__(self) -> None:
+        self.end = math.inf
+        self.stopped = False
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGTERM, self._stop
+        )
+
+    def _stop(self) -> None:
+        self.stopped = True
+
+    def runs(self, now: float) -> bool:
+        """Whether to go on."""
+        return now < self.end and not self.stopped
+
+
+async def _closed(recorder: _Recorder, clients: int, clock: _Clock) -> None:
     async def client() -> None:
-        while (now := time.perf_counter()) < until:
+        while clock.runs(now := time.perf_counter()):
             await recorder.send(now)
 
     await asyncio.gather(*(client() for _ in range(clients)))
 
 
 async def _open(
-    recorder: _Recorder, rate: float, until: float, seed: int
+    recorder: _Recorder, rate: float, clock: _Clock, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
     tasks: set[asyncio.Task[None]] = set()
     due = time.perf_counter()
-    while due < until:
+    while clock.runs(due):
         wait = due - time.perf_counter()
         if wait > 0:
             await asyncio.sleep(wait)
@@ -192,12 +216,13 @@ async def _run(job: Job, requests: Sequence[bytes]) -> dict[str, Any]:
         for _ in range(job.channels)
     ]
     calls = [channel.unary_unary(job.method) for channel in channels]
+    clock = _Clock()
 
     def loop(recorder: _Recorder, seconds: float) -> Awaitable[None]:
-        until = time.perf_counter() + seconds
+        clock.end = time.perf_counter() + seconds
         if job.rate:
-            return _open(recorder, job.rate, until, job.seed)
-        return _closed(recorder, job.clients, until)
+            return _open(recorder, job.rate, clock, job.seed)
+        return _closed(recorder, job.clients, clock)
 
     await asyncio.gather(*(channel.channel_ready() for channel in channels))
     await loop(_Recorder(calls, requests), job.warm_seconds)
@@ -211,7 +236,7 @@ async def _run(job: Job, requests: Sequence[bytes]) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "latencies": [round(1e3 * each, 4) for each in recorder.latencies],
-        "ended": [round(each - start, 4) for each in recorder.ended],
+        "ended": [round(each, 4) for each in recorder.ended],
         "failures": recorder.failures,
         "cpu_seconds": cpu,
     }

@@ -1,0 +1,69 @@
+"""Runs the measurements of the serving side."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.serving.figures import Figure, show, write
+from benchmarks.serving.online import measure_online
+from benchmarks.serving.rank import measure_rank
+from benchmarks.serving.rollover import measure_rollover
+from benchmarks.serving.setting import Setting, running
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
+MEASUREMENTS: dict[str, Callable[[Setting, float], Iterator[Figure]]] = {
+    "rank": measure_rank,
+    "online": measure_online,
+    "rollover": measure_rollover,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.serving",
+        description="Measures the serving side beside its floors and goals.",
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        default=ROOT / "runs" / "movielens-1m",
+        help="folder of a pipeline run that pushed a model; "
+        "default: %(default)s",
+    )
+    parser.add_argument(
+        "--figures",
+        nargs="+",
+        choices=MEASUREMENTS,
+        default=list(MEASUREMENTS),
+        help="which to measure; default: all",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=4.0,
+        help="of each measurement; default: %(default)s",
+    )
+    parser.add_argument(
+        "--gateway-flags",
+        type=shlex.split,
+        default=[],
+        help="more flags of python -m serving.gateway, in one string",
+    )
+    arguments = parser.parse_args()
+    figures: list[Figure] = []
+    with running(arguments.run, arguments.gateway_flags) as setting:
+        for name in arguments.figures:
+            figures += MEASUREMENTS[name](setting, arguments.seconds)
+    show(figures)
+    write(
+        figures,
+        RESULTS,
+        shlex.join(["python", "-m", "benchmarks.serving", *sys.argv[1:]]),
+    )
+
+
+if __name__ == "__main__":
+    main()
