@@ -12,7 +12,11 @@ from serving.security.config import (
     add_security_flags,
     take_security_config,
 )
-from serving.store.lmdb_store import DEFAULT_MAP_BYTES
+from serving.store.config import (
+    StoreConfig,
+    add_store_flags,
+    take_store_config,
+)
 
 DEFAULT_MODEL = "adaptower"
 WEIGHTS_DTYPES = ("float32", "float16")
@@ -51,8 +55,7 @@ class GatewayConfig:
         default_model: Asked when a request names none.
         host: Address to listen on.
         port: Port to listen on.
-        store: Folder of the LMDB store; None keeps weights in memory only.
-        store_map_bytes: The most that the store may grow to.
+        store: Where users' weights are, and for how long.
         weights_dtype: How weights are stored, one of `WEIGHTS_DTYPES`.
         poll_seconds: How often the model server is asked for new versions.
         backend_timeout_seconds: Deadline of a call to the model server.
@@ -75,8 +78,7 @@ class GatewayConfig:
     default_model: str = DEFAULT_MODEL
     host: str = "127.0.0.1"
     port: int = 8600
-    store: Path | None = None
-    store_map_bytes: int = DEFAULT_MAP_BYTES
+    store: StoreConfig = dataclasses.field(default_factory=StoreConfig)
     weights_dtype: str = "float32"
     poll_seconds: float = 1.0
     backend_timeout_seconds: float = 2.0
@@ -108,8 +110,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> GatewayConfig:
         )
     limits = Limits(candidates=flags.pop("max_candidates"))
     security = take_security_config(flags, parser)
+    store = take_store_config(flags, parser)
     return GatewayConfig(
-        models=models, limits=limits, security=security, **flags
+        models=models, limits=limits, security=security, store=store, **flags
     )
 
 
@@ -159,20 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         help="default: %(default)s; on a network that others share, use "
         "--tls-certificate and --tokens as well",
     )
-    parser.add_argument(
-        "--store",
-        type=Path,
-        metavar="FOLDER",
-        help="folder on a local disk for users' weights; without it they are "
-        "kept in memory and lost at the end",
-    )
-    parser.add_argument(
-        "--store-map-bytes",
-        type=int,
-        default=DEFAULT_MAP_BYTES,
-        metavar="N",
-        help="the most that the store may grow to; default: %(default)s",
-    )
+    add_store_flags(parser)
     parser.add_argument(
         "--weights-dtype",
         choices=WEIGHTS_DTYPES,

@@ -27,21 +27,11 @@ from serving.security.wiring import (
     listen,
     warn_if_open,
 )
-from serving.store import AdaptiveStore, LmdbStore, MemoryStore
+from serving.store.config import open_store
 
 _log = logging.getLogger(__name__)
 # How often readiness is looked at before the first version is known.
 _STARTUP_POLL_SECONDS = 0.1
-
-
-def open_store(config: GatewayConfig) -> AdaptiveStore:
-    """Opens the store that the flags name."""
-    if config.store is None:
-        _log.warning(
-            "No --store: users' weights are in memory and end with the process"
-        )
-        return MemoryStore()
-    return LmdbStore(config.store, config.store_map_bytes)
 
 
 async def serve(config: GatewayConfig) -> None:
@@ -56,7 +46,7 @@ async def serve(config: GatewayConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
-        store = stack.enter_context(open_store(config))
+        store = stack.enter_context(open_store(config.store))
         backend = ModelServer(
             config.backend,
             config.backend_timeout_seconds,

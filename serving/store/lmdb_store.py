@@ -150,6 +150,3 @@ def _full(what: str) -> StoreFullError:
         f"The store {what}. Users' weights are still read, but not updated. "
         "Give it more with --store-map-bytes or free some disk."
     )
-
-
-__all__ = ["DEFAULT_MAP_BYTES", "LmdbStore"]

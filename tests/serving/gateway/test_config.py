@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from serving.gateway.config import GatewayConfig, parse_args
+from serving.store.config import StoreConfig
 
 REQUIRED = ["--backend", "localhost:8500", "--model"]
 
@@ -15,7 +16,7 @@ def test_flags_become_one_frozen_value():
         backend="localhost:8500",
         models={"joint": Path("/b"), "adaptower": Path("/a")},
         default_model="adaptower",
-        store=Path("/s"),
+        store=StoreConfig("/s"),
     )
 
 
@@ -29,6 +30,7 @@ def test_only_model_is_the_default_whatever_its_name():
         (["--model", "nameless"], "NAME=BASE_PATH"),
         (["--port", "99999"], "1 to 65535"),
         (["--default-model", "other"], "none of the models"),
+        (["--store-ttl-days", "0"], "--store-ttl-days must be more than 0"),
     ],
 )
 def test_wrong_flag_says_what_would_be_right(flags, words, capsys):
