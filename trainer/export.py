@@ -63,7 +63,7 @@ def export_model(
         user_features=space.user_features,
         reservoir_events=RESERVOIR_EVENTS,
         log_inner_lr=_float_rows(model.inner_loop.log_inner_lr.numpy()),
-        inner_loop=_inner_loop_settings(model),
+        inner_loop=model.inner_loop.settings(),
     )
     manifest.save(directory)
     _write_warmup(directory, manifest, catalog)
@@ -91,17 +91,6 @@ def fingerprint(model: PartitionedTwoTower, catalog: Catalog) -> str:
 
 def _float_rows(array: NDArray[np.float32]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(map(float, row)) for row in array)
-
-
-def _inner_loop_settings(model: PartitionedTwoTower) -> dict[str, Any]:
-    loop = model.inner_loop
-    return {
-        "num_inner_steps": loop.num_steps,
-        "first_order": loop.first_order,
-        "inner_lr": np.exp(loop.log_inner_lr.numpy()).round(4).tolist(),
-        "prior_precision": np.exp(loop.log_precision.numpy()).round(4).tolist(),
-        "event_curvature": np.exp(loop.log_curvature.numpy()).round(6).tolist(),
-    }
 
 
 def _write_warmup(

@@ -18,46 +18,34 @@ outer loop differentiates through the steps.
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
-import tf_keras
+from numpy.typing import NDArray
 
-from trainer.config import TrainerConfig
+from trainer.config import GRADIENT, TrainerConfig
+from trainer.solver import Solver
 from trainer.support_loss import Personalize, SupportSet, support_gradient
 
-# Where learning of the inner loop itself starts: log of the step size, of the
-# prior precision and of the curvature that one event adds.
+# Where learning of the inner loop itself starts: log of the step size and of
+# the curvature that one event adds.
 _LOG_INNER_LR = -0.5
-_LOG_PRECISION = 0.0
 _LOG_CURVATURE = -3.0
 
 
-class InnerLoop(tf_keras.layers.Layer):
-    """Gradient steps on adaptive weights, with what they learned to learn.
-
-    Like adaptive layers it is trainable only while meta-learning runs.
-    """
+class InnerLoop(Solver):
+    """Gradient steps on adaptive weights, with what they learned to learn."""
 
     def __init__(
-        self, num_adaptive: int, config: TrainerConfig, **kwargs: Any
+        self, fan_in: NDArray[np.int64], config: TrainerConfig, **kwargs: Any
     ) -> None:
-        """Makes the loop for P = `num_adaptive` weights per user."""
-        super().__init__(name="inner_loop", trainable=False, **kwargs)
-        self.num_steps = config.num_inner_steps
+        """Makes the loop; arguments as of `Solver`."""
+        super().__init__(fan_in, config, **kwargs)
         self.first_order = config.first_order
-        self.log_inner_lr = self.add_weight(
-            name="log_inner_lr",
-            shape=[self.num_steps, num_adaptive],
-            initializer=tf_keras.initializers.Constant(_LOG_INNER_LR),
+        self.log_inner_lr = self._per_value(
+            "log_inner_lr", _LOG_INNER_LR, rows=self.num_steps
         )
-        self.log_precision = self.add_weight(
-            name="log_precision",
-            shape=[num_adaptive],
-            initializer=tf_keras.initializers.Constant(_LOG_PRECISION),
-        )
-        self.log_curvature = self.add_weight(
-            name="log_curvature",
-            shape=[num_adaptive],
-            initializer=tf_keras.initializers.Constant(_LOG_CURVATURE),
+        self.log_curvature = self._per_value(
+            "log_curvature", _LOG_CURVATURE + np.log(fan_in)
         )
 
     def call(
@@ -68,17 +56,7 @@ class InnerLoop(tf_keras.layers.Layer):
         support: SupportSet,
         log_inner_lr: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Takes the inner steps.
-
-        Args:
-            weights: Where each user starts, float [B, P]: the
-                meta-initialization, or what was stored of the user.
-            meta_init: float [P].
-            personalize: How weights [B, P] make the users' own vectors and
-                biases; differentiable.
-            support: What is learned from, [B, S].
-            log_inner_lr: Log of the step sizes, float [steps, P]; the
-                layer's own if None.
+        """Takes the inner steps; arguments as of `Solver`.
 
         Returns:
             Adapted weights, float [B, P]. A user without support events gets
@@ -90,10 +68,43 @@ class InnerLoop(tf_keras.layers.Layer):
         precision = tf.exp(self.log_precision)
         total = tf.reduce_sum(support.weight, axis=1, keepdims=True)
         scale = 1.0 / (precision + tf.exp(self.log_curvature) * total)
+        rate = tf.exp(log_inner_lr) * self.gates()
         for step in range(self.num_steps):
             gradient = support_gradient(personalize, support, weights)
             if self.first_order:
                 gradient = tf.stop_gradient(gradient)
             gradient += precision * (weights - meta_init)
-            weights -= tf.exp(log_inner_lr[step]) * scale * gradient
+            weights -= rate[step] * scale * gradient
         return weights
+
+    def step_sizes(self) -> NDArray[np.float32]:
+        """Mean over the steps, for a user of few events, [P]."""
+        rate = tf.reduce_mean(tf.exp(self.log_inner_lr), axis=0)
+        sizes: NDArray[np.float32] = (
+            rate * self.gates() * tf.exp(-self.log_precision)
+        ).numpy()
+        return sizes
+
+    def settings(self) -> dict[str, Any]:
+        """Step sizes [T, P], prior precision [P] and curvature [P]."""
+        return {
+            "solver": GRADIENT,
+            "num_inner_steps": self.num_steps,
+            "first_order": self.first_order,
+            "inner_lr": _exp(self.log_inner_lr, 4),
+            "prior_precision": _exp(self.log_precision, 4),
+            "event_curvature": _exp(self.log_curvature, 6),
+        }
+
+    def reduced(self, adapts: NDArray[np.bool_]) -> "InnerLoop":
+        """The loop for some of the values; gates are in its step sizes."""
+        rate = tf.exp(self.log_inner_lr) * self.gates()
+        loop = self._without_gates(adapts)
+        loop.log_inner_lr.assign(np.log(rate.numpy()[:, adapts]))
+        loop.log_precision.assign(self.log_precision.numpy()[adapts])
+        loop.log_curvature.assign(self.log_curvature.numpy()[adapts])
+        return loop
+
+
+def _exp(variable: tf.Variable, digits: int) -> Any:
+    return np.exp(variable.numpy()).round(digits).tolist()

@@ -54,13 +54,14 @@ class MetaLearner(tfrs.models.Model):
                 trainable for the time of the training
                 (`trainer.partition.meta_learning`).
             catalog: Items.
-            config: `zero_shot_weight` of the loss.
+            config: `zero_shot_weight` and `partition_penalty` of the loss.
             **kwargs: Of the base class.
         """
         super().__init__(**kwargs)
         self.two_tower = two_tower
         self._catalog_ids = dict(catalog.ids)
         self._zero_shot_weight = config.zero_shot_weight
+        self._partition_penalty = config.partition_penalty
         self._ranking = ranking_task()
 
     # There is no Python control flow on tensors here, and rewriting all of
@@ -70,7 +71,8 @@ class MetaLearner(tfrs.models.Model):
         """The query sets' mean loss after the inner loop.
 
         Plus `zero_shot_weight` times the same loss at the
-        meta-initialization: users without events are judged too.
+        meta-initialization: users without events are judged too. A learned
+        partition is charged for what adapts.
         """
         model = self.two_tower
         support, query_set = tasks.support, tasks.query_set
@@ -90,4 +92,8 @@ class MetaLearner(tfrs.models.Model):
         zero_shot = mean_ranking_loss(
             self._ranking, query_set, model.score(user, query_items, start)
         )
-        return loss + self._zero_shot_weight * zero_shot
+        return (
+            loss
+            + self._zero_shot_weight * zero_shot
+            + self._partition_penalty * model.inner_loop.penalty()
+        )

@@ -93,6 +93,15 @@ class Partition:
         """Shapes of all parameters of the layers, adaptive or not."""
         return {name: tuple(v.shape) for name, v in self._variables.items()}
 
+    def fan_in(self) -> NDArray[np.int64]:
+        """How many entries act on the same unit as each value, [P]."""
+        by_parameter = []
+        for p in self.parameters:
+            shape = self._variables[p.name].shape
+            inputs = shape[0] if len(shape) > 1 else 1
+            by_parameter.append(np.full(p.size, inputs))
+        return np.concatenate(by_parameter)
+
     def kept(self, name: str) -> NDArray[np.int64]:
         """Entries of a parameter that adapt, as indices into its values."""
         return self._kept[name]

@@ -15,6 +15,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from trainer.config import JOINT, REGIMES, TrainerConfig
 from trainer.errors import TrainerConfigError
 from trainer.export import export_model
+from trainer.learned_partition import AdaptiveMap
 from trainer.progress import RESULTS
 from trainer.stages import StageData, train_joint, train_offline
 from trainer.tuning.search_space import searched_values
@@ -91,6 +92,7 @@ def run_fn(fn_args: FnArgs) -> None:
         "meta_valid_auc": result.figures.auc,
         "meta_valid_wgauc": result.figures.wgauc,
         "bytes_per_user": model.partition.bytes_per_user,
+        "adaptive_map": AdaptiveMap.of(model).to_dict(),
         "fingerprint": manifest.fingerprint,
     }
     folder = Path(fn_args.model_run_dir)

@@ -10,7 +10,7 @@ import tf_keras
 
 from serving.contract.features import Feature
 from trainer.baselines.joint import JointLearner
-from trainer.config import TrainerConfig
+from trainer.config import LEARNED, TrainerConfig
 from trainer.episodes import (
     Catalog,
     catalog_pattern,
@@ -19,6 +19,7 @@ from trainer.episodes import (
     read_episodes,
 )
 from trainer.features import FeatureSpace
+from trainer.learned_partition import reduce_partition
 from trainer.outer_loop import MetaLearner
 from trainer.partition import meta_learning
 from trainer.stream_validation import StreamValidation
@@ -90,16 +91,22 @@ def train_offline(
 ) -> tuple[PartitionedTwoTower, TrainingResult]:
     """Offline meta-learning of a partitioned model; see `train`."""
     model = _fresh_model(data, config)
+    validation = _validation(model, data, config)
     with meta_learning(model.user_specific_layers):
         result = train(
             MetaLearner(model, data.catalog, config),
             sample_tasks(data.meta_train, data.space, config),
-            _validation(model, data, config),
+            validation,
             adapted_objective,
             config,
             log_dir,
             checkpoint_dir,
         )
+    if config.partition == LEARNED:
+        reduce_partition(model, config.max_bytes_per_user)
+        # A budget may have cut what training was judged with.
+        figures = validation.evaluate()
+        result = dataclasses.replace(result, figures=figures)
     return model, result
 
 

@@ -9,13 +9,17 @@ so one retrieval index serves everybody.
 
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
+from numpy.typing import NDArray
 
-from trainer.config import TrainerConfig
+from trainer.config import NEWTON, TrainerConfig
 from trainer.features import FeatureSpace
 from trainer.inner_loop import InnerLoop
+from trainer.newton_solver import NewtonSolver
 from trainer.partition import Partition
+from trainer.solver import Solver
 from trainer.support_loss import SupportSet, logits
 from trainer.towers import Embedded, EmbeddedUser, ItemTower, UserTower
 from trainer.user_head import UserHead
@@ -31,12 +35,25 @@ class PartitionedTwoTower(tf_keras.Model):
         self.item_tower = ItemTower(space, config)
         self.user_head = UserHead(self.user_tower, config)
         self.partition = Partition(self.user_head.adaptive_layers)
-        self.inner_loop = InnerLoop(self.partition.size, config)
+        solver = NewtonSolver if config.solver == NEWTON else InnerLoop
+        self.inner_loop: Solver = solver(self.partition.fan_in(), config)
 
     @property
     def user_specific_layers(self) -> list[tf_keras.layers.Layer]:
         """What only a meta-learning loop may train."""
         return [*self.partition.layers, self.inner_loop]
+
+    def keep_adaptive(self, adapts: NDArray[np.bool_]) -> None:
+        """Reduces the partition; other values stay what they are for all.
+
+        Args:
+            adapts: Whether each value goes on adapting, bool [P].
+
+        Raises:
+            PartitionError: None does.
+        """
+        self.partition = self.partition.reduced(adapts)
+        self.inner_loop = self.inner_loop.reduced(adapts)
 
     def personalize(self, user: EmbeddedUser, weights: tf.Tensor) -> Embedded:
         """Applies each user's adaptive weights.
