@@ -27,7 +27,6 @@ from serving.launch import (
     start_model_server,
 )
 from serving.protos import recommender_pb2 as pb
-from serving.protos import tf_serving_pb2
 from serving.tf_serving import encode_tensor, string_tensor
 
 MODEL = "adaptower"
@@ -81,7 +80,7 @@ class Requests:
         self._add_features(request)
         return request
 
-    def predict(self) -> tf_serving_pb2.PredictRequest:
+    def predict(self) -> bytes:
         """Asks the model server what the gateway asks it for a Rank."""
         weights = self._random.normal(0, 0.1, self.manifest.num_adaptive)
         return self._templates.rank(
@@ -144,7 +143,7 @@ class Setting:
 
     def predict_requests(self) -> list[bytes]:
         """Serialized requests for `PREDICT`."""
-        return [self.requests.predict().SerializeToString() for _ in self.users]
+        return [self.requests.predict() for _ in self.users]
 
     def push(self, version: int) -> None:
         """Pushes the model again, complete or not at all."""

@@ -67,7 +67,6 @@ class ModelServer:
         )
         self._predict = self._channel.unary_unary(
             tf_serving.PREDICT,
-            request_serializer=pb.PredictRequest.SerializeToString,
             response_deserializer=pb.PredictResponse.FromString,
         )
         self._status = self._channel.unary_unary(
@@ -94,20 +93,24 @@ class ModelServer:
         request.model_spec.name = model
         request.model_spec.version.value = version
         request.model_spec.signature_name = signature
-        response = await self.run(request)
+        response = await self.run(model, request.SerializeToString())
         return {
             name: tf_serving.decode_tensor(tensor)
             for name, tensor in response.outputs.items()
         }
 
-    async def run(self, request: pb.PredictRequest) -> pb.PredictResponse:
-        """Runs a signature; request and response as the server knows them.
+    async def run(self, model: str, request: bytes) -> pb.PredictResponse:
+        """Runs a signature.
+
+        Args:
+            model: Name of the model, for errors.
+            request: A serialized PredictRequest.
 
         Raises:
             UnknownModelError: The version is not loaded (any more).
             BackendError: The server did not answer, or with an error.
         """
-        with self._errors_of(request), self._breaker.guard():
+        with self._errors_of(model), self._breaker.guard():
             response: pb.PredictResponse = await self._predict(
                 request, timeout=self._timeout
             )
@@ -146,7 +149,7 @@ class ModelServer:
         """
         request = pb.GetModelStatusRequest()
         request.model_spec.name = model
-        with self._errors_of(request):
+        with self._errors_of(model):
             response = await self._status(
                 request, timeout=self._timeout, wait_for_ready=True
             )
@@ -164,14 +167,13 @@ class ModelServer:
         await self._channel.close()
 
     @contextlib.contextmanager
-    def _errors_of(self, request: Any) -> Iterator[None]:
-        """Turns gRPC's errors into ours."""
+    def _errors_of(self, model: str) -> Iterator[None]:
+        """Turns gRPC's errors about a model into ours."""
         try:
             yield
         except grpc.aio.AioRpcError as error:
             kind = _ERRORS.get(error.code(), BackendError)
             raise kind(
                 f"The model server {self._target} answered "
-                f"{error.code().name} for model "
-                f"{request.model_spec.name!r}: {error.details()}"
+                f"{error.code().name} for model {model!r}: {error.details()}"
             ) from error

@@ -59,12 +59,12 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         told = None
         while True:
             # Taken first: what changes from here on sets this very event.
-            changed = self._changed
+            changed, is_last = self._changed, self._shut_down
             status = self._status(request.service)
             if status != told:
                 yield pb.HealthCheckResponse(status=status)
                 told = status
-            if self._shut_down:
+            if is_last:
                 # Nothing more to tell, and a drain waits for open streams.
                 return
             await changed.wait()

@@ -70,7 +70,7 @@ class Ranker:
 
         async def ask(weights: Floats) -> Ranking:
             response = await self._backend.run(
-                model.templates.rank(weights, features, item_ids)
+                model.name, model.templates.rank(weights, features, item_ids)
             )
             scores = decode_tensor(response.outputs[SCORE]).reshape(-1)
             if len(scores) != len(item_ids):
@@ -111,7 +111,8 @@ class Ranker:
 
         async def ask(weights: Floats) -> Ranking:
             response = await self._backend.run(
-                model.templates.recommend(weights, features, k, excluded)
+                model.name,
+                model.templates.recommend(weights, features, k, excluded),
             )
             found = decode_tensor(response.outputs[ITEM_ID]).reshape(-1)
             scores = decode_tensor(response.outputs[SCORE]).reshape(-1)

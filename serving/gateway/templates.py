@@ -1,26 +1,33 @@
 """PredictRequests of one model version, ready but for what a request adds.
 
-A request copies the template, which is one call into protobuf's C code, and
-fills in weights, items and the features that were sent; the others lie in the
-template as missing values already.
+An encoded message is its encoded fields, joined. So what requests share is
+encoded once, and a request joins to it what it adds, which takes half the time
+of building the message and encoding all of it for every Rank.
 """
 
 import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from google.protobuf.wrappers_pb2 import Int64Value
 from numpy.typing import NDArray
 
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 from serving.contract.manifest import AdaptiveManifest
+from serving.gateway import wire
 from serving.protos import tf_serving_pb2 as pb
-from serving.tf_serving import encode_tensor, string_tensor
+from serving.tf_serving import encode_tensor, shape_proto, string_tensor
 
 RANK = "rank"
 RECOMMEND = "recommend"
 ADAPTIVE_WEIGHTS = "adaptive_weights"
 
 Tensors = Mapping[str, pb.TensorProto]
+
+_INPUTS = pb.PredictRequest.DESCRIPTOR.fields_by_name["inputs"].number
+_TENSOR = pb.TensorProto.DESCRIPTOR.fields_by_name
+_CONTENT = _TENSOR["tensor_content"].number
+_STRING_VAL = _TENSOR["string_val"].number
 
 
 def missing_value(feature: Feature) -> pb.TensorProto:
@@ -33,7 +40,7 @@ def missing_value(feature: Feature) -> pb.TensorProto:
 
 
 class RequestTemplates:
-    """Makes the requests for one user of one version."""
+    """Encodes the requests for one user of one version."""
 
     def __init__(
         self, name: str, version: int, manifest: AdaptiveManifest
@@ -45,33 +52,31 @@ class RequestTemplates:
             version: Version to pin.
             manifest: Its features and adaptive part.
         """
-        self._base = pb.PredictRequest()
-        self._base.model_spec.name = name
-        self._base.model_spec.version.value = version
-        for feature in manifest.user_features:
-            self._base.inputs[feature.name].CopyFrom(missing_value(feature))
-        zeros = np.zeros((1, manifest.num_adaptive), np.float32)
-        self._base.inputs[ADAPTIVE_WEIGHTS].CopyFrom(encode_tensor(zeros))
-
-    @functools.cached_property
-    def _rank(self) -> pb.PredictRequest:
-        template = self._of(RANK)
-        template.inputs["item_id"].CopyFrom(string_tensor([], (1, 0)))
-        return template
-
-    @functools.cached_property
-    def _recommend(self) -> pb.PredictRequest:
-        template = self._of(RECOMMEND)
-        template.inputs["k"].CopyFrom(encode_tensor(np.array(0, np.int32)))
-        template.inputs["exclude_item_id"].CopyFrom(string_tensor([], (1, 0)))
-        return template
+        self._rank, self._recommend = (
+            pb.PredictRequest(
+                model_spec=pb.ModelSpec(
+                    name=name,
+                    version=Int64Value(value=version),
+                    signature_name=signature,
+                )
+            ).SerializeToString()
+            for signature in (RANK, RECOMMEND)
+        )
+        self._missing = {
+            feature.name: _input(feature.name, missing_value(feature))
+            for feature in manifest.user_features
+        }
+        self._weights_type = pb.TensorProto(
+            dtype=pb.DT_FLOAT,
+            tensor_shape=shape_proto((1, manifest.num_adaptive)),
+        ).SerializeToString()
 
     def rank(
         self,
         weights: NDArray[np.float32],
         features: Tensors,
         item_ids: Sequence[str],
-    ) -> pb.PredictRequest:
+    ) -> bytes:
         """Returns the request for the scores of some candidates.
 
         Args:
@@ -79,9 +84,8 @@ class RequestTemplates:
             features: Inputs of the features that were sent.
             item_ids: Candidates.
         """
-        request = _filled(self._rank, weights, features)
-        _fill_strings(request.inputs["item_id"], item_ids)
-        return request
+        items = wire.entry(_INPUTS, "item_id", _text_row(item_ids))
+        return self._rank + self._user(weights, features) + items
 
     def recommend(
         self,
@@ -89,7 +93,7 @@ class RequestTemplates:
         features: Tensors,
         k: int,
         excluded: Sequence[str],
-    ) -> pb.PredictRequest:
+    ) -> bytes:
         """Returns the request for the best items of the catalogue.
 
         Args:
@@ -98,32 +102,50 @@ class RequestTemplates:
             k: How many items.
             excluded: Items to leave out.
         """
-        request = _filled(self._recommend, weights, features)
-        request.inputs["k"].tensor_content = np.int32(k).tobytes()
         # TensorFlow concatenates and compares over this axis: never empty.
-        _fill_strings(request.inputs["exclude_item_id"], excluded or [""])
-        return request
+        rest = _text_row(excluded or [""])
+        return (
+            self._recommend
+            + self._user(weights, features)
+            + _input("k", encode_tensor(np.array(k, np.int32)))
+            + wire.entry(_INPUTS, "exclude_item_id", rest)
+        )
 
-    def _of(self, signature: str) -> pb.PredictRequest:
-        template = pb.PredictRequest()
-        template.CopyFrom(self._base)
-        template.model_spec.signature_name = signature
-        return template
+    def _user(self, weights: NDArray[np.float32], features: Tensors) -> bytes:
+        """Encodes the inputs that tell of the user."""
+        content = wire.field(_CONTENT, weights.tobytes())
+        return b"".join(
+            (
+                wire.entry(
+                    _INPUTS, ADAPTIVE_WEIGHTS, self._weights_type + content
+                ),
+                *(
+                    _input(name, features[name])
+                    if name in features
+                    else missing
+                    for name, missing in self._missing.items()
+                ),
+            )
+        )
 
 
-def _filled(
-    template: pb.PredictRequest,
-    weights: NDArray[np.float32],
-    features: Tensors,
-) -> pb.PredictRequest:
-    request = pb.PredictRequest()
-    request.CopyFrom(template)
-    request.inputs[ADAPTIVE_WEIGHTS].tensor_content = weights.tobytes()
-    for name, tensor in features.items():
-        request.inputs[name].CopyFrom(tensor)
-    return request
+def _input(name: str, tensor: pb.TensorProto) -> bytes:
+    return wire.entry(_INPUTS, name, tensor.SerializeToString())
 
 
-def _fill_strings(tensor: pb.TensorProto, values: Sequence[str]) -> None:
-    tensor.tensor_shape.dim[1].size = len(values)
-    tensor.string_val.extend([value.encode() for value in values])
+def _text_row(values: Sequence[str]) -> bytes:
+    """Encodes texts as a string tensor of shape [1, values]."""
+    return _row_type(len(values)) + b"".join(map(_text_value, values))
+
+
+@functools.lru_cache(maxsize=1024)
+def _row_type(size: int) -> bytes:
+    return pb.TensorProto(
+        dtype=pb.DT_STRING, tensor_shape=shape_proto((1, size))
+    ).SerializeToString()
+
+
+# A catalogue's items come again and again.
+@functools.lru_cache(maxsize=1 << 15)
+def _text_value(text: str) -> bytes:
+    return wire.field(_STRING_VAL, text.encode())

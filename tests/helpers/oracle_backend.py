@@ -28,8 +28,10 @@ class OracleBackend:
     async def available_versions(self, model):
         return sorted(self.versions, reverse=True)
 
-    async def run(self, request):
+    async def run(self, model, request):
+        request = pb.PredictRequest.FromString(request)
         spec = request.model_spec
+        assert spec.name == model
         outputs = await self.predict(
             spec.name, spec.version.value, spec.signature_name, request.inputs
         )

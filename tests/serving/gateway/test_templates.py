@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving.gateway.templates import RequestTemplates
 from serving.protos import tf_serving_pb2 as pb
@@ -9,10 +11,19 @@ from tests.helpers.toy_model import NUM_ADAPTIVE, ToyParameters
 WEIGHTS = np.linspace(-1, 1, NUM_ADAPTIVE).astype(np.float32)
 
 
+MANIFEST = ToyParameters.from_seed(1).manifest()
+
+
 @pytest.fixture(scope="module")
 def templates():
-    manifest = ToyParameters.from_seed(1).manifest()
-    return RequestTemplates("shop", 7, manifest)
+    return RequestTemplates("shop", 7, MANIFEST)
+
+
+def parse(data):
+    """Reads a request; touches its map, which is parsed only then."""
+    found = pb.PredictRequest.FromString(data)
+    assert found.inputs
+    return found
 
 
 def request(signature, **inputs):
@@ -47,8 +58,14 @@ def test_rank_request_is_the_one_written_out(templates, sent):
     expected = request(
         "rank", **{**MISSING, **sent}, item_id=string_tensor(items, (1, 3))
     )
-    for _ in range(2):  # The template stays as it is.
-        assert templates.rank(WEIGHTS, sent, items) == expected
+    assert parse(templates.rank(WEIGHTS, sent, items)) == expected
+
+
+@given(st.lists(st.text()))
+def test_any_texts_become_the_string_tensor_of_them(texts):
+    templates = RequestTemplates("shop", 7, MANIFEST)
+    found = parse(templates.rank(WEIGHTS, {}, texts))
+    assert found.inputs["item_id"] == string_tensor(texts, (1, len(texts)))
 
 
 @pytest.mark.parametrize("excluded", [[], ["1", "2"]])
@@ -61,6 +78,6 @@ def test_recommend_request_is_the_one_written_out(templates, excluded):
             excluded or [""], (1, max(1, len(excluded)))
         ),
     )
-    found = templates.recommend(WEIGHTS, {}, 5, excluded)
+    found = parse(templates.recommend(WEIGHTS, {}, 5, excluded))
     assert found == expected
     assert decode_tensor(found.inputs["k"]) == 5
