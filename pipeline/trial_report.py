@@ -94,6 +94,7 @@ class TrialReport:
         header += [f"AUC {k}" for k in _SHOWN]
         header += [f"wGAUC {k}" for k in _SHOWN]
         header += ["AUC online", "wGAUC online", "bytes", "step", "s", *names]
+        header.append("why not")
         return [header, *(self._row(trial, names) for trial in self.trials)]
 
     def _row(self, trial: TrialResult, names: Sequence[str]) -> list[str]:
@@ -112,6 +113,8 @@ class TrialReport:
             f"{trial.best_step}/{trial.steps}" if trial.steps else "",
             f"{trial.seconds:.0f}",
             *(str(_rounded(trial.values.get(name, ""))) for name in names),
+            # The first sentence; the rest is in the JSON.
+            trial.message.split(". ")[0],
         ]
 
     def _page(self) -> str:

@@ -35,8 +35,7 @@ TRIALS = (
         status=INVALID,
         values={"dropout": 0.5, "partition": "user_tower"},
         seconds=0.1,
-        bytes_per_user=4708,
-        message="takes 4708 bytes per user, the budget is 256",
+        message="It needs 4708 bytes. What fits: user_bias (4).",
     ),
 )
 
@@ -82,7 +81,8 @@ def test_page_has_every_trial_and_what_to_put_into_the_spec(
     assert by_name["step"] == "450/700"
     assert by_name["dropout"] == "0.123"
     refused = dict(zip(header, second, strict=True))
-    assert (refused["score"], refused["bytes"]) == (INVALID, "4708")
+    assert (refused["score"], refused["bytes"]) == (INVALID, "")
+    assert refused["why not"] == "It needs 4708 bytes"
     training = yaml.safe_load(fenced(text, "yaml"))["training"]
     assert training == {
         "query_rows": 30,

@@ -57,7 +57,9 @@ class MetaTuner(keras_tuner.Tuner):
                 be.
         """
         self._request = request
-        space = search_space(request.base, request.overrides)
+        space = search_space(
+            request.base, request.options.budget_bytes, request.overrides
+        )
         # Keras Tuner prints whether it reloads.
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__(
@@ -103,7 +105,8 @@ class MetaTuner(keras_tuner.Tuner):
         known: dict[str, Any] = {}
         try:
             config = self._config(values)
-            known["bytes_per_user"] = self._check_budget(config)
+            # Cheap, and refuses a partition over the budget.
+            PartitionedTwoTower(self._data.space, config)
             known |= self._train(trial.trial_id, values, config)
             status = trials.COMPLETED
         except (TrainerConfigError, PartitionError) as error:
@@ -166,17 +169,6 @@ class MetaTuner(keras_tuner.Tuner):
         if epochs:
             chosen["max_steps"] = epochs * request.base.steps_per_evaluation
         return TrainerConfig.from_dict(chosen)
-
-    def _check_budget(self, config: TrainerConfig) -> int:
-        """Bytes per user, found without training."""
-        model = PartitionedTwoTower(self._data.space, config)
-        size = model.partition.bytes_per_user
-        budget = self._request.options.budget_bytes
-        if size > budget:
-            raise PartitionError(
-                f"takes {size} bytes per user, the budget is {budget}"
-            )
-        return size
 
     def _train(
         self, trial_id: str, values: dict[str, Any], config: TrainerConfig

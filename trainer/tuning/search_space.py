@@ -1,73 +1,98 @@
 """Which hyper-parameters are searched, and over which values."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import keras_tuner
 
-from trainer.config import PARTITION_PRESETS, TrainerConfig
+from trainer.config import (
+    GRADIENT,
+    LEARNED,
+    LOW_RANK,
+    PARTITION_PRESETS,
+    SOLVERS,
+    TrainerConfig,
+)
 
 # Of each choice; the value that the search starts from is always among them.
-_CHOICES = {
+_CHOICES: Mapping[str, tuple[str | int | float, ...]] = {
     "partition": PARTITION_PRESETS,
+    "solver": SOLVERS,
     "vector_size": (8, 16, 32),
     "hidden_size": (32, 64, 128),
+    "adapter_rank": (4, 8, 16),
+    "num_inner_steps": (1, 2, 3, 5, 8),
     "max_support_events": (20, 80, 1000),
     "ema_momentum": (0.98, 0.99, 0.995),
 }
-# Lowest and highest value, and whether steps are ratios.
+# Lowest and highest value, and whether steps between them are ratios.
 _RANGES = {
-    "item_l2": (1e-5, 1e-3, True),
-    "outer_lr": (5e-4, 8e-3, True),
-    "dropout": (0.0, 0.5, False),
-    "first_support_share": (0.0, 0.6, False),
-    "zero_shot_weight": (0.1, 1.0, False),
+    "partition_penalty": (1e-5, 1e-2, "log"),
+    "item_l2": (1e-5, 1e-3, "log"),
+    "outer_lr": (5e-4, 8e-3, "log"),
+    "dropout": (0.0, 0.5, "linear"),
+    "first_support_share": (0.0, 0.6, "linear"),
+    "zero_shot_weight": (0.1, 1.0, "linear"),
 }
-_MAX_INNER_STEPS = 8
+# What means nothing but for some values of another one.
+_CONDITIONS = {
+    "adapter_rank": ("partition", (LOW_RANK, LEARNED)),
+    "partition_penalty": ("partition", (LEARNED,)),
+    "num_inner_steps": ("solver", (GRADIENT,)),
+}
+BUDGET = "max_bytes_per_user"
 
 
 def search_space(
-    base: TrainerConfig, pinned: Collection[str] = ()
+    base: TrainerConfig, budget_bytes: int, pinned: Collection[str] = ()
 ) -> keras_tuner.HyperParameters:
     """Declares the space; Hyperband wants all of it beforehand.
 
     Args:
         base: Where the search starts.
-        pinned: Names that are not searched.
+        budget_bytes: Of adaptive weights per user; handed on to the Trainer
+            together with what was found under it.
+        pinned: Names that are not searched; they have the values of `base`.
 
     Returns:
         Hyper-parameters by the names of `TrainerConfig`, with the values of
         `base` as defaults.
     """
     space = keras_tuner.HyperParameters()
-    for name, values in _CHOICES.items():
-        if name not in pinned:
-            start = getattr(base, name)
-            # One type per choice, and in order where there is one.
-            choices = [*values, *({start} - set(values))]
-            if not isinstance(start, str):
-                choices.sort()
-            space.Choice(name, choices, default=start)
-    for name, (low, high, ratios) in _RANGES.items():
-        if name not in pinned:
-            start = getattr(base, name)
-            space.Float(
-                name,
-                min(low, start),
-                max(high, start),
-                sampling="log" if ratios else "linear",
-                default=start,
-            )
-    if "num_inner_steps" not in pinned:
-        steps = base.num_inner_steps
-        space.Int(
-            "num_inner_steps",
-            min(1, steps),
-            max(_MAX_INNER_STEPS, steps),
-            default=steps,
-        )
+    space.Fixed(BUDGET, budget_bytes)
+    for name in (*_CHOICES, *_RANGES):
+        condition = _CONDITIONS.get(name)
+        if name in pinned:
+            continue
+        if condition is None:
+            _declare(space, name, base)
+        elif condition[0] not in pinned:
+            with space.conditional_scope(condition[0], list(condition[1])):
+                _declare(space, name, base)
+        elif getattr(base, condition[0]) in condition[1]:
+            _declare(space, name, base)
     return space
 
 
-def searched_values(values: dict[str, object]) -> dict[str, object]:
+def _declare(
+    space: keras_tuner.HyperParameters, name: str, base: TrainerConfig
+) -> None:
+    start = getattr(base, name)
+    if name in _RANGES:
+        low, high, sampling = _RANGES[name]
+        space.Float(
+            name,
+            min(low, start),
+            max(high, start),
+            sampling=sampling,
+            default=start,
+        )
+        return
+    choices = [*_CHOICES[name], *({start} - set(_CHOICES[name]))]
+    if not isinstance(start, str):
+        choices.sort()
+    space.Choice(name, choices, default=start)
+
+
+def searched_values(values: Mapping[str, object]) -> dict[str, object]:
     """What was searched of a trial's values, without the oracle's own."""
     return {n: v for n, v in values.items() if not n.startswith("tuner/")}

@@ -9,8 +9,10 @@ from tests.helpers.tiny_episodes import TinyEpisodes
 from trainer.tuning.options import TuningOptions
 from trainer.tuning.request import SearchRequest
 
-# All that is searched, but for the partition and the inner steps.
+# What is left to search are regularization, step size and inner steps.
 TINY = {
+    "partition": "user_offset",
+    "solver": "gradient",
     "vector_size": 2,
     "hidden_size": 4,
     "feature_size": 2,

@@ -4,19 +4,17 @@ import json
 
 import pytest
 
-from tests.trainer.tuning.requests import TINY, make_request
+from tests.trainer.tuning.requests import make_request
 from trainer.errors import TuningError
 from trainer.tuning import workers
 from trainer.tuning.trials import COMPLETED, read_trials
-
-OVERRIDES = {**TINY, "partition": "user_bias", "num_inner_steps": 1}
 
 
 @pytest.mark.slow
 def test_two_workers_share_the_trials_and_any_process_goes_on(
     tiny_episodes, tmp_path
 ):
-    request = make_request(tiny_episodes, tmp_path, OVERRIDES, max_trials=2)
+    request = make_request(tiny_episodes, tmp_path)
     best = workers.search(request, workers=2)
     found = read_trials(request.folder)
     assert [trial.status for trial in found] == [COMPLETED] * 2
