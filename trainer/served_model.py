@@ -19,6 +19,8 @@ from serving.contract.features import (
 )
 from trainer.episodes import Catalog
 from trainer.features import PAD, USER_ROW, FeatureSpace
+from trainer.meta_gradient import meta_gradient, total_weight
+from trainer.support_loss import SupportSet
 from trainer.towers import Embedded, EmbeddedUser
 from trainer.two_tower import PartitionedTwoTower
 
@@ -239,7 +241,7 @@ class ServedModel(tf.Module):
 
         def loss(weights: tf.Tensor) -> tf.Tensor:
             summed = model.support_loss(user, items, label, weight, weights)
-            return summed / _total(weight)
+            return summed / total_weight(weight)
 
         return {
             ADAPTIVE_WEIGHTS: adapted,
@@ -260,11 +262,7 @@ class ServedModel(tf.Module):
         log_inner_lr: tf.Tensor,
         **raw: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """Differentiates the outer loss by the meta state.
-
-        The fixed part is frozen: nothing is differentiated by it. Gradients
-        are sums over the tasks, so a task without query rows adds nothing,
-        and those of several calls may be added up.
+        """Differentiates the outer loss; see `trainer.meta_gradient`.
 
         Args:
             support_item_id: Items of the support sets, string [B, S].
@@ -282,35 +280,25 @@ class ServedModel(tf.Module):
             gradient of the losses' sum by the meta state,
             `meta_init_gradient` [P] and `log_inner_lr_gradient` [T, P].
         """
-        model = self._model.value
-        num_users = tf.shape(support_item_id)[0]
-        user = self._embed_users(raw, num_users)
-        support = self._embed_items(support_item_id)
-        query_set = self._embed_items(query_item_id)
-        with tf.GradientTape() as tape:
-            tape.watch([meta_init, log_inner_lr])
-            adapted = model.adapt(
-                user,
-                support,
+        user = self._embed_users(raw, tf.shape(support_item_id)[0])
+        found = meta_gradient(
+            self._model.value,
+            user,
+            SupportSet(
+                self._embed_items(support_item_id),
                 support_label,
                 support_weight,
-                tf.tile(meta_init[tf.newaxis], [num_users, 1]),
-                meta_init=meta_init,
-                log_inner_lr=log_inner_lr,
-            )
-            loss = model.support_loss(
-                user, query_set, query_label, query_weight, adapted
-            ) / _total(query_weight)
-            summed = tf.reduce_sum(loss)
-        by_init, by_steps = tape.gradient(
-            summed,
-            [meta_init, log_inner_lr],
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            ),
+            SupportSet(
+                self._embed_items(query_item_id), query_label, query_weight
+            ),
+            meta_init,
+            log_inner_lr,
         )
         return {
-            "loss": loss,
-            "meta_init_gradient": by_init,
-            "log_inner_lr_gradient": by_steps,
+            "loss": found.loss,
+            "meta_init_gradient": found.meta_init,
+            "log_inner_lr_gradient": found.log_inner_lr,
         }
 
     def score_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -386,11 +374,6 @@ def _present(values: tf.Tensor) -> tf.SparseTensor:
         tf.gather_nd(values, where),
         tf.shape(values, out_type=tf.int64),
     )
-
-
-def _total(weight: tf.Tensor) -> tf.Tensor:
-    """Summed weights of each user's rows [B], never 0."""
-    return tf.maximum(tf.reduce_sum(weight, axis=1), 1e-6)
 
 
 def _rows_spec(prefix: str = "") -> dict[str, tf.TensorSpec]:

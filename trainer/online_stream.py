@@ -1,0 +1,260 @@
+"""The regime `online` as the protocol has it, for a model in training.
+
+Users come in the order of their first event, each is learned from, and the
+meta state moves by the rules that serving goes by. `trainer.scorer` walks the
+same windows faster, all users in step, where the meta state stands still:
+that is what training is stopped by.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.meta_state import Floats, MetaState
+from serving.contract.meta_tasks import MetaTask
+from serving.contract.meta_update import MetaGradient, MetaProgress
+from serving.contract.online_stream import score_online
+from serving.contract.protocol import stream_windows
+from serving.contract.support import (
+    RESERVOIR_EVENTS,
+    Support,
+    SupportEvent,
+)
+from trainer.episodes import Catalog
+from trainer.meta_gradient import meta_gradient
+from trainer.stream import StreamUsers
+from trainer.support_loss import SupportSet
+from trainer.two_tower import PartitionedTwoTower
+
+Ints = NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlineResult:
+    """What the stream came to.
+
+    Attributes:
+        windows: Logits of each window, [users, N], 0-padded: as
+            `trainer.scorer.score_stream` gives them for one regime.
+        progress: The meta state at the end, and how it got there.
+    """
+
+    windows: list[Floats]
+    progress: MetaProgress
+
+
+def score_arrivals(
+    model: PartitionedTwoTower,
+    catalog: Catalog,
+    users: StreamUsers,
+    user_ids: Sequence[str],
+    timestamps: Sequence[Ints],
+    config: OnlineMetaConfig,
+    meta_state: MetaState | None = None,
+) -> OnlineResult:
+    """Scores users' windows in the order in which they come.
+
+    Args:
+        model: Trained; it does not change.
+        catalog: Items.
+        users: Their rows.
+        user_ids: Id of each user.
+        timestamps: Seconds of each user's rows.
+        config: When and how far the meta state moves.
+        meta_state: To begin with; the model's own if None. With that of the
+            stream's end and `config.enabled` off, this measures forgetting.
+    """
+    streamed = [
+        _User(user_id, item_row, label, position, times)
+        for user_id, item_row, label, position, times in zip(
+            user_ids,
+            users.item_row,
+            users.label,
+            users.position,
+            timestamps,
+            strict=True,
+        )
+    ]
+    found = score_online(
+        _Model(model, catalog, users),
+        streamed,
+        meta_state or exported_state(model),
+        RESERVOIR_EVENTS,
+        config,
+    )
+    return OnlineResult(
+        _by_window(users.position, found.scores), found.progress
+    )
+
+
+def exported_state(model: PartitionedTwoTower) -> MetaState:
+    """The meta state that a model's export would carry."""
+    return MetaState(
+        model.partition.meta_init().numpy(),
+        model.inner_loop.log_inner_lr.numpy(),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _User:
+    """A user of the stream; items are called by their rows."""
+
+    user_id: str
+    item_row: NDArray[np.int32]
+    label: NDArray[np.float32]
+    positions: Ints
+    timestamps: Ints
+
+    def events(self, rows: Ints) -> list[SupportEvent]:
+        """Events with the item's row for an id."""
+        return [
+            SupportEvent(str(item), float(label))
+            for item, label in zip(
+                self.item_row[rows], self.label[rows], strict=True
+            )
+        ]
+
+
+class _Model:
+    """A `serving.contract.online_stream.StreamModel`."""
+
+    def __init__(
+        self, model: PartitionedTwoTower, catalog: Catalog, users: StreamUsers
+    ) -> None:
+        """Embeds users and items once."""
+        self._users = users
+        embedded = model.user_tower(users.ids)
+        item = model.item_tower(catalog.ids)
+
+        def user(indices: tf.Tensor) -> Any:
+            return tf.nest.map_structure(
+                lambda values: tf.gather(values, indices), embedded
+            )
+
+        def rows(item_row: tf.Tensor, *others: tf.Tensor) -> SupportSet:
+            return SupportSet(item.gather(item_row), *others)
+
+        def adapt(
+            indices: tf.Tensor,
+            support: tuple[tf.Tensor, ...],
+            weights: tf.Tensor,
+            state: tuple[tf.Tensor, ...],
+        ) -> tf.Tensor:
+            return model.adapt(user(indices), *rows(*support), weights, *state)
+
+        def rank(
+            indices: tf.Tensor, item_row: tf.Tensor, weights: tf.Tensor
+        ) -> tf.Tensor:
+            return model.score(user(indices), item.gather(item_row), weights)
+
+        def gradient(
+            indices: tf.Tensor,
+            support: tuple[tf.Tensor, ...],
+            query_set: tuple[tf.Tensor, ...],
+            state: tuple[tf.Tensor, ...],
+        ) -> Any:
+            return meta_gradient(
+                model, user(indices), rows(*support), rows(*query_set), *state
+            )
+
+        self._adapt = _compiled(adapt)
+        self._rank = _compiled(rank)
+        self._gradient = _compiled(gradient)
+
+    def adapt(
+        self,
+        users: Ints,
+        supports: Sequence[Support],
+        weights: Floats,
+        state: MetaState,
+    ) -> Floats:
+        """Runs the inner loop."""
+        support = _padded_events(
+            [s.events for s in supports], [s.weights for s in supports]
+        )
+        return self._adapt(users, support, weights, _pair(state)).numpy()
+
+    def rank(
+        self, users: Ints, rows: Sequence[Ints], weights: Floats
+    ) -> list[Floats]:
+        """Scores rows of users."""
+        item_row = np.zeros((len(rows), max(map(len, rows))), np.int32)
+        for index, (user, chosen) in enumerate(zip(users, rows, strict=True)):
+            own = self._users.item_row[user][chosen]
+            item_row[index, : len(chosen)] = own
+        scores = self._rank(users, item_row, weights).numpy()
+        return [
+            padded[: len(chosen)]
+            for padded, chosen in zip(scores, rows, strict=True)
+        ]
+
+    def meta_gradient(
+        self, tasks: Sequence[MetaTask[int]], state: MetaState
+    ) -> MetaGradient:
+        """Differentiates by the meta state."""
+        found = self._gradient(
+            np.array([task.context for task in tasks]),
+            _padded_events(
+                [task.support for task in tasks],
+                [task.support_weights for task in tasks],
+            ),
+            _padded_events(
+                [task.query_set for task in tasks],
+                [(1.0,) * len(task.query_set) for task in tasks],
+            ),
+            _pair(state),
+        )
+        return MetaGradient(
+            found.meta_init.numpy(),
+            found.log_inner_lr.numpy(),
+            found.loss.numpy(),
+        )
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A graph that is traced for other sizes at most once more."""
+    graph = tf.function(function, reduce_retracing=True)
+    return lambda *arguments: graph(
+        *tf.nest.map_structure(tf.constant, arguments)
+    )
+
+
+def _pair(state: MetaState) -> tuple[Floats, Floats]:
+    return state.meta_init, state.log_inner_lr
+
+
+def _padded_events(
+    events: Sequence[Sequence[SupportEvent]],
+    weights: Sequence[Sequence[float]],
+) -> tuple[NDArray[np.int32], Floats, Floats]:
+    """Item rows, labels and weights, [B, S] each; weight 0 pads."""
+    width = max([1, *map(len, events)])
+    item_row = np.zeros((len(events), width), np.int32)
+    label = np.zeros((len(events), width), np.float32)
+    weight = np.zeros((len(events), width), np.float32)
+    for index, (own, each) in enumerate(zip(events, weights, strict=True)):
+        item_row[index, : len(own)] = [int(event.item_id) for event in own]
+        label[index, : len(own)] = [event.label for event in own]
+        weight[index, : len(own)] = each
+    return item_row, label, weight
+
+
+def _by_window(
+    positions: Sequence[Ints], scores: Sequence[Floats]
+) -> list[Floats]:
+    """Each user's scores, window after window, as an array per window."""
+    windows = [stream_windows(position) for position in positions]
+    arrays = []
+    for number in range(max(map(len, windows), default=0)):
+        sizes = [len(w[number].rows) if number < len(w) else 0 for w in windows]
+        scored = np.zeros((len(windows), max(sizes)), np.float32)
+        for user, size in enumerate(sizes):
+            done = sum(len(w.rows) for w in windows[user][:number])
+            scored[user, :size] = scores[user][done : done + size]
+        arrays.append(scored)
+    return arrays
