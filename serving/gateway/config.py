@@ -32,6 +32,7 @@ class Limits:
         id_bytes: Length of a user, item or event id in UTF-8.
         feature_values: Values of one feature.
         feature_bytes: Length of one of them in UTF-8.
+        batch_rows: Rows of a Predict that the gateway adds weights to.
         message_bytes: A request as a whole.
         clock_skew_seconds: How far in the future an event may seem to be.
     """
@@ -41,6 +42,7 @@ class Limits:
     id_bytes: int = 256
     feature_values: int = 1_000
     feature_bytes: int = 1_024
+    batch_rows: int = 1_024
     message_bytes: int = 4 << 20
     clock_skew_seconds: float = 300.0
 

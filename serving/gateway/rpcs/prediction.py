@@ -107,7 +107,7 @@ class PredictionRpcs:
     ) -> None:
         """Adds `adaptive_weights`, and pins the version they are for."""
         model = self._pinned(request.model_spec)
-        batch = _batch_size(request)
+        batch = self._batch_size(request)
         user_ids = _user_ids(request.inputs[USER_ID], batch)
         for user_id in user_ids:
             if user_id:
@@ -135,6 +135,23 @@ class PredictionRpcs:
         spec.version.value = model.version
         return model
 
+    def _batch_size(self, request: pb.PredictRequest) -> int:
+        """Returns B: the rows of the input that every signature has."""
+        name = _BATCHED[request.model_spec.signature_name]
+        if name not in request.inputs:
+            raise InvalidRequestError(
+                f"The input {name!r} is missing; with {USER_ID!r} it says how "
+                "many rows the batch has."
+            )
+        shape = _shape(request.inputs[name])
+        # What a shape says costs the sender nothing, but us the weights.
+        if len(shape) != 2 or not 1 <= shape[0] <= self._limits.batch_rows:
+            raise InvalidRequestError(
+                f"The input {name!r} must have the shape [B, N], B from 1 to "
+                f"{self._limits.batch_rows}; got {shape}."
+            )
+        return shape[0]
+
     def _explain(
         self,
         model: ServedModel,
@@ -158,38 +175,26 @@ class PredictionRpcs:
         )
 
 
-def _batch_size(request: pb.PredictRequest) -> int:
-    """Returns B: the rows of the input that every signature has."""
-    name = _BATCHED[request.model_spec.signature_name]
-    if name not in request.inputs:
-        raise InvalidRequestError(
-            f"The input {name!r} is missing; with {USER_ID!r} it says how "
-            "many rows the batch has."
-        )
-    dims = request.inputs[name].tensor_shape.dim
-    if len(dims) != 2 or dims[0].size < 1:
-        raise InvalidRequestError(
-            f"The input {name!r} must have two dimensions, [B, N], and at "
-            f"least one row; got {[dim.size for dim in dims]}."
-        )
-    return int(dims[0].size)
-
-
 def _user_ids(tensor: pb.TensorProto, batch: int) -> list[str]:
     """Returns one id for the whole batch, or one per row."""
     if tensor.dtype != pb.DT_STRING:
         raise InvalidRequestError(
             f"The input {USER_ID!r} must be of type string."
         )
-    ids = decode_tensor(tensor)
-    if ids.shape not in ((), (1,), (batch,)):
+    shape = _shape(tensor)
+    if shape not in ([], [1], [batch]):
         raise InvalidRequestError(
-            f"The input {USER_ID!r} has the shape {list(ids.shape)}; send one "
-            f"id for all rows, or one per row, [{batch}]."
+            f"The input {USER_ID!r} has the shape {shape}; send one id for "
+            f"all rows, or one per row, [{batch}]."
         )
+    ids = decode_tensor(tensor).ravel().tolist()
     try:
-        return [user_id.decode() for user_id in ids.ravel().tolist()]
+        return [user_id.decode() for user_id in ids]
     except UnicodeDecodeError as error:
         raise InvalidRequestError(
             f"The input {USER_ID!r} is not UTF-8: {error}."
         ) from error
+
+
+def _shape(tensor: pb.TensorProto) -> list[int]:
+    return [dim.size for dim in tensor.tensor_shape.dim]

@@ -224,7 +224,7 @@ def test_metadata_and_status_are_the_model_servers(stub, straight, channel):
         (
             {"user_id": "u", "item_id": np.array(ITEMS)},
             "INVALID_ARGUMENT",
-            "two dimensions, [B, N], and at least one row; got [3]",
+            "the shape [B, N], B from 1 to 1024; got [3]",
         ),
         (
             {"user_id": "u", "item_id": np.zeros((0, 3), "S1")},
@@ -245,6 +245,15 @@ def test_bad_predict_is_refused_with_help(stub, more, code, words):
     answer = refused(lambda: stub.Predict(predict_request(3, **more)))
     assert answer[0] == code
     assert words in answer[1]
+
+
+@pytest.mark.parametrize("name", ["item_id", "user_id"])
+def test_shape_without_values_costs_no_memory(stub, name):
+    request = predict_request(1, user_id=np.array(["u"]))
+    request.inputs[name].tensor_shape.dim[0].size = 10**12
+    code, words = refused(lambda: stub.Predict(request))
+    assert code == "INVALID_ARGUMENT"
+    assert "1000000000000" in words
 
 
 def test_version_label_with_a_user_is_refused(stub):
