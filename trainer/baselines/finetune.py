@@ -52,19 +52,29 @@ class InnerLoopSettings:
             ]
         )
         loop.log_precision.assign(precision)
-        for variable, value in (
-            (loop.log_inner_lr, self.inner_lr),
-            (loop.log_curvature, self.curvature),
+        for name, value in (
+            ("log_inner_lr", self.inner_lr),
+            ("log_curvature", self.curvature),
         ):
-            variable.assign(np.full(variable.shape, value))
+            # A solver that takes no steps of a size has neither.
+            variable = getattr(loop, name, None)
+            if variable is not None:
+                variable.assign(np.full(variable.shape, value))
 
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneTrial:
-    """Settings, and the mean of AUC and wGAUC after the first ten events."""
+    """Settings, and the means of AUC and wGAUC that they reach on meta_valid.
+
+    Attributes:
+        settings: What was tried.
+        offline: After the first ten events.
+        online: Learning from every window.
+    """
 
     settings: InnerLoopSettings
-    value: float
+    offline: float
+    online: float
 
 
 def draw_settings(trials: int, seed: int) -> list[InnerLoopSettings]:
@@ -86,27 +96,25 @@ def draw_settings(trials: int, seed: int) -> list[InnerLoopSettings]:
     ]
 
 
-def tune_inner_loop(
+def try_inner_loops(
     model: PartitionedTwoTower,
     validation: ScorerValidation,
     candidates: Sequence[InnerLoopSettings],
 ) -> list[FinetuneTrial]:
-    """Tries settings and leaves the model with the best ones.
+    """Tries settings; what suits one support set need not suit a stream.
 
     Args:
-        model: A `joint` model.
+        model: A `joint` model; it is left with the last settings.
         validation: Scores that model's stream on meta_valid.
         candidates: Settings to try.
-
-    Returns:
-        All trials, the best one first.
     """
     trials = []
     for settings in candidates:
         settings.apply(model)
         figures = validation.evaluate()
-        value = (figures.auc["offline"] + figures.wgauc["offline"]) / 2
-        trials.append(FinetuneTrial(settings, value))
-    trials.sort(key=lambda trial: -trial.value)
-    trials[0].settings.apply(model)
+        offline, online = (
+            (figures.auc[name] + figures.wgauc[name]) / 2
+            for name in ("offline", "online")
+        )
+        trials.append(FinetuneTrial(settings, offline, online))
     return trials

@@ -1,0 +1,1 @@
+"""How good cold-start recommendations are: every regime, dataset and seed."""

@@ -1,0 +1,221 @@
+"""The stages of the benchmark for one dataset."""
+
+import dataclasses
+import pathlib
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.quality import figures, plots, tables, tuning
+from benchmarks.quality.artifacts import Artifacts
+from benchmarks.quality.cells import Cell, read_json, write_json
+from benchmarks.quality.convergence import auc_by_step, steps_to_quality
+from benchmarks.quality.inputs import Inputs, load_inputs
+from benchmarks.quality.outcome import Outcome
+from components.dataset_spec import DatasetSpec
+from serving.contract.protocol import META_TEST
+from trainer.config import PARTITION_PRESETS
+
+_PRESET = "preset-{}"
+_CONVERGING = ("joint", "meta", "maml_all", "history")
+_VERSIONS = ("tensorflow", "tensorflow-recommenders", "tf-keras", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to do.
+
+    Attributes:
+        trainings: Which trainings to tune, run and report.
+        presets: Whether ours is trained with each partition preset, too.
+        seeds: Seeds of each training.
+        trials: Of tuning.
+        draws: Of the bootstrap.
+        work_dir: Where trials and results are kept.
+        output: The JSON file; plots go into a folder beside it.
+        judged_split: Whose users are scored.
+    """
+
+    trainings: tuple[str, ...]
+    presets: bool
+    seeds: tuple[int, ...]
+    trials: int
+    draws: int
+    work_dir: pathlib.Path
+    output: pathlib.Path
+    judged_split: str = META_TEST
+
+
+class Bench:
+    """Tunes, runs and reports one dataset."""
+
+    def __init__(
+        self,
+        dataset: str,
+        inputs: Inputs,
+        base: Mapping[str, Any],
+        options: Options,
+    ) -> None:
+        """Prepares.
+
+        Args:
+            dataset: Its name.
+            inputs: What is trained on and judged by.
+            base: Hyper-parameters that differ from the defaults.
+            options: What to do.
+        """
+        self._dataset = dataset
+        self._inputs = inputs
+        self._base = dict(base)
+        self._options = options
+        self._tuning = options.work_dir / dataset / "tuning"
+
+    @classmethod
+    def of_artifacts(
+        cls,
+        artifacts: Artifacts,
+        spec: DatasetSpec,
+        overrides: Mapping[str, Any],
+        options: Options,
+    ) -> "Bench":
+        """Reads a dataset that the pipeline's data stages prepared."""
+        inputs = load_inputs(
+            artifacts,
+            spec.user_features,
+            spec.item_features,
+            options.judged_split,
+        )
+        base = {**spec.training, **overrides}
+        return cls(spec.name, inputs, base, options)
+
+    def tune(self) -> None:
+        """Tries hyper-parameters of each training on meta_valid."""
+        for training in self._trainings():
+            tuning.tune(
+                self._inputs,
+                training,
+                self._base,
+                self._options.trials,
+                self._tuning,
+            )
+
+    def run(self) -> None:
+        """Makes every cell that is not there yet."""
+        self.tune()
+        for cells in self._cells().values():
+            for cell in cells:
+                cell.make(self._inputs)
+
+    def report(self) -> None:
+        """Prints tables; writes JSON and plots of the cells there are."""
+        cells = self._cells()
+        outcomes = {
+            name: [outcome for cell in of if (outcome := cell.load())]
+            for name, of in cells.items()
+        }
+        outcomes = {name: of for name, of in outcomes.items() if of}
+        document = self._document(cells, outcomes)
+        whole = read_json(self._options.output, default={})
+        datasets = whole.get("datasets", {}) | {self._dataset: document}
+        self._options.output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self._options.output, _about() | {"datasets": datasets})
+        tables.show(self._dataset, document, Console())
+        folder = self._options.output.parent / self._options.output.stem
+        plots.write(folder / self._dataset, document)
+
+    def _trainings(self) -> list[str]:
+        """What is tuned; presets are tuned as ours is."""
+        names = set(self._options.trainings)
+        if self._options.presets:
+            names.add("meta")
+        return sorted(names)
+
+    def _tuned(self, training: str) -> dict[str, Any]:
+        if self._options.trials == 1:
+            return self._base
+        return tuning.best_known(training, self._base, self._tuning)
+
+    def _cells(self) -> dict[str, list[Cell]]:
+        """Cells by name, one for each seed."""
+        wanted = {
+            name: (name, self._tuned(name)) for name in self._options.trainings
+        }
+        if self._options.presets:
+            tuned = self._tuned("meta")
+            for preset in PARTITION_PRESETS:
+                values = {**tuned, "partition": preset}
+                wanted[_PRESET.format(preset)] = ("meta", values)
+        return {
+            name: [
+                Cell.of(
+                    self._options.work_dir,
+                    self._dataset,
+                    name,
+                    training,
+                    {**values, "seed": seed},
+                )
+                for seed in self._options.seeds
+            ]
+            for name, (training, values) in wanted.items()
+        }
+
+    def _document(
+        self,
+        cells: Mapping[str, list[Cell]],
+        outcomes: Mapping[str, list[Outcome]],
+    ) -> dict[str, Any]:
+        options, judged = self._options, self._inputs.test
+        main = {n: of for n, of in outcomes.items() if n in options.trainings}
+        document: dict[str, Any] = {
+            "judged_split": options.judged_split,
+            "seeds": {name: len(of) for name, of in outcomes.items()},
+            "hyper_parameters": {
+                name: dict(of[0].values) for name, of in cells.items()
+            },
+            "tuning": {
+                name: read_json(self._tuning / f"{name}.json", default=[])
+                for name in options.trainings
+            },
+            "stream": figures.stream_figures(
+                judged, figures.by_regime(main), options.draws
+            ),
+            "few_shot": figures.few_shot_figures(judged, main, options.draws),
+            "costs": figures.costs(outcomes),
+            "presets": figures.preset_figures(
+                judged,
+                {n: of for n, of in outcomes.items() if n not in main},
+                options.draws,
+            ),
+        }
+        curves = {
+            name: [
+                auc_by_step(cell.folder, name, cell.values)
+                for cell in of
+                if cell.load()
+            ]
+            for name, of in cells.items()
+            if name in _CONVERGING and name in main
+        }
+        if "joint" in curves:
+            document["auc_by_step"] = curves
+            document["steps_to_quality"] = steps_to_quality(curves)
+        for name in ("forgetting", "partition_map", "online_progress"):
+            found = [o.info.get(name) for o in main.get("meta", ())]
+            if any(found):
+                document[name] = found
+        return document
+
+
+def _about() -> dict[str, Any]:
+    return {
+        "command": shlex.join(["python", "-m", "benchmarks.quality"])
+        + " "
+        + shlex.join(sys.argv[1:]),
+        "machine": f"{platform.machine()}, {platform.python_version()}",
+        "versions": {name: metadata.version(name) for name in _VERSIONS},
+    }

@@ -1,0 +1,112 @@
+"""Tunes every training alike: the same draws, judged on meta_valid.
+
+Trial 0 is what the dataset comes with; the others draw step size and
+regularization at random around it, the same draws for every training, so that
+none has seen more of meta_valid than another. The oracle's priors and steps
+are drawn beside them. Seed 0 throughout; meta_test is not looked at.
+"""
+
+import logging
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality.cells import read_json, write_json
+from benchmarks.quality.inputs import Inputs
+from benchmarks.quality.trainings import TRAININGS
+
+_LOG = logging.getLogger(__name__)
+
+Values = Mapping[str, Any]
+
+_DROPOUTS = (0.0, 0.1, 0.2, 0.3, 0.4)
+# Has nothing of the kind.
+_NOT_DRAWN = "items"
+
+
+def draw_values(training: str, trials: int) -> list[dict[str, Any]]:
+    """Hyper-parameters to try, by name; the first trial changes nothing."""
+    random = np.random.default_rng(0)
+    own = np.random.default_rng(1)
+    drawn: list[dict[str, Any]] = [{}]
+    for _ in range(trials - 1):
+        values = {
+            "outer_lr": _log_uniform(random, 1e-3, 4e-3),
+            "item_l2": _log_uniform(random, 2e-5, 4e-4),
+            "dropout": float(random.choice(_DROPOUTS)),
+        }
+        if training == "oracle":
+            values |= {
+                "vector_precision": _log_uniform(own, 2.0, 50.0),
+                "bias_precision": _log_uniform(own, 0.5, 10.0),
+                "first_steps": int(own.choice([800, 1500, 2500])),
+            }
+        drawn.append(values)
+    return drawn[:1] if training == _NOT_DRAWN else drawn
+
+
+def tune(
+    inputs: Inputs,
+    training: str,
+    base: Values,
+    trials: int,
+    folder: pathlib.Path,
+) -> dict[str, Any]:
+    """Tries hyper-parameters; goes on where it was killed.
+
+    Args:
+        inputs: The dataset.
+        training: Key of `TRAININGS`.
+        base: Hyper-parameters that the dataset comes with.
+        trials: How many to try; 1 tries nothing but `base`.
+        folder: Where trials are kept, as JSON.
+
+    Returns:
+        The best trial's hyper-parameters, `base` included, without seed.
+    """
+    if trials == 1:
+        return dict(base)
+    _try_all(inputs, training, base, trials, folder)
+    return best_known(training, base, folder)
+
+
+def best_known(
+    training: str, base: Values, folder: pathlib.Path
+) -> dict[str, Any]:
+    """Hyper-parameters of the best trial so far; `base` if there is none."""
+    done = read_json(folder / f"{training}.json", default=[])
+    tried = [trial for trial in done if trial["value"] is not None]
+    if not tried:
+        return dict(base)
+    return dict(max(tried, key=lambda trial: trial["value"])["values"])
+
+
+def _try_all(
+    inputs: Inputs,
+    training: str,
+    base: Values,
+    trials: int,
+    folder: pathlib.Path,
+) -> None:
+    path = folder / f"{training}.json"
+    done = read_json(path, default=[])
+    for drawn in draw_values(training, trials):
+        values = {**base, **drawn}
+        if any(trial["values"] == values for trial in done):
+            continue
+        outcome = TRAININGS[training](
+            inputs, {**values, "seed": 0}, False, str(folder / "tensorboard")
+        )
+        value = outcome.value if math.isfinite(outcome.value) else None
+        done.append({"values": values, "value": value, "info": outcome.info})
+        _LOG.info("%s: %s for %s", training, value, values)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, done)
+
+
+def _log_uniform(random: np.random.Generator, low: float, high: float) -> float:
+    drawn = math.exp(random.uniform(math.log(low), math.log(high)))
+    return float(f"{drawn:.3g}")
