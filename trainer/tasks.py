@@ -15,6 +15,7 @@ import tensorflow as tf
 from serving.contract.protocol import FIRST_SUPPORT_EVENTS
 from trainer.config import TrainerConfig
 from trainer.episodes import ITEM_ROW, LABEL, POSITION, user_ids
+from trainer.errors import EpisodeDataError
 from trainer.features import FeatureSpace
 
 # Tasks are drawn from this many times as many users as a batch has tasks.
@@ -64,6 +65,9 @@ def sample_tasks(
 
     Returns:
         Dataset of `Tasks` of `config.meta_batch_size` users.
+
+    Raises:
+        EpisodeDataError: No user has an event.
     """
     return (
         _batches(episodes, config)
@@ -86,6 +90,9 @@ def sample_rows(
 
     Returns:
         Dataset of (user ids, `LabelledRows`).
+
+    Raises:
+        EpisodeDataError: No user has an event.
     """
 
     def draw(
@@ -117,6 +124,13 @@ def sample_rows(
 def _batches(
     episodes: tf.data.Dataset, config: TrainerConfig
 ) -> tf.data.Dataset:
+    # A user without events has no row that a task could be cut at.
+    episodes = episodes.filter(lambda user: tf.size(user[ITEM_ROW]) > 0)
+    if next(iter(episodes.take(1)), None) is None:
+        raise EpisodeDataError(
+            "meta_train holds no event, so there is nothing to train on. "
+            "Check the log of the dataset spec and the dead letters."
+        )
     return (
         episodes.shuffle(_SHUFFLE_USERS, seed=config.seed)
         .repeat()

@@ -86,6 +86,8 @@ def group_aucs(
     """
     positive = np.asarray(labels, float) > 0.5
     groups = np.asarray(groups)
+    if not len(groups):
+        return np.empty(0), np.empty(0, np.int64)
     order = np.lexsort((scores, groups))
     group, score, is_positive = groups[order], scores[order], positive[order]
     starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])

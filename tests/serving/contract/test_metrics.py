@@ -129,6 +129,12 @@ def test_ndcg_with_ties_is_the_worst_that_their_order_can_give(rows, k):
     assert found == pytest.approx(worst / ideal, abs=1e-12)
 
 
+def test_no_rows_have_no_auc_and_no_wgauc():
+    nothing = np.empty(0)
+    assert math.isnan(metrics.auc(nothing, nothing))
+    assert math.isnan(metrics.wgauc(nothing, nothing, nothing.astype(int)))
+
+
 def test_ndcg_without_any_positive_is_nan():
     assert math.isnan(metrics.ndcg(np.zeros(4), np.arange(4.0), np.zeros(4)))
 
