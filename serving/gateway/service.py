@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import grpc
 
+from serving.event_log import EventLog
 from serving.gateway.backend import ModelServer
 from serving.gateway.config import GatewayConfig
 from serving.gateway.ladder import Ladder
@@ -36,6 +37,7 @@ def gateway_services(
     store: AdaptiveStore,
     metrics: Metrics,
     trials: Trials,
+    log: EventLog | None = None,
 ) -> tuple[grpc.GenericRpcHandler, ...]:
     """Puts together what answers the RPCs.
 
@@ -46,6 +48,7 @@ def gateway_services(
         store: The users' weights.
         metrics: What counts calls.
         trials: The experiments on users.
+        log: Where users' events are, if they are kept.
 
     Returns:
         Handlers to add to a gRPC server.
@@ -82,7 +85,7 @@ def gateway_services(
                 trials,
                 shadows,
             ),
-            UserDataRpcs(registry, store, ladder, limits, trials),
+            UserDataRpcs(registry, store, ladder, limits, trials, log),
             StatusRpcs(registry, store, metrics),
             observers,
         ),

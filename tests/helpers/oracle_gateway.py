@@ -30,8 +30,16 @@ class OracleGateway:
     """
 
     def __init__(
-        self, backend, store, base_path, models=1, experiments=None, **flags
+        self,
+        backend,
+        store,
+        base_path,
+        models=1,
+        experiments=None,
+        log=None,
+        **flags,
     ):
+        self.log = log
         self.backend = backend
         self.store = store
         names = [f"model{number}" for number in range(models)]
@@ -84,6 +92,7 @@ class OracleGateway:
                 self.store,
                 self.metrics,
                 self.trials,
+                self.log,
             )
         )
         self.health = HealthService((SERVICE_NAME,))

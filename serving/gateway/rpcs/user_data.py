@@ -1,11 +1,13 @@
 """GetUser and DeleteUser: what is held of a user, and that it goes."""
 
 import asyncio
+import itertools
 import secrets
 
 import numpy as np
 
 from serving.errors import RecordError
+from serving.event_log import EventLog
 from serving.gateway.config import Limits
 from serving.gateway.ladder import Ladder
 from serving.gateway.provenance import provenance
@@ -15,7 +17,7 @@ from serving.gateway.rpcs.call import Call
 from serving.gateway.trials import Trials
 from serving.protos import recommender_pb2 as pb
 from serving.security.caller import check_user
-from serving.store import AdaptiveStore, UserKey, UserRecord
+from serving.store import AdaptiveStore, Tombstone, UserKey, UserRecord
 
 _RECEIPT_BYTES = 16
 
@@ -30,12 +32,14 @@ class UserDataRpcs:
         ladder: Ladder,
         limits: Limits,
         trials: Trials,
+        log: EventLog | None = None,
     ) -> None:
         self._registry = registry
         self._store = store
         self._ladder = ladder
         self._limits = limits
         self._trials = trials
+        self._log = log
 
     async def get_user(
         self, request: pb.GetUserRequest, call: Call
@@ -50,7 +54,7 @@ class UserDataRpcs:
         return pb.GetUserResponse(
             user_id=request.user_id,
             models=models,
-            found=any(model.sequence for model in models),
+            found=any(model.sequence or model.events for model in models),
             request_id=call.request_id,
         )
 
@@ -60,19 +64,28 @@ class UserDataRpcs:
         """Removes everything held of a user; returns the receipt."""
         check_id("user_id", request.user_id, self._limits)
         check_user(request.user_id)
-        keys = [UserKey(name, request.user_id) for name in self._registry.names]
-        deleted = await asyncio.gather(
-            *(asyncio.to_thread(self._store.delete, key) for key in keys)
-        )
-        self._trials.forget(request.user_id)
-        tombstones = [tombstone for _, tombstone in deleted]
-        return pb.DeleteUserResponse(
+        receipt = pb.DeleteUserResponse(
             receipt_id=secrets.token_hex(_RECEIPT_BYTES),
-            deleted_ms=max(tombstone.deleted_ms for tombstone in tombstones),
-            expires_ms=min(tombstone.expires_ms for tombstone in tombstones),
-            records=sum(found for found, _ in deleted),
             request_id=call.request_id,
         )
+        tombstones: list[Tombstone] = []
+        for name in self._registry.names:
+            key = UserKey(name, request.user_id)
+            # The log first: what a worker took out of it before that, the
+            # store's tombstone refuses.
+            if self._log is not None:
+                events, tombstone = await asyncio.to_thread(
+                    self._log.delete, key
+                )
+                receipt.events += events
+                tombstones.append(tombstone)
+            found, tombstone = await asyncio.to_thread(self._store.delete, key)
+            receipt.records += found
+            tombstones.append(tombstone)
+        self._trials.forget(request.user_id)
+        receipt.deleted_ms = max(each.deleted_ms for each in tombstones)
+        receipt.expires_ms = min(each.expires_ms for each in tombstones)
+        return receipt
 
     async def _user_model(
         self, name: str, user_id: str, call: Call
@@ -86,6 +99,15 @@ class UserDataRpcs:
             record = None
         if record is not None:
             _export(record, exported)
+        if self._log is not None:
+            entries = await asyncio.to_thread(self._log.events_of, key)
+            for event in itertools.chain(*(entry.events for entry in entries)):
+                exported.events.add(
+                    event_id=event.event_id,
+                    item_id=event.item_id,
+                    label=event.label,
+                    timestamp=event.timestamp,
+                )
         tombstone = await asyncio.to_thread(self._store.tombstone, key)
         if tombstone is not None:
             exported.deleted_ms = tombstone.deleted_ms

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
-from serving.errors import RecordError
+from serving.errors import DeletedUserError, RecordError
+from serving.event_log import LmdbEventLog, LoggedEvent, Submission
 from serving.protos import recommender_pb2 as pb
 from serving.store import MemoryStore, UserKey, fingerprint_digest
 from serving.store.record import event_hash
@@ -125,6 +126,42 @@ def test_feedback_on_its_way_brings_a_deleted_user_not_back(gateway):
         submit(gateway, "u", "model0", "005", "006", "007")
     assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
     assert gateway.store.get(UserKey("model0", "u")) is None
+
+
+@pytest.fixture
+def log(tmp_path):
+    with LmdbEventLog(tmp_path / "log", map_bytes=1 << 24) as log:
+        yield log
+
+
+def append(log, user_id, *item_ids):
+    events = tuple(
+        LoggedEvent(f"l{n}", item_id, 0.25, 1_700_000_000 + n)
+        for n, item_id in enumerate(item_ids)
+    )
+    return log.append([Submission(UserKey("model0", user_id), events)])
+
+
+def test_events_of_the_log_are_exported_and_deleted(start, log):
+    gateway = start(log=log)
+    append(log, "u", "001", "002")
+    append(log, "u", "003")
+    append(log, "other", "004")
+    answer = get(gateway)
+    assert answer.found
+    (model,) = answer.models
+    # Event ids of the second submission were known by the first one.
+    assert [
+        (e.event_id, e.item_id, e.label, e.timestamp) for e in model.events
+    ] == [
+        ("l0", "001", 0.25, 1_700_000_000),
+        ("l1", "002", 0.25, 1_700_000_001),
+    ]
+    receipt = delete(gateway)
+    assert (receipt.events, receipt.records) == (1, 0)
+    assert not get(gateway).found
+    assert isinstance(append(log, "u", "005")[0], DeletedUserError)
+    assert get(gateway, "other").models[0].events
 
 
 @pytest.mark.parametrize("call", [get, delete])
