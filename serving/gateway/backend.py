@@ -1,6 +1,7 @@
 """Calls to the model server, with deadlines and our errors."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,7 +27,31 @@ _ERRORS = {
     grpc.StatusCode.NOT_FOUND: UnknownModelError,
 }
 
+# A server that ends breaks off what it has begun (TF Serving does not drain):
+# such a call is tried once more, on another server where there are several.
+# Each failure takes a token, each success gives a tenth back, and with half of
+# them gone nothing is retried: a dead server gets no storm on top.
+_SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": tf_serving.PREDICTION_SERVICE}],
+                "retryPolicy": {
+                    "maxAttempts": 2,
+                    "initialBackoff": "0.01s",
+                    "maxBackoff": "0.1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    }
+)
 _CHANNEL_OPTIONS = (
+    ("grpc.service_config", _SERVICE_CONFIG),
+    # All the addresses that a name has, as those of a headless Service.
+    ("grpc.lb_policy_name", "round_robin"),
     ("grpc.max_receive_message_length", -1),
     # A server that comes back is found within a second: by
     # `available_versions`, which waits for a connection, whereas `predict`
@@ -135,7 +160,9 @@ class ModelServer:
             # Without serializers gRPC sends and gives bytes.
             call = self._channel.unary_unary(method)
             self._forwarded[method] = call
-        timeout = min(self._timeout, seconds or self._timeout)
+        timeout = self._timeout
+        if seconds is not None:
+            timeout = min(timeout, seconds)
         with self._breaker.guard(counts_deadline=timeout == self._timeout):
             answer: bytes = await call(request, timeout=timeout)
         return answer

@@ -1,0 +1,151 @@
+"""Calls to model servers that are slow, gone, or several."""
+
+import asyncio
+
+import grpc
+import numpy as np
+import pytest
+
+from serving.errors import (
+    BackendDeadlineError,
+    BackendUnavailableError,
+    ServingError,
+    UnknownModelError,
+)
+from serving.gateway.backend import ModelServer
+from serving.protos import tf_serving_pb2 as pb
+from serving.tf_serving import PREDICT, encode_tensor, string_tensor
+from tests.helpers.oracle_model_server import OracleModelServer
+from tests.helpers.toy_model import ITEM_IDS, NUM_ADAPTIVE
+
+
+@pytest.fixture
+def server():
+    with OracleModelServer() as server:
+        yield server
+
+
+def rank_request(version=1):
+    request = pb.PredictRequest(
+        inputs={
+            "segment": string_tensor([""], (1,)),
+            "tags": string_tensor([""], (1, 1)),
+            "age": encode_tensor(np.array([np.nan], np.float32)),
+            "item_id": string_tensor(ITEM_IDS, (1, len(ITEM_IDS))),
+            "adaptive_weights": encode_tensor(
+                np.zeros((1, NUM_ADAPTIVE), np.float32)
+            ),
+        }
+    )
+    request.model_spec.name = "model0"
+    request.model_spec.version.value = version
+    request.model_spec.signature_name = "rank"
+    return request.SerializeToString()
+
+
+def call(target, times, timeout=0.3):
+    """Ranks; returns each outcome, an error or None."""
+
+    async def one(backend):
+        try:
+            await backend.run("model0", rank_request())
+        except ServingError as error:
+            return error
+        return None
+
+    async def run():
+        backend = ModelServer(target, timeout)
+        try:
+            return [await one(backend) for _ in range(times)]
+        finally:
+            await backend.close()
+
+    return asyncio.run(run())
+
+
+def test_calls_are_spread_over_all_servers_of_a_name(server):
+    with OracleModelServer() as other:
+        both = f"ipv4:{server.target},{other.target}"
+        assert call(both, 40) == [None] * 40
+        assert server.calls > 5
+        assert other.calls > 5
+
+
+def test_call_that_a_dying_server_breaks_off_is_answered_by_the_other(server):
+    other = OracleModelServer()
+    other.delay = 0.5
+
+    async def run():
+        backend = ModelServer(f"ipv4:{server.target},{other.target}", 5.0)
+        calls = [
+            asyncio.create_task(backend.run("model0", rank_request()))
+            for _ in range(8)
+        ]
+        while not other.running:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(other.stop)
+        answers = await asyncio.gather(*calls)
+        await backend.close()
+        return answers
+
+    assert len(asyncio.run(run())) == 8
+
+
+def test_dead_server_fails_calls_at_once_and_gets_no_storm(server):
+    server.status = grpc.StatusCode.UNAVAILABLE
+    outcomes = call(server.target, 200)
+    assert {type(error) for error in outcomes} == {BackendUnavailableError}
+    # Five open the breaker, each tried twice at most; then trials, rarely.
+    assert server.calls <= 20
+
+
+def test_hanging_server_costs_few_deadlines(server):
+    server.delay = 60.0
+    outcomes = call(server.target, 30, timeout=0.1)
+    late = [e for e in outcomes if isinstance(e, BackendDeadlineError)]
+    assert len(late) == server.calls
+    assert 5 <= len(late) <= 10
+    assert "DEADLINE_EXCEEDED" in str(late[0])
+
+
+def test_server_that_comes_back_is_found(server):
+    port = server.port
+
+    async def run():
+        backend = ModelServer(f"127.0.0.1:{port}", 0.3)
+        await asyncio.to_thread(server.stop)
+        for _ in range(20):
+            with pytest.raises(BackendUnavailableError):
+                await backend.run("model0", rank_request())
+        with OracleModelServer(port=port):
+            for _ in range(500):
+                try:
+                    return await backend.run("model0", rank_request())
+                except BackendUnavailableError:
+                    await asyncio.sleep(0.02)
+        return None
+
+    assert asyncio.run(run()) is not None
+
+
+def test_error_of_the_model_does_not_open_the_breaker(server):
+    server.backend.versions.clear()
+    outcomes = call(server.target, 30)
+    assert {type(error) for error in outcomes} == {UnknownModelError}
+    assert server.calls == 30
+
+
+def test_callers_without_patience_do_not_open_the_breaker(server):
+    server.delay = 0.2
+
+    async def run():
+        backend = ModelServer(server.target, 5.0)
+        for _ in range(10):
+            with pytest.raises(grpc.aio.AioRpcError) as late:
+                await backend.forward(PREDICT, rank_request(), seconds=0.01)
+            assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        answer = await backend.forward(PREDICT, rank_request(), seconds=5.0)
+        await backend.close()
+        return pb.PredictResponse.FromString(answer)
+
+    assert "score" in asyncio.run(run()).outputs
