@@ -74,7 +74,7 @@ def tune(
         spec,
         request,
         read_trials(request.folder),
-        command=_command(config, options),
+        command=command_of(config, options),
     )
     report.print(console)
     for path in report.write(out or layout.tuning):
@@ -82,7 +82,8 @@ def tune(
     return 0
 
 
-def _command(config: RunConfig, options: TuningOptions) -> str:
+def command_of(config: RunConfig, options: TuningOptions) -> str:
+    """The command line of a search."""
     words = [
         f"adaptower tune {config.dataset}",
         f"--trials {options.max_trials}",

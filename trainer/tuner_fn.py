@@ -17,8 +17,17 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
             its `state_dir`, so that a search that was killed goes on, else
             in TFX's working folder.
     """
+    return TunerFnResult(
+        tuner=MetaTuner(search_request(fn_args)), fit_kwargs={}
+    )
+
+
+def search_request(fn_args: FnArgs) -> SearchRequest:
+    """The search that TFX's arguments ask for."""
     custom = fn_args.custom_config
-    request = SearchRequest(
+    overrides = dict(custom.get("overrides", {}))
+    options = {"seed": overrides.get("seed", 0), **custom.get("tuning", {})}
+    return SearchRequest(
         directory=custom.get("state_dir", fn_args.working_dir),
         train_patterns=list(fn_args.train_files),
         valid_patterns=list(fn_args.eval_files),
@@ -26,8 +35,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         user_features=custom["user_features"],
         item_features=custom["item_features"],
         training=dict(custom.get("training", {})),
-        overrides=dict(custom.get("overrides", {})),
-        options=TuningOptions(**custom.get("tuning", {})),
+        overrides=overrides,
+        options=TuningOptions(**options),
         code_fingerprint=custom.get("code_fingerprint", ""),
     )
-    return TunerFnResult(tuner=MetaTuner(request), fit_kwargs={})
