@@ -1,184 +1,130 @@
 """Requests of several callers in one run of the graph.
 
-A run of sixteen rows costs little more than one of a single row. Nobody waits
-for company while a thread is free: requests that arrive when all are busy
-queue up, and the first to become free takes all that fit, its caller's own
-thread doing the work for the others (leader and followers). So there is no
-thread to hand over to, and no delay without load.
+A run of sixteen rows costs little more than one of a single row.
 """
 
 import collections
 import dataclasses
-import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Protocol
 
-from serving.errors import GraphError
+from serving.errors import ServingError
 from serving.model_server.tensor import Tensor, concatenate, split
 
-Run = Callable[[Sequence[Tensor]], list[Tensor]]
 
-
-@dataclasses.dataclass(frozen=True)
-class BatchingConfig:
-    """How requests are put together.
+class Runnable(Protocol):
+    """What runs a batch.
 
     Attributes:
-        max_rows: The most rows of one run; 1 turns batching off.
-        max_wait_seconds: How long a run waits for more rows. It does so only
-            when the run before had company, for without load there is none.
-        parallel: How many runs of a signature there are at the same time.
+        batched: Of each input, whether its first dimension is the batch; all
+            False if requests can't share a run.
     """
 
-    max_rows: int = 64
-    max_wait_seconds: float = 0.0
-    parallel: int = 2
-
-
-class _Job:
-    """A request under way.
-
-    `turn` is free when its caller has something to do: return the outputs; or
-    run alone, because a shared run failed; or lead.
-    """
-
-    def __init__(
-        self, inputs: Sequence[Tensor], rows: int, key: Hashable
-    ) -> None:
-        self.inputs = inputs
-        self.rows = rows
-        self.key = key
-        self.outputs: list[Tensor] | None = None
-        self.alone = False
-        self.turn = threading.Lock()
-        self.turn.acquire()
-
-
-class Batcher:
-    """Runs one signature for callers in several threads."""
-
-    def __init__(
-        self, run: Run, batched: Sequence[bool], config: BatchingConfig
-    ) -> None:
-        """Sets the batcher up.
-
-        Args:
-            run: Runs the graph.
-            batched: Of each input, whether its first dimension is the batch.
-                Requests share a run if the other inputs are equal.
-            config: How requests are put together.
-        """
-        self._run = run
-        self._batched = batched
-        self._config = config
-        self._queue: collections.deque[_Job] = collections.deque()
-        self._changed = threading.Condition()
-        self._running = 0
-        self._collecting = False
-        self._had_company = False
+    batched: tuple[bool, ...]
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Returns the outputs for some inputs.
+        """Runs the graph."""
 
-        Raises:
-            GraphError: The graph failed for these inputs.
-        """
+
+@dataclasses.dataclass(eq=False)
+class Job:
+    """A request that is ready to run.
+
+    Attributes:
+        signature: What runs it.
+        inputs: In the order of the signature.
+        outcome: The outputs, or why there are none; set by `run_jobs`.
+    """
+
+    signature: Runnable
+    inputs: Sequence[Tensor]
+    outcome: list[Tensor] | ServingError | None = None
+
+    @property
+    def rows(self) -> int:
+        """Size of the batch dimension; 0 if there is none to speak of."""
         sizes = {
             tensor.shape[0]
-            for tensor, batched in zip(inputs, self._batched, strict=True)
+            for tensor, batched in zip(
+                self.inputs, self.signature.batched, strict=True
+            )
             if batched
         }
-        if len(sizes) != 1:
-            # The graph's business: it may broadcast, or it fails.
-            return self._run(inputs)
-        job = _Job(inputs, sizes.pop(), self._key(inputs))
-        with self._changed:
-            leads = (
-                self._running < self._config.parallel and not self._collecting
-            )
-            if leads:
-                self._running += 1
-            else:
-                self._queue.append(job)
-                self._changed.notify()
-        if not leads:
-            job.turn.acquire()
-            if job.outputs is not None:
-                return job.outputs
-            if job.alone:
-                return self._run(job.inputs)
-        return self._lead(job)
+        # Unequal sizes are the graph's business: it may broadcast, or fail.
+        return sizes.pop() if len(sizes) == 1 else 0
 
-    def _key(self, inputs: Sequence[Tensor]) -> Hashable:
-        return tuple(
+    @property
+    def key(self) -> Hashable:
+        """Equal for jobs that can share a run."""
+        return id(self.signature), tuple(
             [
                 tensor.shape[1:] if batched else (tensor.shape, _frozen(tensor))
-                for tensor, batched in zip(inputs, self._batched, strict=True)
+                for tensor, batched in zip(
+                    self.inputs, self.signature.batched, strict=True
+                )
             ]
         )
 
-    def _lead(self, job: _Job) -> list[Tensor]:
-        """Runs a job and others with it, then lets the next one lead."""
-        followers = self._take(job)
-        try:
-            if not followers:
-                return self._run(job.inputs)
-            outputs = self._run_together([job, *followers])
-            for follower, own in zip(followers, outputs[1:], strict=True):
-                follower.outputs = own
-            return outputs[0]
-        except GraphError:
-            if not followers:
-                raise
-            # Whoever's fault it is, the others must not suffer from it.
-            return self._run(job.inputs)
-        finally:
-            for follower in followers:
-                follower.turn.release()
-            self._pass_on()
 
-    def _take(self, job: _Job) -> list[_Job]:
-        """Returns queued jobs that may share the run of a job."""
-        room = self._config.max_rows - job.rows
-        with self._changed:
-            if self._config.max_wait_seconds and self._had_company:
-                self._collecting = True
-                self._changed.wait_for(
-                    lambda: sum(j.rows for j in self._queue) >= room,
-                    self._config.max_wait_seconds,
-                )
-                self._collecting = False
-            taken: list[_Job] = []
-            left: list[_Job] = []
-            while self._queue:
-                other = self._queue.popleft()
-                if other.key == job.key and other.rows <= room:
-                    room -= other.rows
-                    other.alone = True
-                    taken.append(other)
-                else:
-                    left.append(other)
-            self._queue.extend(left)
-            self._had_company = bool(taken)
-        return taken
+def run_jobs(jobs: Iterable[Job], max_rows: int) -> None:
+    """Runs jobs, together where that is right.
 
-    def _pass_on(self) -> None:
-        with self._changed:
-            if self._queue:
-                self._queue.popleft().turn.release()
-            else:
-                self._running -= 1
+    Args:
+        jobs: Their outcomes are set.
+        max_rows: The most rows of one run.
+    """
+    batches: dict[Hashable, list[Job]] = collections.defaultdict(list)
+    for job in jobs:
+        if job.rows:
+            batches[job.key].append(job)
+        else:
+            _run_alone(job)
+    for batch in batches.values():
+        for part in _cut(batch, max_rows):
+            _run_together(part)
 
-    def _run_together(self, jobs: Sequence[_Job]) -> list[list[Tensor]]:
-        """Returns the outputs of each job."""
-        inputs = [
-            concatenate([job.inputs[index] for job in jobs])
-            if batched
-            else jobs[0].inputs[index]
-            for index, batched in enumerate(self._batched)
-        ]
-        sizes = [job.rows for job in jobs]
-        parts = [split(output, sizes) for output in self._run(inputs)]
-        return [list(own) for own in zip(*parts, strict=True)]
+
+def _cut(jobs: Sequence[Job], max_rows: int) -> Iterable[list[Job]]:
+    part: list[Job] = []
+    rows = 0
+    for job in jobs:
+        if part and rows + job.rows > max_rows:
+            yield part
+            part, rows = [], 0
+        part.append(job)
+        rows += job.rows
+    yield part
+
+
+def _run_together(jobs: Sequence[Job]) -> None:
+    first = jobs[0]
+    if len(jobs) == 1:
+        _run_alone(first)
+        return
+    inputs = [
+        concatenate([job.inputs[index] for job in jobs])
+        if batched
+        else first.inputs[index]
+        for index, batched in enumerate(first.signature.batched)
+    ]
+    sizes = [job.rows for job in jobs]
+    try:
+        outputs = first.signature.run(inputs)
+        parts = [split(output, sizes) for output in outputs]
+    except ServingError:
+        # Whoever's fault it is, the others must not suffer from it.
+        for job in jobs:
+            _run_alone(job)
+        return
+    for job, own in zip(jobs, zip(*parts, strict=True), strict=True):
+        job.outcome = list(own)
+
+
+def _run_alone(job: Job) -> None:
+    try:
+        job.outcome = job.signature.run(job.inputs)
+    except ServingError as error:
+        job.outcome = error
 
 
 def _frozen(tensor: Tensor) -> Hashable:

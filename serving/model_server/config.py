@@ -14,7 +14,6 @@ from google.protobuf import text_format
 
 from serving.errors import LaunchError
 from serving.flags import model_flag, port_flag
-from serving.model_server.batching import BatchingConfig
 from serving.protos import model_server_pb2 as pb
 
 # With two, requests that pinned the version before are still answered.
@@ -68,12 +67,13 @@ class Config:
         host: Address to listen on.
         port: Port to listen on.
         poll_seconds: How often base paths and file are looked at.
-        threads: Requests answered at once.
-        max_requests: Requests under way, waiting ones included; more are
-            refused.
+        threads: How many answer requests.
         max_message_bytes: The largest request.
+        max_batch_rows: The most rows of several requests that run together;
+            1 turns batching off.
+        max_batch_wait_seconds: How long a run waits for more requests under
+            load.
         grace_seconds: How long running requests may take after SIGTERM.
-        batching: How requests are put together.
     """
 
     models: Mapping[str, ModelConfig]
@@ -82,10 +82,10 @@ class Config:
     port: int
     poll_seconds: float
     threads: int
-    max_requests: int
     max_message_bytes: int
+    max_batch_rows: int
+    max_batch_wait_seconds: float
     grace_seconds: float
-    batching: BatchingConfig
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> Config:
@@ -95,13 +95,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> Config:
     paths = flags.pop("models")
     if not paths and flags["model_config_file"] is None:
         parser.error("give at least one --model, or a --model-config-file")
-    batching = BatchingConfig(
-        max_rows=flags.pop("max_batch_rows"),
-        max_wait_seconds=flags.pop("max_batch_wait_micros") / 1e6,
-        parallel=os.cpu_count() or 1,
-    )
+    wait_seconds = flags.pop("max_batch_wait_micros") / 1e6
     models = {name: ModelConfig(path) for name, path in paths}
-    return Config(models=models, batching=batching, **flags)
+    return Config(models=models, max_batch_wait_seconds=wait_seconds, **flags)
 
 
 def read_model_config(path: Path) -> dict[str, ModelConfig]:
@@ -195,15 +191,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads",
         type=int,
-        default=8,
-        help="requests answered at once; default: %(default)s",
-    )
-    parser.add_argument(
-        "--max-requests",
-        type=int,
-        default=256,
-        help="requests under way, waiting ones included; more are refused "
-        "with RESOURCE_EXHAUSTED; default: %(default)s",
+        default=os.cpu_count() or 1,
+        help="how many answer requests, those of one connection in turn; "
+        "default: one per core",
     )
     parser.add_argument(
         "--max-message-bytes",
@@ -214,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-batch-rows",
         type=int,
-        default=BatchingConfig.max_rows,
+        default=64,
         help="the most rows of several requests that run together; 1 turns "
         "batching off; default: %(default)s",
     )

@@ -1,12 +1,10 @@
-"""One version of a SavedModel in memory, ready to answer Predict."""
+"""One version of a SavedModel in memory, and its signatures."""
 
 import dataclasses
-import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from serving.errors import InvalidRequestError, UnknownSignatureError
-from serving.model_server.batching import Batcher, BatchingConfig, Run
 from serving.model_server.session import Session
 from serving.model_server.tensor import Tensor
 from serving.protos import tf_serving_pb2 as pb
@@ -56,51 +54,92 @@ class _Input:
         return tensor
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Signature:
-    """A signature and what runs it.
+class Signature:
+    """A signature of a loaded model.
 
     Attributes:
+        name: Its name.
         definition: Names, types and shapes of inputs and outputs.
-        inputs: The inputs in the order `run` takes them.
-        outputs: Names of the outputs in the order `run` returns them.
-        run: Runs the graph, together with other requests where that's right.
+        batched: Of each input, whether its first dimension is the batch; all
+            False if requests can't share a run.
     """
 
-    definition: pb.SignatureDef
-    inputs: tuple[_Input, ...]
-    outputs: tuple[str, ...]
-    run: Run
+    def __init__(
+        self, name: str, definition: pb.SignatureDef, session: Session
+    ) -> None:
+        """Looks inputs and outputs up in the graph."""
+        self.name = name
+        self.definition = definition
+        self._inputs = tuple(
+            _Input.of(name, definition.inputs[name])
+            for name in sorted(definition.inputs)
+        )
+        self._outputs = tuple(sorted(definition.outputs))
+        self._session = session
+        self._endpoints = session.endpoints(
+            [definition.inputs[spec.name].name for spec in self._inputs],
+            [definition.outputs[name].name for name in self._outputs],
+        )
+        can_batch = all(
+            _has_batch(_sizes(info)) for info in definition.outputs.values()
+        )
+        self.batched = tuple(
+            can_batch and _has_batch(spec.sizes) for spec in self._inputs
+        )
 
-    def read(self, protos: Mapping[str, pb.TensorProto]) -> list[Tensor]:
-        """Reads and checks the inputs of a request."""
-        expected = self.definition.inputs
+    def read(self, request: pb.PredictRequest) -> list[Tensor]:
+        """Reads and checks the inputs of a request.
+
+        Raises:
+            InvalidRequestError: Inputs are missing, unknown or mistyped, or
+                the output filter names none of the outputs.
+        """
+        protos, expected = request.inputs, self.definition.inputs
         if len(protos) != len(expected) or any(
-            spec.name not in protos for spec in self.inputs
+            spec.name not in protos for spec in self._inputs
         ):
             raise InvalidRequestError(
                 "The inputs do not match the signature. Sent extra: "
                 f"{{{_names(protos.keys() - expected.keys())}}}. Missing "
                 f"but required: {{{_names(expected.keys() - protos.keys())}}}."
             )
-        return [spec.read(protos[spec.name]) for spec in self.inputs]
-
-    def wanted(self, output_filter: Iterable[str]) -> set[str]:
-        """Returns the names of the outputs that a request asks for."""
-        wanted = set(output_filter) or set(self.outputs)
-        if not wanted <= set(self.outputs):
+        unknown = set(request.output_filter) - set(self._outputs)
+        if unknown:
             raise InvalidRequestError(
-                "The output filter names "
-                f"{_names(wanted - set(self.outputs))}; the outputs are: "
-                f"{_names(self.outputs)}."
+                f"The output filter names {_names(unknown)}; the outputs "
+                f"are: {_names(self._outputs)}."
             )
-        return wanted
+        return [spec.read(protos[spec.name]) for spec in self._inputs]
+
+    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Runs the graph.
+
+        Raises:
+            GraphError: An operation failed.
+        """
+        return self._session.run(self._endpoints, inputs)
+
+    def response(
+        self, outputs: Iterable[Tensor], output_filter: Collection[str]
+    ) -> pb.PredictResponse:
+        """Returns the answer; model name and version are left to the caller.
+
+        Args:
+            outputs: What `run` returned.
+            output_filter: Names of those that are asked for; empty for all.
+        """
+        response = pb.PredictResponse()
+        response.model_spec.signature_name = self.name
+        for name, tensor in zip(self._outputs, outputs, strict=True):
+            if not output_filter or name in output_filter:
+                tensor.write(response.outputs[name])
+        return response
 
 
 class LoadedModel:
-    """A SavedModel that answers; safe to call from several threads."""
+    """A SavedModel in memory; safe to use from several threads."""
 
-    def __init__(self, path: Path, batching: BatchingConfig) -> None:
+    def __init__(self, path: Path) -> None:
         """Loads the SavedModel in a folder.
 
         Raises:
@@ -108,55 +147,36 @@ class LoadedModel:
         """
         self._session = Session(path)
         self._signatures = {
-            name: self._signature(definition, batching)
+            name: Signature(name, definition, self._session)
             for name, definition in self._session.signatures.items()
         }
 
-    def _signature(
-        self, definition: pb.SignatureDef, batching: BatchingConfig
-    ) -> _Signature:
-        inputs = tuple(
-            _Input.of(name, definition.inputs[name])
-            for name in sorted(definition.inputs)
-        )
-        outputs = tuple(sorted(definition.outputs))
-        endpoints = self._session.endpoints(
-            [definition.inputs[spec.name].name for spec in inputs],
-            [definition.outputs[name].name for name in outputs],
-        )
-
-        run: Run = functools.partial(self._session.run, endpoints)
-        batched = [_has_batch(spec.sizes) for spec in inputs]
-        whole = any(batched) and all(
-            _has_batch(_sizes(info)) for info in definition.outputs.values()
-        )
-        if whole and batching.max_rows > 1:
-            run = Batcher(run, batched, batching).run
-        return _Signature(definition, inputs, outputs, run)
-
-    def predict(self, request: pb.PredictRequest) -> pb.PredictResponse:
-        """Answers a request; the model spec's version is left to the caller.
+    def signature(self, name: str) -> Signature:
+        """Returns a signature; the empty name stands for the default one.
 
         Raises:
             UnknownSignatureError: There is no such signature.
-            InvalidRequestError: Inputs are missing, unknown or mistyped.
-            GraphError: The graph failed.
         """
-        name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        name = name or DEFAULT_SIGNATURE
         signature = self._signatures.get(name)
         if signature is None:
             raise UnknownSignatureError(
                 f'Serving signature key "{name}" not found. There are: '
                 f"{_names(self._signatures)}."
             )
-        wanted = signature.wanted(request.output_filter)
-        tensors = signature.run(signature.read(request.inputs))
-        response = pb.PredictResponse()
-        for output, tensor in zip(signature.outputs, tensors, strict=True):
-            if output in wanted:
-                tensor.write(response.outputs[output])
-        response.model_spec.signature_name = name
-        return response
+        return signature
+
+    def predict(self, request: pb.PredictRequest) -> pb.PredictResponse:
+        """Answers a request; model name and version are left to the caller.
+
+        Raises:
+            UnknownSignatureError: There is no such signature.
+            InvalidRequestError: Inputs are missing, unknown or mistyped.
+            GraphError: The graph failed.
+        """
+        signature = self.signature(request.model_spec.signature_name)
+        outputs = signature.run(signature.read(request))
+        return signature.response(outputs, request.output_filter)
 
     def signature_map(self) -> pb.SignatureDefMap:
         """Returns names, types and shapes of all signatures."""

@@ -1,11 +1,10 @@
 """The models of a server, and the thread that keeps them up to date."""
 
-import functools
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from serving.errors import LaunchError, UnknownModelError
@@ -39,7 +38,6 @@ class Models:
             LaunchError: The model config file can't be used.
         """
         self._config = config
-        self._load = functools.partial(load_warm, batching=config.batching)
         self._served: Mapping[str, Versions] = {}
         self._retired: list[Versions] = []
         self._file_time = 0
@@ -75,9 +73,7 @@ class Models:
             versions.poll()
         self._retired = [v for v in self._retired if not v.retire()]
 
-    def poll_until(
-        self, stopped: threading.Event, after_each: Callable[[], None]
-    ) -> None:
+    def poll_until(self, stopped: threading.Event) -> None:
         """Polls until told to stop, in a thread that yields to the others."""
         if sys.platform == "linux":
             # There, threads have priorities of their own.
@@ -86,7 +82,6 @@ class Models:
             )
         while not stopped.is_set():
             self.poll()
-            after_each()
             stopped.wait(self._config.poll_seconds)
 
     def _read_file(self) -> None:
@@ -104,7 +99,7 @@ class Models:
         for name, config in configs.items():
             versions = self._served.get(name)
             if versions is None:
-                versions = Versions(name, config, self._load)
+                versions = Versions(name, config, load_warm)
             versions.configure(config)
             served[name] = versions
         self._retired += [

@@ -6,12 +6,11 @@ available, so that a bad push never leaves a model without an answer; and
 what it holds is freed only when the last request that uses it has ended.
 """
 
-import contextlib
 import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -39,8 +38,14 @@ Model = TypeVar("Model", bound=Closable)
 
 
 @dataclasses.dataclass(eq=False)
-class _Loaded(Generic[Model]):
-    """A loaded version and how many requests use it at the moment."""
+class Loaded(Generic[Model]):
+    """A loaded version.
+
+    Attributes:
+        version: Its number.
+        model: What it loaded as.
+        users: How many requests use it at the moment.
+    """
 
     version: int
     model: Model
@@ -81,8 +86,8 @@ class ModelVersions(Generic[Model]):
         self._config = config
         self._load = load
         self._clock = clock
-        self._loaded: Mapping[int, _Loaded[Model]] = {}
-        self._draining: list[_Loaded[Model]] = []
+        self._loaded: Mapping[int, Loaded[Model]] = {}
+        self._draining: list[Loaded[Model]] = []
         self._states: Mapping[int, pb.ModelVersionStatus] = {}
         self._failures: dict[int, _Failure] = {}
         self._lock = threading.Lock()
@@ -92,11 +97,10 @@ class ModelVersions(Generic[Model]):
         """The versions that can answer, oldest first."""
         return tuple(sorted(self._loaded))
 
-    @contextlib.contextmanager
-    def use(
+    def acquire(
         self, version: int | None = None, label: str = ""
-    ) -> Iterator[tuple[int, Model]]:
-        """Gives a version's number and model, which stays loaded meanwhile.
+    ) -> "Loaded[Model]":
+        """Returns a version, which stays loaded until it is released.
 
         Args:
             version: Its number; None for the newest.
@@ -116,13 +120,14 @@ class ModelVersions(Generic[Model]):
         with self._lock:
             loaded = self._find(version)
             loaded.users += 1
-        try:
-            yield loaded.version, loaded.model
-        finally:
-            with self._lock:
-                loaded.users -= 1
+        return loaded
 
-    def _find(self, version: int | None) -> _Loaded[Model]:
+    def release(self, loaded: "Loaded[Model]") -> None:
+        """Tells that a request no longer needs a version."""
+        with self._lock:
+            loaded.users -= 1
+
+    def _find(self, version: int | None) -> Loaded[Model]:
         if version is None and self._loaded:
             version = max(self._loaded)
         if version is None or version not in self._loaded:
@@ -209,7 +214,7 @@ class ModelVersions(Generic[Model]):
             self._set_state(version, _State.END, error=error)
             return
         self._failures.pop(version, None)
-        self._loaded = {**self._loaded, version: _Loaded(version, model)}
+        self._loaded = {**self._loaded, version: Loaded(version, model)}
         self._set_state(version, _State.AVAILABLE)
         _log.info("%s: version %d is available", self.name, version)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from serving.errors import GraphError
-from serving.model_server.batching import BatchingConfig
 from serving.model_server.loaded_model import LoadedModel
 from serving.protos import tf_serving_pb2 as pb
 
@@ -26,7 +25,7 @@ _TAIL_BYTES = 4
 _log = logging.getLogger(__name__)
 
 
-def load_warm(path: Path, batching: BatchingConfig) -> LoadedModel:
+def load_warm(path: Path) -> LoadedModel:
     """Loads a SavedModel and replays its warm-up requests.
 
     A request that fails makes the load fail: the model would not answer its
@@ -35,7 +34,7 @@ def load_warm(path: Path, batching: BatchingConfig) -> LoadedModel:
     Raises:
         ServingError: It does not load, or does not answer.
     """
-    model = LoadedModel(path, batching)
+    model = LoadedModel(path)
     try:
         replayed = sum(map(_replay, itertools.repeat(model), _logs(path)))
     except BaseException:

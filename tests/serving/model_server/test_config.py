@@ -93,4 +93,4 @@ def test_flags_become_config():
         ["--model", "m=/models/m", "--max-batch-wait-micros", "250"]
     )
     assert config.models == {"m": ModelConfig(Path("/models/m"))}
-    assert config.batching.max_wait_seconds == pytest.approx(250e-6)
+    assert config.max_batch_wait_seconds == pytest.approx(250e-6)

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from serving.errors import GraphError, InvalidRequestError, LaunchError
-from serving.model_server.batching import BatchingConfig
 from serving.model_server.c_api import open_library
 from serving.model_server.session import SESSION_CONFIG, Session
 from serving.model_server.warmup import WARMUP_FILE, load_warm
@@ -47,7 +46,7 @@ def test_cut_off_warm_up_does_not_load(version):
     path = version / WARMUP_FILE
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(GraphError, match="cut off"):
-        load_warm(version, BatchingConfig())
+        load_warm(version)
 
 
 def test_warm_up_that_fails_does_not_load(version):
@@ -59,11 +58,11 @@ def test_warm_up_that_fails_does_not_load(version):
     record = struct.pack("<QI", len(log), 0) + log + bytes(4)
     (version / WARMUP_FILE).write_bytes(record)
     with pytest.raises(InvalidRequestError, match="age"):
-        load_warm(version, BatchingConfig())
+        load_warm(version)
 
 
 def test_version_without_warm_up_loads(version):
     (version / WARMUP_FILE).unlink()
-    model = load_warm(version, BatchingConfig())
+    model = load_warm(version)
     assert model.predict(rank_request()).outputs["score"].dtype == pb.DT_FLOAT
     model.close()

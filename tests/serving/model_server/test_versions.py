@@ -63,9 +63,10 @@ def add(tmp_path, *names):
 
 
 def used(versions, *args, **kwargs):
-    with versions.use(*args, **kwargs) as (version, model):
-        assert model.name == str(version)
-        return version
+    loaded = versions.acquire(*args, **kwargs)
+    versions.release(loaded)
+    assert loaded.model.name == str(loaded.version)
+    return loaded.version
 
 
 def test_only_numbered_folders_are_versions(versions, tmp_path):
@@ -173,25 +174,27 @@ def test_rollback_serves_the_older_version(versions, tmp_path):
 def test_dropped_version_is_freed_after_its_last_request(versions, tmp_path):
     add(tmp_path, "1")
     versions.poll()
-    with versions.use(1) as (_, first):
-        with versions.use(1):
-            add(tmp_path, "2", "3")
-            versions.poll()
-            with pytest.raises(UnknownModelError):
-                used(versions, 1)
-        versions.poll()
-        assert versions.status(1)[0].state == ModelVersionStatus.UNLOADING
-        assert not first.closed
+    first, second = versions.acquire(1), versions.acquire(1)
+    add(tmp_path, "2", "3")
     versions.poll()
-    assert first.closed
+    with pytest.raises(UnknownModelError):
+        versions.acquire(1)
+    versions.release(first)
+    versions.poll()
+    assert versions.status(1)[0].state == ModelVersionStatus.UNLOADING
+    assert not second.model.closed
+    versions.release(second)
+    versions.poll()
+    assert second.model.closed
     assert versions.status(1)[0].state == ModelVersionStatus.END
 
 
 def test_retired_model_frees_every_version(versions, tmp_path):
     add(tmp_path, "1", "2")
     versions.poll()
-    with versions.use(1):
-        assert not versions.retire()
+    in_use = versions.acquire(1)
+    assert not versions.retire()
+    versions.release(in_use)
     assert versions.retire()
     assert versions.available == ()
 

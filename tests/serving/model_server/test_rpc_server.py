@@ -1,0 +1,156 @@
+"""The server beside gRPC's own client, which knows nothing of its innards."""
+
+import threading
+import time
+from concurrent import futures
+
+import grpc
+import pytest
+
+from serving.errors import LaunchError
+from serving.launch import free_port
+from serving.model_server.rpc_server import RpcLimits, RpcServer
+
+LIMITS = RpcLimits(message_bytes=1000, group_calls=8)
+
+
+class Handler:
+    """Answers with the request twice; notes the groups it was given."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.gate.set()
+        self.groups = []
+
+    def __call__(self, calls):
+        self.groups.append([call.request for call in calls])
+        assert self.gate.wait(10)
+        for call in calls:
+            match call.request:
+                case b"refuse":
+                    call.refuse(grpc.StatusCode.DATA_LOSS, "böse")
+                case b"raise":
+                    raise RuntimeError("a bug")
+                case b"method":
+                    call.answer(call.method.encode())
+                case b"deadline":
+                    call.answer(b"%.3f" % call.deadline)
+                case _:
+                    call.answer(2 * call.request)
+
+
+@pytest.fixture
+def handler():
+    return Handler()
+
+
+@pytest.fixture
+def address():
+    return f"127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+def server(handler, address):
+    server = RpcServer(handler, 2, LIMITS)
+    server.listen(address)
+    server.start()
+    yield server
+    handler.gate.set()
+    server.stop(5)
+
+
+@pytest.fixture
+def ask(server, address):
+    with grpc.insecure_channel(address) as channel:
+        yield channel.unary_unary("/a.Service/Method")
+
+
+def test_requests_are_answered(ask):
+    assert ask(b"", timeout=5) == b""
+    assert ask(b"abc", timeout=5) == b"abcabc"
+    assert ask(b"method", timeout=5) == b"/a.Service/Method"
+
+
+def test_deadline_is_the_callers(ask):
+    deadline = float(ask(b"deadline", timeout=5))
+    assert deadline == pytest.approx(time.time() + 5, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "code", "words"),
+    [
+        (b"refuse", grpc.StatusCode.DATA_LOSS, "böse"),
+        (b"raise", grpc.StatusCode.INTERNAL, "Unexpected"),
+        (bytes(2000), grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max"),
+    ],
+)
+def test_refusals_have_a_status(ask, request_bytes, code, words):
+    with pytest.raises(grpc.RpcError) as refused:
+        ask(request_bytes, timeout=5)
+    assert refused.value.code() == code
+    assert words in refused.value.details()
+    assert ask(b"go on", timeout=5) == b"go ongo on"
+
+
+def test_calls_that_waited_come_as_groups(ask, handler):
+    handler.gate.clear()
+    first = ask.future(b"first", timeout=10)
+    while not handler.groups:
+        time.sleep(0.001)
+    others = [ask.future(b"%d" % n, timeout=10) for n in range(12)]
+    time.sleep(0.2)
+    handler.gate.set()
+    assert [f.result() for f in others] == [2 * (b"%d" % n) for n in range(12)]
+    assert first.result() == b"firstfirst"
+    assert max(map(len, handler.groups)) == LIMITS.group_calls
+
+
+def test_callers_who_leave_do_no_harm(ask, handler):
+    handler.gate.clear()
+    calls = [ask.future(b"gone", timeout=10) for _ in range(20)]
+    time.sleep(0.1)
+    for call in calls:
+        call.cancel()
+    handler.gate.set()
+    assert ask(b"here", timeout=5) == b"herehere"
+
+
+def test_many_callers_get_their_own_answers(server, address):
+    def converse(number):
+        with grpc.insecure_channel(
+            address, (("grpc.use_local_subchannel_pool", 1),)
+        ) as channel:
+            ask = channel.unary_unary("/a.Service/Method")
+            return all(
+                ask(b"%d-%d" % (number, n), timeout=5)
+                == 2 * (b"%d-%d" % (number, n))
+                for n in range(100)
+            )
+
+    with futures.ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(converse, range(8)))
+
+
+def test_running_calls_end_before_the_server_does(ask, server, handler):
+    handler.gate.clear()
+    running = ask.future(b"late", timeout=10)
+    while not handler.groups:
+        time.sleep(0.001)
+    stopping = threading.Thread(target=server.stop, args=(10,))
+    stopping.start()
+    time.sleep(0.1)
+    with pytest.raises(grpc.RpcError) as refused:
+        ask(b"too late", timeout=1)
+    assert refused.value.code() in {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
+    handler.gate.set()
+    assert running.result() == b"latelate"
+    stopping.join(5)
+    assert not stopping.is_alive()
+
+
+def test_taken_address_is_told(server, address):
+    with pytest.raises(LaunchError, match=address):
+        RpcServer(Handler(), 1, LIMITS).listen(address)
