@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-_WIDTH = 118
+_WIDTH = 140
 _POINTS = 100.0
 
 Document = Mapping[str, Any]
@@ -22,11 +22,8 @@ def show(name: str, document: Document, console: Console) -> None:
     for figure, interval in stream.get("gap_closed", {}).items():
         console.print(f"gap closed, {figure}: {_interval(interval, 3)}")
     console.print(_few_shot(document["few_shot"]))
-    for size, lifts in document["few_shot"]["lifts"].items():
-        if lifts:
-            console.print(
-                _lifts(f"Few-shot lifts in points, k = {size}", lifts)
-            )
+    for figure, title in (("auc", "AUC"), ("wgauc", "wGAUC")):
+        console.print(_few_shot_lifts(title, figure, document["few_shot"]))
     console.print(_costs(document["costs"]))
     for part in ("forgetting", "steps_to_quality"):
         if part in document:
@@ -70,9 +67,26 @@ def _few_shot(few_shot: Document) -> Table:
         table.add_row(
             regime,
             *(
-                f"{figures[regime]['auc']['value']:.4f} / "
+                f"{figures[regime]['auc']['value']:.4f}/"
                 f"{figures[regime]['wgauc']['value']:.4f}"
                 for figures in by_k.values()
+            ),
+        )
+    return table
+
+
+def _few_shot_lifts(title: str, figure: str, few_shot: Document) -> Table:
+    table = Table(title=f"Paired lifts in {title} points after k events")
+    table.add_column("regime - other")
+    by_k = few_shot["lifts"]
+    for size in by_k:
+        table.add_column(f"k = {size}", justify="right")
+    for lift in next(iter(by_k.values()), {}):
+        table.add_row(
+            lift.replace("_minus_", " - "),
+            *(
+                _interval(lifts[lift][figure], 1, _POINTS, sign="+")
+                for lifts in by_k.values()
             ),
         )
     return table
