@@ -122,7 +122,7 @@ class TrainerConfig:
     query_rows: int = 60
     max_steps: int = 2500
     steps_per_evaluation: int = 50
-    patience: int = 5
+    patience: int = 8
     max_validation_users: int = 2000
     seed: int = 0
 
