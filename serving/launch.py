@@ -77,19 +77,24 @@ class ServerProcess:
         return int(self.target.rpartition(":")[2])
 
     def wait_until_ready(
-        self, is_ready: Callable[[grpc.Channel], bool], seconds: float
+        self,
+        is_ready: Callable[[grpc.Channel], bool],
+        seconds: float,
+        target: str | None = None,
     ) -> None:
         """Waits until a check passes; stops the process if it does not.
 
         Args:
             is_ready: Asks the server over a channel; an RPC error means no.
             seconds: How long to wait.
+            target: Where to ask, if not where it listens.
 
         Raises:
             LaunchError: The process ended, or time ran out.
         """
         deadline = time.monotonic() + seconds
-        with grpc.insecure_channel(self.target, _CHANNEL_OPTIONS) as channel:
+        target = target or self.target
+        with grpc.insecure_channel(target, _CHANNEL_OPTIONS) as channel:
             while self.process.poll() is None:
                 try:
                     if is_ready(channel):
@@ -212,6 +217,7 @@ def start_gateway(
     store: Path | None = None,
     port: int = 0,
     log_path: Path | None = None,
+    health_port: int | None = None,
     flags: Sequence[str] = (),
     ready_seconds: float = READY_SECONDS,
 ) -> ServerProcess:
@@ -223,6 +229,7 @@ def start_gateway(
         store: Folder of the LMDB store; None keeps weights in memory.
         port: Port to listen on; 0 takes a free one.
         log_path: Where its output goes; a temporary file by default.
+        health_port: Port for health checks in plaintext, needed with TLS.
         flags: More flags of `python -m serving.gateway`.
         ready_seconds: How long to wait.
 
@@ -235,6 +242,7 @@ def start_gateway(
         *(f"--host={HOST}", f"--port={port}", f"--backend={backend}"),
         *(f"--model={name}={path}" for name, path in models.items()),
         *([] if store is None else [f"--store={store}"]),
+        *([] if health_port is None else [f"--health-port={health_port}"]),
         *flags,
     ]
     server = _start("gateway", command, port, _log_path(log_path, "gateway"))
@@ -245,7 +253,11 @@ def start_gateway(
         )
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-    server.wait_until_ready(is_serving, ready_seconds)
+    server.wait_until_ready(
+        is_serving,
+        ready_seconds,
+        f"{HOST}:{health_port}" if health_port else None,
+    )
     return server
 
 

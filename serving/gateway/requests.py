@@ -47,8 +47,12 @@ def _check_ids(kind: str, values: Sequence[str], limits: Limits) -> None:
             check_id(kind, value, limits)
 
 
-def check_candidates(item_ids: Sequence[str], limits: Limits) -> None:
-    """Checks the candidates of a Rank."""
+def check_candidates(item_ids: Sequence[str], limits: Limits) -> list[str]:
+    """Returns the candidates of a Rank, checked.
+
+    Counted before they become Python's own: a million of them would cost a
+    second and a hundred megabytes.
+    """
     if not item_ids:
         raise InvalidRequestError(
             "item_ids is empty; send the candidates to score, at least one."
@@ -58,7 +62,9 @@ def check_candidates(item_ids: Sequence[str], limits: Limits) -> None:
             f"{len(item_ids)} candidates are more than the "
             f"{limits.candidates} allowed in one Rank; send them in parts."
         )
-    _check_ids("item_id", item_ids, limits)
+    candidates = list(item_ids)
+    _check_ids("item_id", candidates, limits)
+    return candidates
 
 
 def check_num_results(k: int, limits: Limits) -> None:
@@ -149,12 +155,17 @@ def sent_features(
     Raises:
         InvalidRequestError: A feature is not known, or of another kind.
     """
+    if len(values) > len(declared):
+        raise InvalidRequestError(
+            f"The request tells {len(values)} user features; the model has "
+            f"{len(declared)}: {', '.join(sorted(declared)) or 'none'}."
+        )
     inputs = {}
     for name, value in values.items():
         feature = declared.get(name)
         if feature is None:
             raise InvalidRequestError(
-                f"The model has no user feature {name!r}; it has: "
+                f"The model has no user feature {name[:64]!r}; it has: "
                 f"{', '.join(sorted(declared)) or 'none'}."
             )
         tensor = _feature_input(feature, value, limits)

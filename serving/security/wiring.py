@@ -17,7 +17,7 @@ from serving.security.tokens import TokenFile
 # connections sooner than that.
 KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 _THIS_MACHINE = ("127.", "localhost", "[::1]")
 

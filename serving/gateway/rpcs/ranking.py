@@ -57,8 +57,7 @@ class RankingRpcs:
         """Scores candidates for a user."""
         check_id("user_id", request.user_id, self._limits)
         check_user(request.user_id)
-        item_ids = list(request.item_ids)
-        check_candidates(item_ids, self._limits)
+        item_ids = check_candidates(request.item_ids, self._limits)
         treatment = self._trials.treat(request.user_id, request.model, call)
 
         async def answer(model: ServedModel) -> bytes:

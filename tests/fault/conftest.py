@@ -1,0 +1,47 @@
+"""A real gateway process in front of a model server that can misbehave."""
+
+import contextlib
+
+import pytest
+
+from serving.client import RecommenderClient
+from serving.launch import start_gateway
+from tests.helpers.oracle_model_server import OracleModelServer, save_manifests
+
+
+@pytest.fixture
+def model_server():
+    with OracleModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def run_gateway(model_server, tmp_path):
+    """Starts gateways; they end with the test."""
+    save_manifests(tmp_path / "models", "adaptower")
+    with contextlib.ExitStack() as stack:
+
+        def run(*flags, **options):
+            return stack.enter_context(
+                start_gateway(
+                    model_server.target,
+                    {"adaptower": tmp_path / "models"},
+                    tmp_path / "store",
+                    log_path=tmp_path / "gateway.log",
+                    flags=["--poll-seconds=0.2", *flags],
+                    **options,
+                )
+            )
+
+        yield run
+
+
+@pytest.fixture
+def gateway(run_gateway):
+    return run_gateway()
+
+
+@pytest.fixture
+def client(gateway):
+    with RecommenderClient(gateway.target) as client:
+        yield client
