@@ -113,8 +113,7 @@ class TrialReport:
             f"{trial.best_step}/{trial.steps}" if trial.steps else "",
             f"{trial.seconds:.0f}",
             *(str(_rounded(trial.values.get(name, ""))) for name in names),
-            # The first sentence; the rest is in the JSON.
-            trial.message.split(". ")[0],
+            trial.reason,
         ]
 
     def _page(self) -> str:

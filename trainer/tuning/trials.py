@@ -55,6 +55,11 @@ class TrialResult:
     best_step: int = 0
     steps: int = 0
 
+    @property
+    def reason(self) -> str:
+        """The first sentence of why it has no figures."""
+        return self.message.split(". ")[0]
+
     def save(self, folder: pathlib.Path) -> None:
         """Writes the file, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +70,7 @@ class TrialResult:
     def __str__(self) -> str:
         values = " ".join(f"{n}={_short(v)}" for n, v in self.values.items())
         if self.score is None:
-            what = f"{self.status} {self.message}"
+            what = f"{self.status}: {self.reason}"
         else:
             what = f"score {self.score:.4f}  {self.bytes_per_user} bytes"
         return f"trial {self.trial_id}  {what}  {self.seconds:.0f} s  {values}"

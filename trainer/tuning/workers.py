@@ -7,8 +7,10 @@ workers on other machines can be started by hand (docs/tuning.md).
 """
 
 import contextlib
+import ctypes
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +26,9 @@ from trainer.tuning.trials import TrialResult, read_trials
 _HOST = "127.0.0.1"
 _SECONDS_BETWEEN_LOOKS = 0.5
 _LOG_TAIL = 500
+_PR_SET_PDEATHSIG = 1
+# Looked up here: a child between fork and exec should not load anything.
+_LIBC = ctypes.CDLL(None)
 
 
 def search(request: SearchRequest, workers: int = 1) -> TrialResult:
@@ -120,12 +125,21 @@ def _worker(
             },
             stdout=log,
             stderr=subprocess.STDOUT,
+            preexec_fn=_end_with_parent,
         )
         try:
             yield process
         finally:
             process.terminate()
             process.wait()
+
+
+def _end_with_parent() -> None:
+    """Makes a worker end with this process, even if that is killed.
+
+    It would ask a chief that is gone for another hour.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _log_path(request: SearchRequest, number: int) -> pathlib.Path:
