@@ -7,6 +7,7 @@ one each (group commit).
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,11 @@ Transaction: TypeAlias = "lmdb.Transaction[bytes]"
 
 # Address space, not disk: the file grows as records come.
 DEFAULT_MAP_BYTES = 64 << 30
+# Threads, of all processes together.
+_MAX_READERS = 256
+# Slots of readers that were killed are freed this often, while we write:
+# once all are taken, no process can even open the file.
+_CHECK_READERS_SECONDS = 1.0
 
 
 class _Write(Generic[_T]):
@@ -80,15 +86,15 @@ class LmdbFile:
             self._env = lmdb.open(
                 str(self._path),
                 map_size=map_bytes,
-                max_readers=1024,
+                max_readers=_MAX_READERS,
                 max_dbs=databases,
                 sync=True,
                 metasync=True,
                 writemap=False,
                 readahead=False,
             )
-            # Slots of readers that were killed would fill the table up.
             self._env.reader_check()
+            self._readers_checked = time.monotonic()
 
     def database(self, name: str, fixed_duplicates: bool = False) -> Any:
         """Opens a named database, or creates it.
@@ -107,8 +113,16 @@ class LmdbFile:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
         """Gives a transaction that sees one moment."""
-        with self.translated(), self._env.begin() as transaction:
+        with self.translated(), self._begin() as transaction:
             yield transaction
+
+    def _begin(self) -> Transaction:
+        try:
+            return self._env.begin()
+        except lmdb.ReadersFullError:
+            # Killed processes hold slots until somebody looks after them.
+            self._env.reader_check()
+            return self._env.begin()
 
     def write(self, work: Callable[[Transaction], _T]) -> _T:
         """Runs work inside a write transaction; durable on return.
@@ -126,6 +140,10 @@ class LmdbFile:
         return write.result()
 
     def _commit_waiting(self) -> None:
+        now = time.monotonic()
+        if now - self._readers_checked > _CHECK_READERS_SECONDS:
+            self._readers_checked = now
+            self._env.reader_check()
         batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         try:
             self._commit(batch)

@@ -1,6 +1,8 @@
 """What the Redis event log does inside the server, each script atomically.
 
 `redis_log.py` says which keys there are. Streams have one consumer group.
+A server without memory refuses scripts that begin with `#!lua` as a whole;
+those that free memory are allowed to run.
 """
 
 _HELPERS = """
@@ -37,7 +39,8 @@ if done.err and not string.find(done.err, 'BUSYGROUP') then return done end
 # Returns 'full', or for each submission: {'deleted'}, {'known'}, or {id,
 # whether it was claimed, places of the new events}.
 APPEND = (
-    _HELPERS
+    "#!lua\n"
+    + _HELPERS
     + """
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local now, window, most = now_ms(), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -197,7 +200,7 @@ return {dropped, '(' .. entries[#entries][1]}
 
 # KEYS: stream, seen ids, the user's entries, tombstone. ARGV: group,
 # tombstone, when it expires (ms since 1970). Returns how many were dropped.
-DELETE = """
+DELETE = """#!lua flags=allow-oom
 local dropped = 0
 for _, id in ipairs(redis.call('LRANGE', KEYS[3], 0, -1)) do
   redis.call('XACK', KEYS[1], ARGV[1], id)

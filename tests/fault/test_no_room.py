@@ -1,0 +1,110 @@
+"""Disks and servers without room: writes are refused, reads go on."""
+
+import subprocess
+
+import numpy as np
+import pytest
+
+from serving.errors import LogFullError, StoreFullError
+from serving.event_log import LmdbEventLog, LoggedEvent, Submission
+from serving.event_log.redis_log import RedisEventLog
+from serving.store import LmdbStore
+from serving.store.redis_store import RedisStore
+from tests.helpers.killed_writers import put_next, record_of, user_key
+from tests.helpers.redis_server import RunningRedis
+
+pytestmark = pytest.mark.fault
+
+SMALL_DISK = 1 << 20
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of its own, full after a megabyte."""
+    options = ["-t", "tmpfs", "-o", f"size={SMALL_DISK}"]
+    mounted = subprocess.run(
+        ["mount", *options, "tmpfs", str(tmp_path)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this machine lets us mount no disk of our own")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+def put_until_full(store):
+    """Stores users until there is no room.
+
+    Returns:
+        How many it took, and what it said.
+    """
+    users = 0
+    try:
+        while True:
+            batch = [record_of(users + n, 1) for n in range(50)]
+            store.compare_and_put_many(batch)
+            users += len(batch)
+    except StoreFullError as error:
+        return users, str(error)
+
+
+def append_until_full(log):
+    """Appends until there is no room; returns what `put_until_full` does."""
+    entries = 0
+    try:
+        while True:
+            event = LoggedEvent(str(entries), "item", 1.0)
+            log.append([Submission(user_key(0), (event,), bytes(4096))])
+            entries += 1
+    except LogFullError as error:
+        return entries, str(error)
+
+
+def test_full_disk_refuses_weights_and_still_reads(small_disk):
+    with LmdbStore(small_disk) as store:
+        users, words = put_until_full(store)
+        assert "free some disk" in words
+        assert users > 500
+        for user in range(0, users, 97):
+            found = store.get(user_key(user))
+            assert found.to_bytes() == record_of(user, 1).to_bytes()
+    # A new process finds the same.
+    with LmdbStore(small_disk) as store:
+        assert len(list(store.iterate("adaptower"))) == users
+
+
+def test_full_disk_refuses_events_and_keeps_those_it_took(small_disk):
+    with LmdbEventLog(small_disk) as log:
+        taken, words = append_until_full(log)
+        assert "free some disk" in words
+        assert len(list(log.entries())) == taken > 50
+        assert len(log.read("c", 10)) == 10
+
+
+@pytest.fixture
+def small_server():
+    # Its disk is not what is tested, and takes its time.
+    server = RunningRedis("--maxmemory", "2mb", "--appendfsync", "no")
+    yield server
+    server.close()
+
+
+def test_full_redis_refuses_weights_and_still_reads(small_server):
+    with RedisStore(small_server.config(durable=False)) as store:
+        users, words = put_until_full(store)
+        assert "maxmemory" in words
+        for user in range(0, users, 97):
+            assert np.all(store.get(user_key(user)).weights == 1)
+        # Who wants to be forgotten need not wait for room.
+        assert store.delete(user_key(0))[0]
+        # Room that comes back is used.
+        small_server.client.config_set("maxmemory", "0")
+        assert put_next(store, users + 100) == 1
+
+
+def test_full_redis_refuses_events_and_keeps_those_it_took(small_server):
+    with RedisEventLog(small_server.config(durable=False)) as log:
+        taken, words = append_until_full(log)
+        assert "maxmemory" in words
+        assert log.delete(user_key(1))[0] == 0
+        small_server.client.config_set("maxmemory", "0")
+        assert len(list(log.entries())) == taken

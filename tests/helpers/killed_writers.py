@@ -1,0 +1,184 @@
+"""Writers that work until they are killed, and what they had acknowledged.
+
+A writer tells of every acknowledgement through a pipe before it goes on, so
+what the parent reads there, and nothing else, must have survived.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import struct
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from serving.contract.support import SupportEvent
+from serving.event_log import (
+    EventLog,
+    LmdbEventLog,
+    LoggedEvent,
+    Submission,
+)
+from serving.event_log.redis_log import RedisEventLog
+from serving.redis_server import RedisConfig
+from serving.store import (
+    AdaptiveStore,
+    LmdbStore,
+    UserKey,
+    UserRecord,
+    fingerprint_digest,
+)
+from serving.store.redis_store import RedisStore
+
+# Rounds of killing in the everyday suite, and when somebody asks for more.
+ROUNDS = int(os.environ.get("ADAPTOWER_FAULT_ROUNDS", "20"))
+
+STORE, LOG = b"s", b"l"
+THREADS = 4
+_ACK = struct.Struct("<cii")
+_MAP_BYTES = 1 << 28
+_EVENTS_PER_SUBMISSION = 3
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([__name__])
+
+Place = Path | str
+Acknowledged = list[tuple[bytes, int, int]]
+
+
+def open_both(place: Place) -> tuple[AdaptiveStore, EventLog]:
+    """Opens store and log in a folder, or at a Redis server's address."""
+    if isinstance(place, str):
+        server = RedisConfig(place)
+        return RedisStore(server), RedisEventLog(server, shards=2)
+    store = LmdbStore(place / "store", _MAP_BYTES)
+    return store, LmdbEventLog(place / "log", _MAP_BYTES)
+
+
+def user_key(user: int) -> UserKey:
+    return UserKey("adaptower", f"user-{user}")
+
+
+def record_of(user: int, sequence: int) -> UserRecord:
+    """A record whose every part tells which it is."""
+    return UserRecord(
+        key=user_key(user),
+        fingerprint=fingerprint_digest(str(user)),
+        sequence=sequence,
+        support_count=sequence,
+        weights=np.full(17, sequence, np.float32),
+        reservoir=(SupportEvent(str(sequence), 1.0),) * 96,
+        updated_ms=sequence,
+    )
+
+
+def submission_of(user: int, number: int) -> Submission:
+    events = tuple(
+        LoggedEvent(f"{number}-{n}", str(number), 1.0, number)
+        for n in range(_EVENTS_PER_SUBMISSION)
+    )
+    return Submission(user_key(user), events, str(number).encode() * 50)
+
+
+def put_next(store: AdaptiveStore, user: int) -> int:
+    """Stores a user's next record; returns its sequence."""
+    record = store.get(user_key(user))
+    sequence = record.sequence + 1 if record else 1
+    assert store.compare_and_put(record_of(user, sequence))
+    return sequence
+
+
+def append_next(log: EventLog, user: int, numbers: dict[int, int]) -> int:
+    """Appends a user's next submission; returns its number."""
+    number = numbers[user] = numbers.get(user, -1) + 1
+    (entry,) = log.append([submission_of(user, number)])
+    assert entry is not None
+    return number
+
+
+def _write(place: Place, first_number: int, connection: Connection) -> None:
+    store, log = open_both(place)
+    pipe = connection.fileno()
+
+    def repeat(kind: bytes, user: int, step: Callable[[], int]) -> None:
+        while True:
+            # Shorter than a pipe's buffer: all of it arrives, or nothing.
+            os.write(pipe, _ACK.pack(kind, user, step()))
+
+    for user in range(THREADS):
+        numbers = {user: first_number - 1}
+        for kind, step in (
+            (STORE, lambda user=user: put_next(store, user)),
+            (
+                LOG,
+                lambda user=user, numbers=numbers: append_next(
+                    log, user, numbers
+                ),
+            ),
+        ):
+            threading.Thread(target=repeat, args=(kind, user, step)).start()
+
+
+def kill_one_writer(place: Place, first_number: int) -> Acknowledged:
+    """Starts a writer, kills it in the midst of its work.
+
+    Args:
+        place: What `open_both` takes.
+        first_number: Number of each user's first submission.
+
+    Returns:
+        What it said was acknowledged: kind, user, sequence or number.
+    """
+    receiver, sender = _FORKS.Pipe(duplex=False)
+    writer = _FORKS.Process(target=_write, args=(place, first_number, sender))
+    writer.start()
+    sender.close()
+    told = os.read(receiver.fileno(), _ACK.size)
+    time.sleep(random.uniform(0.0, 0.1))
+    assert writer.pid is not None
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    while chunk := os.read(receiver.fileno(), 1 << 16):
+        told += chunk
+    receiver.close()
+    return list(_ACK.iter_unpack(told))
+
+
+class Expected:
+    """What must be there after some writers died."""
+
+    def __init__(self) -> None:
+        self._sequences: dict[int, int] = {}
+        self._numbers: set[tuple[int, int]] = set()
+
+    def add(self, acknowledged: Acknowledged) -> None:
+        for kind, user, number in acknowledged:
+            if kind == STORE:
+                before = self._sequences.get(user, 0)
+                self._sequences[user] = max(before, number)
+            else:
+                self._numbers.add((user, number))
+
+    def check(self, store: AdaptiveStore, log: EventLog) -> None:
+        for user, sequence in self._sequences.items():
+            # Raises if its bytes are damaged.
+            record = store.get(user_key(user))
+            assert record is not None
+            assert record.sequence >= sequence
+            whole = record_of(user, record.sequence)
+            assert record.to_bytes() == whole.to_bytes()
+        held: set[tuple[int, int]] = set()
+        for user in range(THREADS):
+            for entry in log.events_of(user_key(user)):
+                number = int(entry.events[0].item_id)
+                submission = submission_of(user, number)
+                # All of a submission, or nothing.
+                assert entry.events == submission.events
+                assert entry.features == submission.features
+                held.add((user, number))
+        assert self._numbers <= held
+        assert log.status().unlearned == len(held)
