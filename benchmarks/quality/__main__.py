@@ -56,8 +56,9 @@ def main() -> None:
         "--set",
         nargs="+",
         default=[],
-        metavar="NAME=VALUE",
-        help="hyper-parameters of all trainings",
+        metavar="[REGIMES.]NAME=VALUE",
+        help="hyper-parameters of all trainings, or of one: outer_lr=0.001, "
+        "maml_all.first_order=true",
     )
     parser.add_argument(
         "--work-dir", type=pathlib.Path, default=ROOT / "runs" / "quality"

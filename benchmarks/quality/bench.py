@@ -66,7 +66,8 @@ class Bench:
         Args:
             dataset: Its name.
             inputs: What is trained on and judged by.
-            base: Hyper-parameters that differ from the defaults.
+            base: Hyper-parameters that differ from the defaults; one whose
+                name starts with a training's and a dot is of that one alone.
             options: What to do.
         """
         self._dataset = dataset
@@ -99,7 +100,7 @@ class Bench:
             tuning.tune(
                 self._inputs,
                 training,
-                self._base,
+                self._base_of(training),
                 self._options.trials,
                 self._tuning,
             )
@@ -135,10 +136,23 @@ class Bench:
             names.add("meta")
         return sorted(names)
 
+    def _base_of(self, training: str) -> dict[str, Any]:
+        """Hyper-parameters that a training begins with."""
+        shared = {n: v for n, v in self._base.items() if "." not in n}
+        prefix = f"{training}."
+        return shared | {
+            name.removeprefix(prefix): value
+            for name, value in self._base.items()
+            if name.startswith(prefix)
+        }
+
     def _tuned(self, training: str) -> dict[str, Any]:
-        if self._options.trials == 1:
-            return self._base
-        return tuning.best_known(training, self._base, self._tuning)
+        return tuning.best_known(
+            training,
+            self._base_of(training),
+            self._options.trials,
+            self._tuning,
+        )
 
     def _cells(self) -> dict[str, list[Cell]]:
         """Cells by name, one for each seed."""

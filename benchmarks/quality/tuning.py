@@ -67,21 +67,30 @@ def tune(
     Returns:
         The best trial's hyper-parameters, `base` included, without seed.
     """
-    if trials == 1:
-        return dict(base)
-    _try_all(inputs, training, base, trials, folder)
-    return best_known(training, base, folder)
+    if trials > 1:
+        _try_all(inputs, training, base, trials, folder)
+    return best_known(training, base, trials, folder)
 
 
 def best_known(
-    training: str, base: Values, folder: pathlib.Path
+    training: str, base: Values, trials: int, folder: pathlib.Path
 ) -> dict[str, Any]:
-    """Hyper-parameters of the best trial so far; `base` if there is none."""
-    done = read_json(folder / f"{training}.json", default=[])
-    tried = [trial for trial in done if trial["value"] is not None]
-    if not tried:
+    """Hyper-parameters of the best of these trials; `base` if none is done."""
+    if trials == 1:
         return dict(base)
-    return dict(max(tried, key=lambda trial: trial["value"])["values"])
+    wanted = _wanted(training, base, trials)
+    done = [
+        trial
+        for trial in read_json(folder / f"{training}.json", default=[])
+        if trial["values"] in wanted and trial["value"] is not None
+    ]
+    if not done:
+        return dict(base)
+    return dict(max(done, key=lambda trial: trial["value"])["values"])
+
+
+def _wanted(training: str, base: Values, trials: int) -> list[dict[str, Any]]:
+    return [{**base, **drawn} for drawn in draw_values(training, trials)]
 
 
 def _try_all(
@@ -93,8 +102,7 @@ def _try_all(
 ) -> None:
     path = folder / f"{training}.json"
     done = read_json(path, default=[])
-    for drawn in draw_values(training, trials):
-        values = {**base, **drawn}
+    for values in _wanted(training, base, trials):
         if any(trial["values"] == values for trial in done):
             continue
         outcome = TRAININGS[training](
