@@ -65,6 +65,12 @@ class MetaState:
             self.meta_init.shape == other.meta_init.shape
         )
 
+    def same_values(self, other: "MetaState") -> bool:
+        """Whether both hold the same values, whatever their versions."""
+        return np.array_equal(
+            self.meta_init, other.meta_init
+        ) and np.array_equal(self.log_inner_lr, other.log_inner_lr)
+
     def initial_weights(self, num_users: int) -> Floats:
         """The weights of users nothing is known of, shape [num_users, P]."""
         return np.tile(self.meta_init, (num_users, 1))

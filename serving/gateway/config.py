@@ -7,6 +7,11 @@ from pathlib import Path
 
 from serving.flags import model_flag, port_flag
 from serving.gateway import logs
+from serving.online.config import (
+    MetaStageConfig,
+    add_meta_flags,
+    take_meta_config,
+)
 from serving.security.config import (
     SecurityConfig,
     add_security_flags,
@@ -71,6 +76,7 @@ class GatewayConfig:
         health_port: Port for health checks in plaintext beside TLS; None
             answers them on `port` only.
         experiments: File that says what is tried on users; None: nothing.
+        meta: Whether and where meta-initializations learn.
         limits: The most that one request may hold.
         security: Who may call, how often, and over which connections.
     """
@@ -92,6 +98,7 @@ class GatewayConfig:
     log_requests: bool = False
     health_port: int | None = None
     experiments: Path | None = None
+    meta: MetaStageConfig = dataclasses.field(default_factory=MetaStageConfig)
     limits: Limits = Limits()
     security: SecurityConfig = dataclasses.field(default_factory=SecurityConfig)
 
@@ -113,8 +120,14 @@ def parse_args(arguments: Sequence[str] | None = None) -> GatewayConfig:
     limits = Limits(candidates=flags.pop("max_candidates"))
     security = take_security_config(flags, parser)
     store = take_store_config(flags, parser)
+    meta = take_meta_config(flags)
     return GatewayConfig(
-        models=models, limits=limits, security=security, store=store, **flags
+        models=models,
+        limits=limits,
+        security=security,
+        store=store,
+        meta=meta,
+        **flags,
     )
 
 
@@ -215,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="A/B tests and shadows on users; see docs/experiments.md",
     )
+    add_meta_flags(parser)
     add_security_flags(parser)
     _add_observability_flags(parser)
     return parser

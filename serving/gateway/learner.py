@@ -22,6 +22,7 @@ from serving.gateway.backend import ModelServer
 from serving.gateway.ladder import Ladder, UserState
 from serving.gateway.ranker import ITEM_KNOWN
 from serving.gateway.registry import ServedModel
+from serving.online.meta_stage import MetaStage
 from serving.protos import recommender_pb2
 from serving.protos import tf_serving_pb2 as pb
 from serving.store import (
@@ -69,6 +70,7 @@ class Learner:
         store: AdaptiveStore,
         ladder: Ladder,
         weights_dtype: str = "float32",
+        meta_stage: MetaStage | None = None,
     ) -> None:
         """Sets the learner up.
 
@@ -77,7 +79,9 @@ class Learner:
             store: Keeps the weights.
             ladder: Says which weights the inner loop starts from.
             weights_dtype: How they are stored: float32 or float16.
+            meta_stage: Learns from all users what new ones start from.
         """
+        self._meta_stage = meta_stage
         self._backend = backend
         self._store = store
         self._ladder = ladder
@@ -151,11 +155,11 @@ class Learner:
             new = dict(itertools.islice(new.items(), room))
         if not new:
             return Learned(user, accepted=0, duplicates=duplicates)
+        reservoir = record.reservoir if record else ()
+        count = record.support_count if record else 0
+        new_events = [SupportEvent(e.item_id, e.label) for e in new.values()]
         support = merge_support(
-            record.reservoir if record else (),
-            [SupportEvent(e.item_id, e.label) for e in new.values()],
-            record.support_count if record else 0,
-            model.manifest.reservoir_events,
+            reservoir, new_events, count, model.manifest.reservoir_events
         )
         outputs = await self._adapt(model, user, support, features)
         weights = self._checked(model, outputs["adaptive_weights"][0])
@@ -175,6 +179,10 @@ class Learner:
         # Syncing to disk takes milliseconds that others need not wait for.
         if not await asyncio.to_thread(self._store.compare_and_put, stored):
             return None
+        if self._meta_stage is not None:
+            await self._meta_stage.observe(
+                model, key.user_id, features, reservoir, count, new_events
+            )
         return Learned(
             self._ladder.state_of(model, stored),
             len(new),

@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import functools
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,14 @@ class ServedModel:
         return RequestTemplates(self.name, self.version, self.manifest)
 
 
+# The newest meta state of a model's version; None stands for the exported.
+NewestMetaState = Callable[[str, AdaptiveManifest], MetaState | None]
+
+
+def _exported(name: str, manifest: AdaptiveManifest) -> None:
+    """Where nothing learns, what was exported is the newest."""
+
+
 class ModelRegistry:
     """The gateway's models by name; lives inside one event loop."""
 
@@ -76,6 +84,7 @@ class ModelRegistry:
         backend: ModelServer,
         base_paths: Mapping[str, Path],
         default_model: str,
+        newest_meta_state: NewestMetaState = _exported,
     ) -> None:
         """Sets the models up; nothing is known before `refresh`.
 
@@ -83,8 +92,10 @@ class ModelRegistry:
             backend: The model server that has them.
             base_paths: Folder of each model's versions.
             default_model: The model that the empty name stands for.
+            newest_meta_state: Asked whenever a version is looked at.
         """
         self._backend = backend
+        self._newest_meta_state = newest_meta_state
         self._base_paths = base_paths
         self._default_model = default_model
         self._served: dict[str, ServedModel] = {}
@@ -152,16 +163,33 @@ class ModelRegistry:
             raise UnknownModelError(
                 f"Version {version} of model {name!r} is not known: {error}"
             ) from error
-        return ServedModel(name, version, manifest)
+        return self._pinned(name, version, manifest)
+
+    def renew(self, name: str) -> None:
+        """Has requests from now on use the newest meta state of a model."""
+        served = self._served.get(name)
+        if served is not None:
+            newest = self._newest_meta_state(name, served.manifest)
+            if newest is not served.learned_meta_state:
+                self._served[name] = dataclasses.replace(
+                    served, learned_meta_state=newest
+                )
+
+    def _pinned(
+        self, name: str, version: int, manifest: AdaptiveManifest
+    ) -> ServedModel:
+        newest = self._newest_meta_state(name, manifest)
+        return ServedModel(name, version, manifest, newest)
 
     async def refresh(self) -> None:
-        """Looks for new versions once.
+        """Looks for new versions and meta states once.
 
         A model whose status or manifest can't be read stays as it is.
         """
         for name in self._base_paths:
             try:
                 await self._refresh_model(name)
+                self.renew(name)
                 self._troubles.pop(name, None)
             except ServingError as error:
                 # Once per trouble, not once per poll.
@@ -182,7 +210,7 @@ class ModelRegistry:
             except ManifestError as error:
                 _log.error("Version %d is passed over: %s", version, error)
                 continue
-            self._served[name] = ServedModel(name, version, manifest)
+            self._served[name] = self._pinned(name, version, manifest)
             _log.info(
                 "%s: version %d from now on, fingerprint %s, %d adaptive "
                 "values per user",

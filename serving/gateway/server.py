@@ -21,6 +21,7 @@ from serving.gateway.metrics import Metrics
 from serving.gateway.registry import ModelRegistry
 from serving.gateway.service import SERVICE_NAME, gateway_services
 from serving.gateway.trials import Trials
+from serving.online.config import open_meta_stage
 from serving.security.wiring import (
     KEEPALIVE_OPTIONS,
     interceptors,
@@ -58,10 +59,25 @@ async def serve(config: GatewayConfig) -> None:
         )
         stack.push_async_callback(trials.close)
         metrics = Metrics()
-        registry = ModelRegistry(backend, config.models, config.default_model)
+        meta_stage = open_meta_stage(
+            config.meta, backend, config.store.location
+        )
+        stack.push_async_callback(meta_stage.close)
+        registry = ModelRegistry(
+            backend, config.models, config.default_model, meta_stage.newest
+        )
+        meta_stage.subscribe(registry.renew)
         server, health_service = _build_server(
             config,
-            gateway_services(config, registry, backend, store, metrics, trials),
+            gateway_services(
+                config,
+                registry,
+                backend,
+                store,
+                metrics,
+                trials,
+                meta_stage,
+            ),
             interceptors(config.security, metrics.count_refusal),
         )
         if config.metrics_port is not None:

@@ -22,6 +22,7 @@ from serving.gateway.rpcs.user_data import UserDataRpcs
 from serving.gateway.shadows import Shadows
 from serving.gateway.tracing import make_tracer
 from serving.gateway.trials import Trials
+from serving.online.meta_stage import MetaStage
 from serving.protos import recommender_pb2 as pb
 from serving.security.rate_limit import FeedbackRateLimit
 from serving.store import AdaptiveStore
@@ -37,6 +38,7 @@ def gateway_services(
     store: AdaptiveStore,
     metrics: Metrics,
     trials: Trials,
+    meta_stage: MetaStage,
     log: EventLog | None = None,
 ) -> tuple[grpc.GenericRpcHandler, ...]:
     """Puts together what answers the RPCs.
@@ -48,13 +50,14 @@ def gateway_services(
         store: The users' weights.
         metrics: What counts calls.
         trials: The experiments on users.
+        meta_stage: Learns what new users start from.
         log: Where users' events are, if they are kept.
 
     Returns:
         Handlers to add to a gRPC server.
     """
     ladder = Ladder(config.decay_half_life_days)
-    learner = Learner(backend, store, ladder, config.weights_dtype)
+    learner = Learner(backend, store, ladder, config.weights_dtype, meta_stage)
     observers = Observers(
         metrics, make_tracer(config.trace), config.log_requests
     )
@@ -85,7 +88,9 @@ def gateway_services(
                 trials,
                 shadows,
             ),
-            UserDataRpcs(registry, store, ladder, limits, trials, log),
+            UserDataRpcs(
+                registry, store, ladder, limits, trials, meta_stage, log
+            ),
             StatusRpcs(registry, store, metrics),
             observers,
         ),

@@ -13,6 +13,7 @@ from serving.gateway.metrics import Metrics
 from serving.gateway.registry import ModelRegistry
 from serving.gateway.service import SERVICE_NAME, gateway_services
 from serving.gateway.trials import Trials
+from serving.online.config import open_meta_stage
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from tests.helpers.toy_model import ToyParameters
 
@@ -71,9 +72,16 @@ class OracleGateway:
         self.run(self._registry.refresh())
 
     async def _start(self):
-        self._registry = ModelRegistry(
-            self.backend, self.config.models, self.config.default_model
+        self.meta_stage = open_meta_stage(
+            self.config.meta, self.backend, self.config.store.location
         )
+        self._registry = ModelRegistry(
+            self.backend,
+            self.config.models,
+            self.config.default_model,
+            self.meta_stage.newest,
+        )
+        self.meta_stage.subscribe(self._registry.renew)
         await self._registry.refresh()
         self.trials = Trials(self.experiments)
         self._server = grpc.aio.server(
@@ -92,6 +100,7 @@ class OracleGateway:
                 self.store,
                 self.metrics,
                 self.trials,
+                self.meta_stage,
                 self.log,
             )
         )
@@ -108,6 +117,7 @@ class OracleGateway:
         self.channel.close()
         self.run(self._server.stop(None))
         self.run(self.trials.close())
+        self.run(self.meta_stage.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -15,6 +15,7 @@ from serving.gateway.registry import ModelRegistry
 from serving.gateway.requests import check_id
 from serving.gateway.rpcs.call import Call
 from serving.gateway.trials import Trials
+from serving.online.meta_stage import MetaStage
 from serving.protos import recommender_pb2 as pb
 from serving.security.caller import check_user
 from serving.store import AdaptiveStore, Tombstone, UserKey, UserRecord
@@ -32,6 +33,7 @@ class UserDataRpcs:
         ladder: Ladder,
         limits: Limits,
         trials: Trials,
+        meta_stage: MetaStage,
         log: EventLog | None = None,
     ) -> None:
         self._registry = registry
@@ -39,6 +41,7 @@ class UserDataRpcs:
         self._ladder = ladder
         self._limits = limits
         self._trials = trials
+        self._meta_stage = meta_stage
         self._log = log
 
     async def get_user(
@@ -83,6 +86,7 @@ class UserDataRpcs:
             receipt.records += found
             tombstones.append(tombstone)
         self._trials.forget(request.user_id)
+        self._meta_stage.forget(request.user_id)
         receipt.deleted_ms = max(each.deleted_ms for each in tombstones)
         receipt.expires_ms = min(each.expires_ms for each in tombstones)
         return receipt

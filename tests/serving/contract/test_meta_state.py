@@ -76,6 +76,13 @@ def test_what_is_no_meta_state_is_refused(values):
         MetaState.from_dict(values)
 
 
+def test_same_values_are_the_same_in_every_version():
+    state = MetaState(np.zeros(2), np.zeros((1, 2)))
+    assert state.same_values(MetaState(np.zeros(2), np.zeros((1, 2)), 3))
+    assert not state.same_values(MetaState(np.ones(2), np.zeros((1, 2))))
+    assert not state.same_values(MetaState(np.zeros(2), np.ones((1, 2))))
+
+
 def test_another_shape_does_not_fit():
     state = MetaState(np.zeros(2), np.zeros((3, 2)))
     assert state.fits(MetaState(np.ones(2), np.ones((3, 2)), 5))

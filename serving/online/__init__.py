@@ -1,0 +1,1 @@
+"""The online stage beyond single users: the meta state learns from feedback."""

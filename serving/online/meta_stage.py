@@ -1,0 +1,291 @@
+"""The online outer loop of a gateway: feedback moves the meta state.
+
+Rules and arithmetic are those of `serving.contract`, which the offline
+evaluation goes by as well; here is what it takes to run them: collecting
+tasks of many users at once, asking the model server, keeping versions.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.contract.manifest import AdaptiveManifest
+from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.meta_state import MetaState
+from serving.contract.meta_tasks import MetaBatch, MetaTask, TaskCollector
+from serving.contract.meta_update import MetaGradient, MetaProgress
+from serving.contract.support import SupportEvent
+from serving.errors import ServingError, StoreError
+from serving.gateway.backend import ModelServer
+from serving.gateway.registry import ServedModel
+from serving.online.meta_state_files import MetaStateFiles, Stamp
+from serving.protos import tf_serving_pb2 as pb
+from serving.tf_serving import decode_tensor, encode_tensor
+
+_log = logging.getLogger(__name__)
+
+Features = Mapping[str, pb.TensorProto]
+# Model name and fingerprint: what a meta state belongs to.
+_Key = tuple[str, str]
+
+
+@dataclasses.dataclass
+class _Line:
+    """One line of versions.
+
+    Attributes:
+        progress: Where it is.
+        collector: Tasks for the next step.
+        stamp: Of the file that `progress` is in.
+        lock: One step at a time.
+    """
+
+    progress: MetaProgress
+    collector: TaskCollector[Features]
+    stamp: Stamp = None
+    lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+
+
+class MetaStage:
+    """Learns meta states; lives inside one event loop."""
+
+    def __init__(
+        self,
+        backend: ModelServer,
+        config: OnlineMetaConfig,
+        files: MetaStateFiles | None = None,
+        inline: bool = True,
+    ) -> None:
+        """Sets the stage up.
+
+        Args:
+            backend: Answers `meta_gradient`.
+            config: When and how far meta states move.
+            files: Where versions are kept; None keeps them in memory.
+            inline: Whether `observe` returns only after the step that its
+                events were enough for: the same calls in the same order then
+                give the same versions. If not, steps are taken behind it.
+        """
+        self._backend = backend
+        self._config = config
+        self._files = files
+        self._inline = inline
+        self._lines: dict[_Key, _Line] = {}
+        self._steps: set[asyncio.Task[None]] = set()
+        self._on_change: list[Callable[[str], None]] = []
+
+    def subscribe(self, on_change: Callable[[str], None]) -> None:
+        """Has a function called with a model's name when `newest` changed."""
+        self._on_change.append(on_change)
+
+    def newest(self, name: str, manifest: AdaptiveManifest) -> MetaState | None:
+        """Returns the meta state to serve; None stands for the exported one.
+
+        Looks whether the file has changed, as after a rollback.
+        """
+        progress = self._line(name, manifest).progress
+        return progress.history[-1] if progress.history else None
+
+    def progress(self, name: str, manifest: AdaptiveManifest) -> MetaProgress:
+        """Returns versions, and how many were promoted and refused."""
+        return self._line(name, manifest).progress
+
+    async def observe(
+        self,
+        model: ServedModel,
+        user_id: str,
+        features: Features,
+        reservoir: Sequence[SupportEvent],
+        count: int,
+        new_events: Sequence[SupportEvent],
+    ) -> None:
+        """Takes note of what a user did; takes a step if it was due.
+
+        A step that fails is logged: it must not fail the user's feedback.
+
+        Args:
+            model: The version that learned from the events.
+            user_id: The user.
+            features: The user's features as inputs of one user.
+            reservoir: The user's kept events before the new ones.
+            count: How many events were seen before the new ones.
+            new_events: Oldest first.
+        """
+        if not self._config.enabled:
+            return
+        line = self._line(model.name, model.manifest)
+        batch = line.collector.observe(
+            user_id, features, reservoir, count, new_events
+        )
+        if batch is None:
+            return
+        step = asyncio.create_task(self._step(model, line, batch))
+        self._steps.add(step)
+        step.add_done_callback(self._steps.discard)
+        if self._inline:
+            # A caller who hangs up does not end the step.
+            await asyncio.shield(step)
+
+    def forget(self, user_id: str) -> None:
+        """Drops what is collected of a user who was deleted."""
+        for line in self._lines.values():
+            line.collector.forget(user_id)
+
+    async def close(self) -> None:
+        """Waits for steps that are being taken."""
+        await asyncio.gather(*self._steps)
+
+    def _line(self, name: str, manifest: AdaptiveManifest) -> _Line:
+        key = name, manifest.fingerprint
+        exported = manifest.meta_state
+        line = self._lines.get(key)
+        is_new = line is None
+        if line is None:
+            line = self._lines[key] = _Line(
+                MetaProgress.start(exported), TaskCollector(self._config)
+            )
+        if self._files is not None:
+            try:
+                if is_new or self._files.stamp(*key) != line.stamp:
+                    self._load(key, line, exported)
+            except StoreError as error:
+                _log.warning("%s", error)
+        return line
+
+    def _load(self, key: _Key, line: _Line, exported: MetaState) -> None:
+        """Goes on from the file, if it is of the same export."""
+        if self._files is None:
+            return
+        progress, line.stamp = self._files.load(*key)
+        if progress is None or not progress.exported.same_values(exported):
+            progress = MetaProgress.start(exported)
+        line.progress = progress
+
+    async def _step(
+        self,
+        model: ServedModel,
+        line: _Line,
+        batch: MetaBatch[Features],
+    ) -> None:
+        async with line.lock:
+            try:
+                await self._locked_step(model, line, batch)
+            except ServingError as error:
+                _log.warning(
+                    "%s: the meta state stays as it is: %s", model.name, error
+                )
+            except Exception:
+                _log.exception("%s: the meta state stays as is", model.name)
+        for on_change in self._on_change:
+            on_change(model.name)
+
+    async def _locked_step(
+        self,
+        model: ServedModel,
+        line: _Line,
+        batch: MetaBatch[Features],
+    ) -> None:
+        before = line.progress
+        step = before.propose(
+            await self._gradient(model, batch.tasks, before.current),
+            self._config,
+        )
+        losses_before, losses_after = [
+            (await self._gradient(model, batch.held_back, state)).losses
+            for state in (before.current, step.candidate)
+        ]
+        after = before.judge(step, losses_before, losses_after, self._config)
+        if self._files is not None:
+            stamp = await asyncio.to_thread(
+                self._files.save,
+                model.name,
+                model.manifest.fingerprint,
+                after,
+                line.stamp,
+            )
+            if stamp is None:
+                # Another process took a step, or somebody rolled back.
+                self._load(
+                    (model.name, model.manifest.fingerprint),
+                    line,
+                    model.manifest.meta_state,
+                )
+                return
+            line.stamp = stamp
+        line.progress = after
+        _log.info(
+            "%s: meta state %d %s, held-back loss %.5f after %.5f",
+            model.name,
+            step.candidate.version,
+            "promoted" if after.promoted > before.promoted else "refused",
+            float(np.mean(losses_after)),
+            float(np.mean(losses_before)),
+        )
+
+    async def _gradient(
+        self,
+        model: ServedModel,
+        tasks: Sequence[MetaTask[Features]],
+        state: MetaState,
+    ) -> MetaGradient:
+        inputs = {
+            **_features([task.context for task in tasks]),
+            **_rows(
+                "support",
+                [task.support for task in tasks],
+                [task.support_weights for task in tasks],
+            ),
+            **_rows(
+                "query",
+                [task.query_set for task in tasks],
+                [(1.0,) * len(task.query_set) for task in tasks],
+            ),
+            **state.inputs(),
+        }
+        outputs = await self._backend.predict(
+            model.name,
+            model.version,
+            "meta_gradient",
+            {name: encode_tensor(value) for name, value in inputs.items()},
+        )
+        return MetaGradient.of_outputs(outputs)
+
+
+def _features(users: Sequence[Features]) -> dict[str, NDArray[Any]]:
+    """Inputs of one user each, as inputs of a batch."""
+    stacked = {}
+    for name in users[0]:
+        values = [decode_tensor(user[name]) for user in users]
+        if values[0].ndim == 1:
+            stacked[name] = np.concatenate(values)
+            continue
+        width = max(value.shape[1] for value in values)
+        stacked[name] = np.full((len(values), width), b"", object)
+        for row, value in enumerate(values):
+            stacked[name][row, : value.shape[1]] = value[0]
+    return stacked
+
+
+def _rows(
+    half: str,
+    events: Sequence[Sequence[SupportEvent]],
+    weights: Sequence[Sequence[float]],
+) -> dict[str, NDArray[Any]]:
+    """Items, labels and weights of one half of the tasks, padded."""
+    shape = len(events), max([1, *map(len, events)])
+    item_id = np.full(shape, b"", object)
+    label, each = np.zeros((2, *shape), np.float32)
+    for row, (own, own_weights) in enumerate(zip(events, weights, strict=True)):
+        item_id[row, : len(own)] = [event.item_id.encode() for event in own]
+        label[row, : len(own)] = [event.label for event in own]
+        each[row, : len(own)] = own_weights
+    return {
+        f"{half}_item_id": item_id,
+        f"{half}_label": label,
+        f"{half}_weight": each,
+    }

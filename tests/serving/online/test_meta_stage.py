@@ -1,0 +1,279 @@
+"""Feedback through learner and stage against the stream's closed form."""
+
+import asyncio
+import dataclasses
+
+import numpy as np
+import pytest
+
+from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.online_stream import score_online
+from serving.contract.timeline import RANK, arrival_order, timeline
+from serving.errors import BackendUnavailableError
+from serving.gateway.config import Limits
+from serving.gateway.ladder import Ladder
+from serving.gateway.learner import Learner
+from serving.gateway.ranker import Ranker
+from serving.gateway.registry import ModelRegistry
+from serving.gateway.requests import feature_inputs
+from serving.online.meta_stage import MetaStage
+from serving.online.meta_state_files import MetaStateFiles, roll_back
+from serving.protos import recommender_pb2 as pb
+from serving.store import MemoryStore
+from tests.helpers.oracle_backend import OracleBackend
+from tests.helpers.stream_users import OracleModel, make_users
+from tests.helpers.toy_model import USER_FEATURES, ToyOracle
+
+CONFIG = OnlineMetaConfig(
+    tasks_per_update=5,
+    held_back_share=0.3,
+    held_back_tasks=6,
+    min_held_back_tasks=2,
+    outer_lr=0.05,
+)
+ORACLE = ToyOracle.from_seed(0)
+BY_NAME = {feature.name: feature for feature in USER_FEATURES}
+
+
+class Gateway:
+    """Learner, ranker, registry and stage, as `serve` puts them together."""
+
+    def __init__(self, base_path, config=CONFIG, files=None, inline=True):
+        manifest = ORACLE.parameters.manifest()
+        manifest.save(base_path / "1")
+        self.backend = OracleBackend({1: ORACLE})
+        self.stage = MetaStage(self.backend, config, files, inline)
+        self.registry = ModelRegistry(
+            self.backend,
+            {"adaptower": base_path},
+            "adaptower",
+            self.stage.newest,
+        )
+        self.stage.subscribe(self.registry.renew)
+        self.store = MemoryStore()
+        self.ladder = Ladder()
+        self.learner = Learner(
+            self.backend, self.store, self.ladder, meta_stage=self.stage
+        )
+        self.ranker = Ranker(self.backend)
+
+    @property
+    def meta_state(self):
+        return self.registry.resolve().meta_state
+
+    async def learn(self, user, rows):
+        events = [
+            pb.FeedbackEvent(
+                event_id=str(row),
+                item_id=user.item_ids[row],
+                label=user.labels[row],
+            )
+            for row in rows
+        ]
+        features = feature_inputs({}, BY_NAME, Limits())
+        return await self.learner.learn(
+            self.registry.resolve(), user.user_id, events, features
+        )
+
+    async def rank(self, user, rows):
+        model = self.registry.resolve()
+        state = await self.ladder.read(self.store, model, user.user_id)
+        items = [user.item_ids[row] for row in rows]
+        return (await self.ranker.rank(model, state, items, {})).scores
+
+    async def replay(self, users):
+        """Scores of each user, in the order of the calls of a stream."""
+        await self.registry.refresh()
+        ordered = [users[index] for index in arrival_order(users)]
+        scores = {user.user_id: [] for user in users}
+        for step in timeline(ordered):
+            user = ordered[step.arrival]
+            if step.kind == RANK:
+                scores[user.user_id] += list(await self.rank(user, step.rows))
+            else:
+                await self.learn(user, step.rows)
+        await self.stage.close()
+        return [scores[user.user_id] for user in users]
+
+
+@pytest.fixture(scope="module")
+def users():
+    return make_users(14)
+
+
+@pytest.fixture(scope="module")
+def expected(users):
+    """What the offline evaluation says of the same users."""
+    return score_online(
+        OracleModel(users), users, ORACLE.parameters.meta_state, 16, CONFIG
+    )
+
+
+def test_served_scores_equal_the_offline_evaluation(users, expected, tmp_path):
+    gateway = Gateway(tmp_path)
+    scores = asyncio.run(gateway.replay(users))
+    progress = gateway.stage.progress("adaptower", ORACLE.parameters.manifest())
+    assert progress.promoted == expected.progress.promoted > 2
+    assert progress.refused == expected.progress.refused
+    for found, wanted in zip(scores, expected.scores, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert gateway.meta_state.version == expected.progress.current.version
+
+
+def test_background_steps_come_to_the_same_versions(users, expected, tmp_path):
+    """Here a step has time between two calls; under load it may come later."""
+    gateway = Gateway(tmp_path, inline=False)
+    asyncio.run(gateway.replay(users))
+    progress = gateway.stage.progress("adaptower", ORACLE.parameters.manifest())
+    steps = progress.promoted + progress.refused
+    assert steps == expected.progress.promoted + expected.progress.refused
+    assert gateway.meta_state.version == progress.current.version > 0
+
+
+def test_switched_off_it_asks_for_no_gradient(users, tmp_path):
+    gateway = Gateway(tmp_path, dataclasses.replace(CONFIG, enabled=False))
+    asyncio.run(gateway.replay(users[:4]))
+    assert "meta_gradient" not in gateway.backend.calls
+    assert gateway.meta_state.version == 0
+
+
+def test_a_restarted_gateway_goes_on_from_its_versions(users, tmp_path):
+    files = MetaStateFiles(tmp_path / "states")
+    gateway = Gateway(tmp_path, files=files)
+    asyncio.run(gateway.replay(users))
+    newest = gateway.meta_state
+    again = Gateway(tmp_path, files=files)
+    asyncio.run(again.registry.refresh())
+    assert again.meta_state.version == newest.version > 0
+    assert again.meta_state.same_values(newest)
+
+
+def test_versions_of_another_export_are_not_served(users, tmp_path):
+    """The same fixed part, exported anew with another meta state."""
+    files = MetaStateFiles(tmp_path / "states")
+    asyncio.run(Gateway(tmp_path, files=files).replay(users))
+    manifest = ORACLE.parameters.manifest()
+    other = dataclasses.replace(manifest, meta_init=(0.0,) * 5)
+    stage = MetaStage(OracleBackend({}), CONFIG, files)
+    assert stage.newest("adaptower", manifest) is not None
+    stage = MetaStage(OracleBackend({}), CONFIG, files)
+    assert stage.newest("adaptower", other) is None
+
+
+def test_a_rollback_reaches_a_running_gateway(users, tmp_path):
+    files = MetaStateFiles(tmp_path / "states")
+    gateway = Gateway(tmp_path, files=files)
+    fingerprint = ORACLE.parameters.fingerprint
+
+    async def run():
+        await gateway.replay(users)
+        newest = gateway.meta_state.version
+        roll_back(tmp_path / "states", "adaptower", fingerprint, 1)
+        assert gateway.meta_state.version == newest
+        await gateway.registry.refresh()
+        assert gateway.meta_state.version == 1
+        roll_back(tmp_path / "states", "adaptower", fingerprint, 0)
+        await gateway.registry.refresh()
+        assert gateway.meta_state.same_values(ORACLE.parameters.meta_state)
+
+    asyncio.run(run())
+
+
+def test_who_loses_a_race_takes_over_the_other_ones_version(users, tmp_path):
+    files = MetaStateFiles(tmp_path / "states")
+    mine, other = (Gateway(tmp_path, files=files) for _ in range(2))
+
+    class Slow(MetaStateFiles):
+        """Lets the other gateway be quicker once."""
+
+        def save(self, model, fingerprint, progress, expected):
+            if expected is None:
+                asyncio.run(other.replay(users))
+            return super().save(model, fingerprint, progress, expected)
+
+    mine = Gateway(tmp_path, files=Slow(tmp_path / "states"))
+    asyncio.run(mine.replay(users[:9]))
+    asyncio.run(mine.registry.refresh())
+    saved, _ = files.load("adaptower", ORACLE.parameters.fingerprint)
+    assert mine.meta_state.version == saved.current.version
+    assert saved.current.version >= other.meta_state.version
+
+
+def test_a_failing_model_server_fails_no_feedback(users, tmp_path, caplog):
+    gateway = Gateway(tmp_path)
+    predict = gateway.backend.predict
+
+    async def fail(model, version, signature, inputs):
+        if signature == "meta_gradient":
+            raise BackendUnavailableError("gone")
+        return await predict(model, version, signature, inputs)
+
+    gateway.backend.predict = fail
+    scores = asyncio.run(gateway.replay(users))
+    assert len(scores) == len(users)
+    assert gateway.meta_state.version == 0
+    assert "stays as it is: gone" in caplog.text
+
+
+def test_a_deleted_user_is_in_no_later_step(users, tmp_path):
+    gateway = Gateway(tmp_path)
+    asked = []
+    predict = gateway.backend.predict
+
+    async def note(model, version, signature, inputs):
+        if signature == "meta_gradient":
+            items = inputs["support_item_id"].string_val
+            asked.extend(item.decode() for item in items)
+        return await predict(model, version, signature, inputs)
+
+    gateway.backend.predict = note
+    marked = dataclasses.replace(
+        users[0], item_ids=("secret",) * len(users[0].item_ids)
+    )
+
+    async def run():
+        await gateway.registry.refresh()
+        for start in (0, 10):
+            await gateway.learn(marked, range(start, start + 10))
+        gateway.stage.forget(marked.user_id)
+        await gateway.replay(users[1:])
+
+    asyncio.run(run())
+    assert asked
+    assert "secret" not in asked
+
+
+def test_features_of_different_lengths_are_sent_together(users, tmp_path):
+    """Gradients are sums, so those of the users alone must add up."""
+    gateway = Gateway(tmp_path)
+    answers = {}
+    predict = gateway.backend.predict
+
+    async def note(model, version, signature, inputs):
+        outputs = await predict(model, version, signature, inputs)
+        if signature == "meta_gradient":
+            answers.setdefault(len(outputs["loss"]), []).append(
+                (inputs, outputs)
+            )
+        return outputs
+
+    gateway.backend.predict = note
+    tags = ([], ["drama"], ["war", "comedy", "drama"])
+
+    async def run():
+        await gateway.registry.refresh()
+        model = gateway.registry.resolve()
+        for number, user in enumerate(users):
+            values = pb.FeatureValues(
+                strings=pb.StringList(values=tags[number % 3])
+            )
+            features = feature_inputs({"tags": values}, BY_NAME, Limits())
+            events = user.events(range(20))
+            await gateway.stage.observe(
+                model, user.user_id, features, events[:10], 10, events[10:]
+            )
+
+    asyncio.run(run())
+    (inputs, outputs), *_ = answers[CONFIG.tasks_per_update]
+    assert [d.size for d in inputs["tags"].tensor_shape.dim] == [5, 3]
+    assert np.isfinite(outputs["loss"]).all()
