@@ -12,6 +12,7 @@ import grpc.aio
 from serving import tf_serving
 from serving.errors import ServingError, status_of
 from serving.protos import tf_serving_pb2 as pb
+from serving.security.tls import server_credentials
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.toy_model import ToyOracle, ToyParameters
 
@@ -29,7 +30,7 @@ class OracleModelServer:
         port: Where it listens.
     """
 
-    def __init__(self, versions=(1,), port=0):
+    def __init__(self, versions=(1,), port=0, tls=None):
         self.backend = OracleBackend(
             {v: ToyOracle(ToyParameters.from_seed(v)) for v in versions}
         )
@@ -39,7 +40,7 @@ class OracleModelServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self.port = self._run(self._start(port))
+        self.port = self._run(self._start(port, tls))
 
     @property
     def target(self):
@@ -64,7 +65,7 @@ class OracleModelServer:
             20
         )
 
-    async def _start(self, port):
+    async def _start(self, port, tls):
         self._server = grpc.aio.server()
         for method, handle, request in (
             (tf_serving.PREDICT, self._predict, pb.PredictRequest),
@@ -89,7 +90,12 @@ class OracleModelServer:
                     ),
                 )
             )
-        bound = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        address = f"127.0.0.1:{port}"
+        if tls is None:
+            bound = self._server.add_insecure_port(address)
+        else:
+            credentials = server_credentials(tls)
+            bound = self._server.add_secure_port(address, credentials)
         await self._server.start()
         return bound
 

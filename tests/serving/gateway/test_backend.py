@@ -5,6 +5,7 @@ import asyncio
 import grpc
 import numpy as np
 import pytest
+import trustme
 
 from serving.errors import (
     BackendDeadlineError,
@@ -14,8 +15,10 @@ from serving.errors import (
 )
 from serving.gateway.backend import ModelServer
 from serving.protos import tf_serving_pb2 as pb
+from serving.security.tls import ClientTls, ServerTls
 from serving.tf_serving import PREDICT, encode_tensor, string_tensor
 from tests.helpers.oracle_model_server import OracleModelServer
+from tests.helpers.recommender_server import write_pair
 from tests.helpers.toy_model import ITEM_IDS, NUM_ADAPTIVE
 
 
@@ -43,7 +46,7 @@ def rank_request(version=1):
     return request.SerializeToString()
 
 
-def call(target, times, timeout=0.3):
+def call(target, times, timeout=0.3, tls=None):
     """Ranks; returns each outcome, an error or None."""
 
     async def one(backend):
@@ -54,7 +57,7 @@ def call(target, times, timeout=0.3):
         return None
 
     async def run():
-        backend = ModelServer(target, timeout)
+        backend = ModelServer(target, timeout, tls)
         try:
             return [await one(backend) for _ in range(times)]
         finally:
@@ -89,6 +92,25 @@ def test_call_that_a_dying_server_breaks_off_is_answered_by_the_other(server):
         return answers
 
     assert len(asyncio.run(run())) == 8
+
+
+def test_model_server_may_ask_for_a_certificate(tmp_path):
+    authority = trustme.CA()
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    pairs = [
+        write_pair(authority.issue_cert(name), tmp_path, name)
+        for name in ("127.0.0.1", "gateway")
+    ]
+    tls = ServerTls(*pairs[0], client_ca=ca)
+    with OracleModelServer(tls=tls) as server:
+        assert call(server.target, 2, 5.0, ClientTls(ca, *pairs[1])) == (
+            [None] * 2
+        )
+        for stranger in (None, ClientTls(ca)):
+            (refused,) = call(server.target, 1, 5.0, stranger)
+            assert isinstance(refused, BackendUnavailableError)
+        assert server.calls == 2
 
 
 def test_dead_server_fails_calls_at_once_and_gets_no_storm(server):
