@@ -17,9 +17,9 @@ import numpy as np
 import psutil
 
 from benchmarks.serving import echo
-from serving.contract.features import NUMERIC, Feature
+from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 from serving.contract.manifest import AdaptiveManifest
-from serving.gateway.templates import RequestTemplates
+from serving.gateway.templates import RankRow, RequestTemplates
 from serving.launch import (
     ServerProcess,
     free_port,
@@ -27,7 +27,6 @@ from serving.launch import (
     start_model_server,
 )
 from serving.protos import recommender_pb2 as pb
-from serving.tf_serving import encode_tensor, string_tensor
 
 MODEL = "adaptower"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -83,16 +82,19 @@ class Requests:
     def predict(self) -> bytes:
         """Asks the model server what the gateway asks it for a Rank."""
         weights = self._random.normal(0, 0.1, self.manifest.num_adaptive)
-        return self._templates.rank(
+        row = RankRow(
             weights.astype(np.float32),
             {
-                feature.name: encode_tensor(np.ones(1, np.float32))
+                feature.name: 1.0
                 if feature.kind == NUMERIC
-                else string_tensor([self._value(feature)], (1,))
+                else [self._value(feature)]
+                if feature.kind == CATEGORICAL_LIST
+                else self._value(feature)
                 for feature in self.manifest.user_features
             },
             self._items(CANDIDATES),
         )
+        return self._templates.rank([row])
 
     def _items(self, count: int) -> list[str]:
         indices = self._random.integers(len(self._item_ids), size=count)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from serving.contract.support import Support, SupportEvent, merge_support
 from serving.errors import BackendError, RecordError, StoreConflictError
 from serving.gateway.backend import ModelServer
+from serving.gateway.batcher import ITEM_KNOWN
 from serving.gateway.ladder import Ladder, UserState
-from serving.gateway.ranker import ITEM_KNOWN
 from serving.gateway.registry import ServedModel
 from serving.online.meta_stage import MetaStage
 from serving.protos import recommender_pb2

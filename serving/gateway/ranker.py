@@ -8,16 +8,13 @@ from numpy.typing import NDArray
 
 from serving.errors import BackendError
 from serving.gateway.backend import ModelServer
+from serving.gateway.batcher import SCORE, RankBatcher, RowScores
 from serving.gateway.ladder import SCORES_NOT_FINITE, UserState, fallback
 from serving.gateway.registry import ServedModel
-from serving.gateway.templates import Tensors
-from serving.protos import tf_serving_pb2 as pb
+from serving.gateway.templates import Features, RankRow
 from serving.tf_serving import decode_tensor
 
-# Output of `rank` and `adapt` that tells which items the model knows.
-ITEM_KNOWN = "item_known"
 ITEM_ID = "item_id"
-SCORE = "score"
 
 Floats = NDArray[np.float32]
 
@@ -47,13 +44,14 @@ class Ranker:
 
     def __init__(self, backend: ModelServer) -> None:
         self._backend = backend
+        self._batcher = RankBatcher(backend)
 
     async def rank(
         self,
         model: ServedModel,
         user: UserState,
         item_ids: Sequence[str],
-        features: Tensors,
+        features: Features,
     ) -> Ranking:
         """Scores candidates.
 
@@ -61,7 +59,7 @@ class Ranker:
             model: The pinned version to ask.
             user: Whose weights.
             item_ids: Candidates.
-            features: Inputs of the features that are known.
+            features: Those that are known.
 
         Raises:
             UnknownModelError: The version is not loaded any more.
@@ -69,19 +67,11 @@ class Ranker:
         """
 
         async def ask(weights: Floats) -> Ranking:
-            response = await self._backend.run(
-                model.name, model.templates.rank(weights, features, item_ids)
+            answer = await self._batcher.rank(
+                model, RankRow(weights, features, item_ids)
             )
-            scores = decode_tensor(response.outputs[SCORE]).reshape(-1)
-            if len(scores) != len(item_ids):
-                raise BackendError(
-                    f"Version {model.version} of {model.name!r} gave "
-                    f"{len(scores)} scores for {len(item_ids)} candidates. "
-                    "Roll it back and check how it was exported."
-                )
-            return Ranking(
-                item_ids, scores, user, _unknown_items(response, item_ids)
-            )
+            unknown = _unknown(answer, item_ids)
+            return Ranking(item_ids, answer.scores, user, unknown)
 
         return await _with_fallback(model, user, user.weights, ask)
 
@@ -92,7 +82,7 @@ class Ranker:
         weights: Floats,
         k: int,
         excluded: Sequence[str],
-        features: Tensors,
+        features: Features,
     ) -> Ranking:
         """Finds the best items of the whole catalogue.
 
@@ -102,7 +92,7 @@ class Ranker:
             weights: The user's, or drawn around them, shape [P].
             k: How many items.
             excluded: Items to leave out.
-            features: Inputs of the features that are known.
+            features: Those that are known.
 
         Raises:
             UnknownModelError: The version is not loaded any more.
@@ -143,13 +133,7 @@ async def _with_fallback(
     )
 
 
-def _unknown_items(
-    response: pb.PredictResponse, item_ids: Sequence[str]
-) -> Sequence[str]:
-    if ITEM_KNOWN not in response.outputs:
+def _unknown(answer: RowScores, item_ids: Sequence[str]) -> Sequence[str]:
+    if answer.known is None or answer.known.all():
         return ()
-    tensor = response.outputs[ITEM_KNOWN]
-    if tensor.tensor_content and 0 not in tensor.tensor_content:
-        return ()
-    known = decode_tensor(tensor).reshape(-1)
-    return [item_ids[index] for index in np.flatnonzero(~known)]
+    return [item_ids[index] for index in np.flatnonzero(~answer.known)]

@@ -3,20 +3,16 @@
 Every check says what is wrong, where, and what would be right.
 """
 
-import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from serving.contract.features import CATEGORICAL, NUMERIC, Feature
 from serving.errors import InvalidRequestError
 from serving.gateway.config import Limits
-from serving.gateway.templates import missing_value
+from serving.gateway.templates import FeatureValue, encode_feature
 from serving.protos import recommender_pb2 as pb
 from serving.protos import tf_serving_pb2
-from serving.tf_serving import encode_tensor, string_tensor
 
 # A character has at most so many bytes.
 _UTF8_BYTES = 4
@@ -140,8 +136,8 @@ def sent_features(
     values: Mapping[str, pb.FeatureValues],
     declared: Mapping[str, Feature],
     limits: Limits,
-) -> dict[str, tf_serving_pb2.TensorProto]:
-    """Encodes the features that a request tells of a user.
+) -> dict[str, FeatureValue]:
+    """Returns the features that a request tells of a user, checked.
 
     Args:
         values: Features as sent, by name; one without values is missing.
@@ -149,8 +145,7 @@ def sent_features(
         limits: The most that one request may hold.
 
     Returns:
-        Inputs of a signature for a batch of one user, by name; missing
-        features are left out.
+        Their values by name; missing features are left out.
 
     Raises:
         InvalidRequestError: A feature is not known, or of another kind.
@@ -160,7 +155,7 @@ def sent_features(
             f"The request tells {len(values)} user features; the model has "
             f"{len(declared)}: {', '.join(sorted(declared)) or 'none'}."
         )
-    inputs = {}
+    sent = {}
     for name, value in values.items():
         feature = declared.get(name)
         if feature is None:
@@ -168,10 +163,10 @@ def sent_features(
                 f"The model has no user feature {name[:64]!r}; it has: "
                 f"{', '.join(sorted(declared)) or 'none'}."
             )
-        tensor = _feature_input(feature, value, limits)
-        if tensor is not None:
-            inputs[name] = tensor
-    return inputs
+        known = _feature_value(feature, value, limits)
+        if known is not None:
+            sent[name] = known
+    return sent
 
 
 def feature_inputs(
@@ -179,18 +174,30 @@ def feature_inputs(
     declared: Mapping[str, Feature],
     limits: Limits,
 ) -> dict[str, tf_serving_pb2.TensorProto]:
-    """The same with the missing features as missing values."""
+    """Returns a user's features as inputs of a signature, missing ones too.
+
+    Args:
+        values: Features as sent, by name; one without values is missing.
+        declared: The model's user features by name.
+        limits: The most that one request may hold.
+
+    Raises:
+        InvalidRequestError: A feature is not known, or of another kind.
+    """
     sent = sent_features(values, declared, limits)
-    return {
-        name: sent[name] if name in sent else missing_value(feature)
-        for name, feature in declared.items()
-    }
+    request = tf_serving_pb2.PredictRequest.FromString(
+        b"".join(
+            encode_feature(feature, [sent.get(name)])
+            for name, feature in declared.items()
+        )
+    )
+    return dict(request.inputs)
 
 
-def _feature_input(
+def _feature_value(
     feature: Feature, value: pb.FeatureValues, limits: Limits
-) -> tf_serving_pb2.TensorProto | None:
-    """Returns a feature's input; None if it has no value."""
+) -> FeatureValue | None:
+    """Returns what is known of a feature; None if nothing is."""
     kind = value.WhichOneof("kind")
     if kind is None:
         return None
@@ -201,7 +208,7 @@ def _feature_input(
             f"as {expected}, not as {kind}."
         )
     if feature.kind == NUMERIC:
-        return _numeric_input(feature.name, value.numbers.values)
+        return _number(feature.name, value.numbers.values)
     texts = value.strings.values
     if not texts:
         return None
@@ -219,19 +226,11 @@ def _feature_input(
             )
     if feature.kind == CATEGORICAL:
         _check_single(feature.name, len(texts))
-        return _one_text(texts[0])
-    return string_tensor(texts, (1, len(texts)))
+        return texts[0]
+    return list(texts)
 
 
-# Users share their categories, so most are made already. Only to be copied.
-@functools.lru_cache(maxsize=4096)
-def _one_text(text: str) -> tf_serving_pb2.TensorProto:
-    return string_tensor([text], (1,))
-
-
-def _numeric_input(
-    name: str, numbers: Sequence[float]
-) -> tf_serving_pb2.TensorProto | None:
+def _number(name: str, numbers: Sequence[float]) -> float | None:
     _check_single(name, len(numbers))
     number = numbers[0] if numbers else math.nan
     if math.isnan(number):
@@ -241,7 +240,7 @@ def _numeric_input(
             f"The user feature {name!r} is {number}; send a finite number, "
             "or leave it out if it is missing."
         )
-    return encode_tensor(np.array([number], np.float32))
+    return number
 
 
 def _check_single(name: str, size: int) -> None:

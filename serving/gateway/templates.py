@@ -1,12 +1,17 @@
-"""PredictRequests of one model version, ready but for what a request adds.
+"""PredictRequests of one model version, ready but for what requests add.
 
 An encoded message is its encoded fields, joined. So what requests share is
 encoded once, and a request joins to it what it adds, which takes half the time
 of building the message and encoding all of it for every Rank.
+
+Several users' ranks go into one request as the rows of a batch; shorter rows
+are padded with the empty item id.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from google.protobuf.wrappers_pb2 import Int64Value
@@ -16,31 +21,41 @@ from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 from serving.contract.manifest import AdaptiveManifest
 from serving.gateway import wire
 from serving.protos import tf_serving_pb2 as pb
-from serving.tf_serving import encode_tensor, shape_proto, string_tensor
+from serving.tf_serving import encode_tensor, shape_proto
 
 RANK = "rank"
 RECOMMEND = "recommend"
 ADAPTIVE_WEIGHTS = "adaptive_weights"
 
-Tensors = Mapping[str, pb.TensorProto]
+# What a user's features are: a category, a list of them, or a number.
+FeatureValue: TypeAlias = str | list[str] | float
+Features: TypeAlias = Mapping[str, FeatureValue]
 
 _INPUTS = pb.PredictRequest.DESCRIPTOR.fields_by_name["inputs"].number
 _TENSOR = pb.TensorProto.DESCRIPTOR.fields_by_name
 _CONTENT = _TENSOR["tensor_content"].number
 _STRING_VAL = _TENSOR["string_val"].number
+_FLOAT = struct.Struct("<f")
+_MISSING_NUMBER = _FLOAT.pack(float("nan"))
+_NO_TEXT = wire.field(_STRING_VAL, b"")
 
 
-def missing_value(feature: Feature) -> pb.TensorProto:
-    """Returns the input that stands for a feature of one user left out."""
-    if feature.kind == NUMERIC:
-        return encode_tensor(np.array([np.nan], np.float32))
-    if feature.kind == CATEGORICAL_LIST:
-        return string_tensor([""], (1, 1))
-    return string_tensor([""], (1,))
+class RankRow(NamedTuple):
+    """One user's rank, a row of a batch.
+
+    Attributes:
+        weights: The user's, float32, shape [P].
+        features: Those that are known; the others count as missing.
+        item_ids: Candidates.
+    """
+
+    weights: NDArray[np.float32]
+    features: Features
+    item_ids: Sequence[str]
 
 
 class RequestTemplates:
-    """Encodes the requests for one user of one version."""
+    """Encodes requests to one version."""
 
     def __init__(
         self, name: str, version: int, manifest: AdaptiveManifest
@@ -62,35 +77,28 @@ class RequestTemplates:
             ).SerializeToString()
             for signature in (RANK, RECOMMEND)
         )
-        self._missing = {
-            feature.name: _input(feature.name, missing_value(feature))
-            for feature in manifest.user_features
-        }
-        self._weights_type = pb.TensorProto(
-            dtype=pb.DT_FLOAT,
-            tensor_shape=shape_proto((1, manifest.num_adaptive)),
-        ).SerializeToString()
+        self._features = manifest.user_features
+        self._num_adaptive = manifest.num_adaptive
 
-    def rank(
-        self,
-        weights: NDArray[np.float32],
-        features: Tensors,
-        item_ids: Sequence[str],
-    ) -> bytes:
-        """Returns the request for the scores of some candidates.
+    def rank(self, rows: Sequence[RankRow]) -> bytes:
+        """Returns the request for the scores of some users' candidates.
 
         Args:
-            weights: The user's, shape [P].
-            features: Inputs of the features that were sent.
-            item_ids: Candidates.
+            rows: The batch; a row gets as many scores as the longest needs,
+                the surplus at its end.
         """
-        items = wire.entry(_INPUTS, "item_id", _text_row(item_ids))
-        return self._rank + self._user(weights, features) + items
+        return b"".join(
+            (
+                self._rank,
+                *self._users(rows),
+                _texts("item_id", [row.item_ids for row in rows]),
+            )
+        )
 
     def recommend(
         self,
         weights: NDArray[np.float32],
-        features: Tensors,
+        features: Features,
         k: int,
         excluded: Sequence[str],
     ) -> bytes:
@@ -98,54 +106,88 @@ class RequestTemplates:
 
         Args:
             weights: The user's, shape [P].
-            features: Inputs of the features that were sent.
+            features: Those that are known.
             k: How many items.
             excluded: Items to leave out.
         """
-        # TensorFlow concatenates and compares over this axis: never empty.
-        rest = _text_row(excluded or [""])
-        return (
-            self._recommend
-            + self._user(weights, features)
-            + _input("k", encode_tensor(np.array(k, np.int32)))
-            + wire.entry(_INPUTS, "exclude_item_id", rest)
-        )
-
-    def _user(self, weights: NDArray[np.float32], features: Tensors) -> bytes:
-        """Encodes the inputs that tell of the user."""
-        content = wire.field(_CONTENT, weights.tobytes())
+        count = encode_tensor(np.array(k, np.int32)).SerializeToString()
         return b"".join(
             (
-                wire.entry(
-                    _INPUTS, ADAPTIVE_WEIGHTS, self._weights_type + content
-                ),
-                *(
-                    _input(name, features[name])
-                    if name in features
-                    else missing
-                    for name, missing in self._missing.items()
-                ),
+                self._recommend,
+                *self._users([RankRow(weights, features, ())]),
+                wire.entry(_INPUTS, "k", count),
+                _texts("exclude_item_id", [excluded]),
             )
         )
 
+    def _users(self, rows: Sequence[RankRow]) -> Iterable[bytes]:
+        """Encodes the inputs that tell of the users."""
+        weights = b"".join([row.weights.tobytes() for row in rows])
+        shape = (len(rows), self._num_adaptive)
+        yield _numbers(ADAPTIVE_WEIGHTS, shape, weights)
+        for feature in self._features:
+            name = feature.name
+            values = [row.features.get(name) for row in rows]
+            yield encode_feature(feature, values)
 
-def _input(name: str, tensor: pb.TensorProto) -> bytes:
-    return wire.entry(_INPUTS, name, tensor.SerializeToString())
+
+def encode_feature(
+    feature: Feature, values: Sequence[FeatureValue | None]
+) -> bytes:
+    """Encodes a feature as an entry of a request's inputs.
+
+    Args:
+        feature: Its name and kind.
+        values: One per row; None is missing.
+    """
+    if feature.kind == CATEGORICAL_LIST:
+        return _texts(
+            feature.name,
+            [value if isinstance(value, list) else () for value in values],
+        )
+    shape = (len(values),)
+    if feature.kind == NUMERIC:
+        return _numbers(
+            feature.name,
+            shape,
+            b"".join(
+                _MISSING_NUMBER if value is None else _FLOAT.pack(value)
+                for value in values
+            ),
+        )
+    tensor = _type(pb.DT_STRING, shape) + b"".join(
+        [
+            _text(value) if isinstance(value, str) else _NO_TEXT
+            for value in values
+        ]
+    )
+    return wire.entry(_INPUTS, feature.name, tensor)
 
 
-def _text_row(values: Sequence[str]) -> bytes:
-    """Encodes texts as a string tensor of shape [1, values]."""
-    return _row_type(len(values)) + b"".join(map(_text_value, values))
+def _numbers(name: str, shape: tuple[int, ...], content: bytes) -> bytes:
+    tensor = _type(pb.DT_FLOAT, shape) + wire.field(_CONTENT, content)
+    return wire.entry(_INPUTS, name, tensor)
 
 
-@functools.lru_cache(maxsize=1024)
-def _row_type(size: int) -> bytes:
+def _texts(name: str, rows: Sequence[Sequence[str]]) -> bytes:
+    """Encodes rows of texts as [B, longest row], '' at the end of others."""
+    # Never empty: TensorFlow compares and concatenates over this axis.
+    width = max(1, *map(len, rows))
+    parts = [_type(pb.DT_STRING, (len(rows), width))]
+    for row in rows:
+        parts.extend(map(_text, row))
+        parts.append(_NO_TEXT * (width - len(row)))
+    return wire.entry(_INPUTS, name, b"".join(parts))
+
+
+@functools.lru_cache(maxsize=4096)
+def _type(dtype: "pb.DataType.ValueType", shape: tuple[int, ...]) -> bytes:
     return pb.TensorProto(
-        dtype=pb.DT_STRING, tensor_shape=shape_proto((1, size))
+        dtype=dtype, tensor_shape=shape_proto(shape)
     ).SerializeToString()
 
 
-# A catalogue's items come again and again.
+# The items of a catalogue come again and again, as do users' categories.
 @functools.lru_cache(maxsize=1 << 15)
-def _text_value(text: str) -> bytes:
+def _text(text: str) -> bytes:
     return wire.field(_STRING_VAL, text.encode())

@@ -47,17 +47,13 @@ class OracleBackend:
         values = {name: decode_tensor(t) for name, t in inputs.items()}
         if signature == "meta_gradient":
             return meta_gradient(oracle, values)
+        if signature == "rank":
+            return rank_rows(oracle, values)
         features = features_of(values, 0)
         weights = values["adaptive_weights"][0]
         if signature == "recommend":
             return recommend(oracle, features, weights, values)
         item_ids = texts(values["item_id"][0])
-        if signature == "rank":
-            scores = rank(oracle, features, item_ids, weights)
-            return {
-                "score": scores[np.newaxis].astype(np.float32),
-                "item_known": known(item_ids),
-            }
         adapted, before, after = oracle.adapt(
             features,
             item_ids,
@@ -117,6 +113,21 @@ def texts(values):
 
 def known(item_ids):
     return np.array([[item_id in ITEM_IDS for item_id in item_ids]])
+
+
+def rank_rows(oracle, values):
+    """What the signature answers, one row after the other."""
+    item_ids = [texts(row) for row in values["item_id"]]
+    scores = [
+        rank(oracle, features_of(values, row), items, weights)
+        for row, (items, weights) in enumerate(
+            zip(item_ids, values["adaptive_weights"], strict=True)
+        )
+    ]
+    return {
+        "score": np.array(scores, np.float32),
+        "item_known": np.concatenate([known(items) for items in item_ids]),
+    }
 
 
 def rank(oracle, features, item_ids, weights):

@@ -55,7 +55,11 @@ class OracleGateway:
         self.metrics = Metrics()
         self.experiments = experiments
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(
+            # Ends with the process if setting up fails.
+            target=self._loop.run_forever,
+            daemon=True,
+        )
         self._thread.start()
         port = self.run(self._start())
         self.channel = grpc.insecure_channel(f"localhost:{port}")

@@ -21,7 +21,7 @@ from serving.gateway.requests import (
 from serving.gateway.rpcs.call import Call
 from serving.gateway.rpcs.pinned import on_current_version
 from serving.gateway.shadows import Shadows
-from serving.gateway.templates import Tensors
+from serving.gateway.templates import Features
 from serving.gateway.trials import Treatment, Trials
 from serving.protos import recommender_pb2 as pb
 from serving.security.caller import check_user
@@ -133,14 +133,14 @@ class RankingRpcs:
         self,
         sent: Mapping[str, pb.FeatureValues],
         model: ServedModel,
-    ) -> Tensors:
+    ) -> Features:
         return sent_features(sent, model.user_features, self._limits)
 
     def _explain(
         self,
         model: ServedModel,
         ranking: Ranking,
-        features: Tensors,
+        features: Features,
         call: Call,
     ) -> pb.Provenance:
         told = provenance(model, ranking.user, call, features)

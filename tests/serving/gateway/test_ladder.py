@@ -3,7 +3,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.errors import StoreError
@@ -38,6 +38,7 @@ def record(user_id="u", weights=None, updated_ms=UPDATED_MS, support_count=9):
     )
 
 
+@settings(deadline=None)
 @given(
     half_life=st.floats(0.01, 10_000),
     age_days=st.floats(0, 100_000),

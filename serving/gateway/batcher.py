@@ -1,0 +1,195 @@
+"""Ranks of several users in one request to the model server.
+
+Weights are an input, so a batch may mix users, and sixteen rows cost the
+gateway and the model server little more than one. Nobody waits for a batch to
+fill up: a rank is sent at once while few requests are on their way, and those
+that come meanwhile leave together when one of them is back. So a lonely
+caller notices nothing, and batches grow with the load.
+"""
+
+import asyncio
+import collections
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import (
+    BackendDeadlineError,
+    BackendError,
+    BackendUnavailableError,
+)
+from serving.gateway.backend import ModelServer
+from serving.gateway.registry import ServedModel
+from serving.gateway.templates import RankRow
+from serving.protos import tf_serving_pb2 as pb
+from serving.tf_serving import decode_tensor
+
+# Two keep the model server busy while the gateway reads and writes.
+MAX_CALLS = 2
+MAX_ROWS = 32
+# Longer lists of candidates make up their own batch, and hold nobody up.
+MAX_SHARED_CANDIDATES = 1024
+
+# Outputs of `rank`; the second one, also of `adapt`, tells which items the
+# model knows.
+SCORE = "score"
+ITEM_KNOWN = "item_known"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RowScores:
+    """What the model says of one row.
+
+    Attributes:
+        scores: Logits, float32, shape [candidates].
+        known: Which candidates it knows, bool, shape [candidates]; None if
+            it does not tell.
+    """
+
+    scores: NDArray[Any]
+    known: NDArray[np.bool_] | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Waiting:
+    model: ServedModel
+    row: RankRow
+    outcome: "asyncio.Future[RowScores]"
+
+    @property
+    def shares_with(self) -> tuple[int, int]:
+        """Equal for ranks that may share a request.
+
+        Of one version, and of about the same length: padding costs as much
+        as candidates do.
+        """
+        return id(self.model), len(self.row.item_ids).bit_length()
+
+
+class RankBatcher:
+    """Sends ranks to a model server; lives inside one event loop."""
+
+    def __init__(self, backend: ModelServer) -> None:
+        self._backend = backend
+        self._calls = 0
+        self._waiting: collections.deque[_Waiting] = collections.deque()
+        # A task that nobody holds may be collected while it runs.
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def rank(self, model: ServedModel, row: RankRow) -> RowScores:
+        """Scores one user's candidates.
+
+        Raises:
+            UnknownModelError: The version is not loaded any more.
+            BackendError: The model server did not give a score per candidate.
+        """
+        if len(row.item_ids) > MAX_SHARED_CANDIDATES:
+            return (await self._ask(model, [row]))[0]
+        if self._calls < MAX_CALLS and not self._waiting:
+            self._calls += 1
+            try:
+                return (await self._ask(model, [row]))[0]
+            finally:
+                self._calls -= 1
+                self._send()
+        outcome: asyncio.Future[RowScores] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._waiting.append(_Waiting(model, row, outcome))
+        return await outcome
+
+    def _send(self) -> None:
+        """Sends what waits, as far as calls are free."""
+        while self._calls < MAX_CALLS:
+            batch = self._next_batch()
+            if not batch:
+                return
+            self._calls += 1
+            task = asyncio.create_task(self._answer(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Takes the ranks that leave together: the oldest, and its like."""
+        batch: list[_Waiting] = []
+        others: list[_Waiting] = []
+        while self._waiting and len(batch) < MAX_ROWS:
+            waiting = self._waiting.popleft()
+            if waiting.outcome.done():
+                # Its caller has hung up.
+                continue
+            if not batch or waiting.shares_with == batch[0].shares_with:
+                batch.append(waiting)
+            else:
+                others.append(waiting)
+        self._waiting.extendleft(reversed(others))
+        return batch
+
+    async def _answer(self, batch: Sequence[_Waiting]) -> None:
+        """Sends a batch, and tells each row's caller what came of it."""
+        try:
+            await self._answer_together(batch)
+        finally:
+            self._calls -= 1
+            self._send()
+
+    async def _answer_together(self, batch: Sequence[_Waiting]) -> None:
+        model = batch[0].model
+        try:
+            answers = await self._ask(model, [each.row for each in batch])
+        except Exception as error:
+            if len(batch) > 1 and _may_be_one_rows_fault(error):
+                for each in batch:
+                    await self._answer_together([each])
+                return
+            for each in batch:
+                if not each.outcome.done():
+                    each.outcome.set_exception(error)
+            return
+        for each, answer in zip(batch, answers, strict=True):
+            if not each.outcome.done():
+                each.outcome.set_result(answer)
+
+    async def _ask(
+        self, model: ServedModel, rows: Sequence[RankRow]
+    ) -> list[RowScores]:
+        response = await self._backend.run(
+            model.name, model.templates.rank(rows)
+        )
+        sizes = [len(row.item_ids) for row in rows]
+        expected = (len(rows), max(sizes))
+        scores = decode_tensor(response.outputs[SCORE])
+        known = _known(response)
+        if scores.shape != expected or (
+            known is not None and known.shape != expected
+        ):
+            raise BackendError(
+                f"Version {model.version} of {model.name!r} gave scores of "
+                f"shape {list(scores.shape)}, expected {list(expected)}: one "
+                "for each candidate. Roll it back and check how it was "
+                "exported."
+            )
+        return [
+            RowScores(
+                scores[index, :size],
+                None if known is None else known[index, :size],
+            )
+            for index, size in enumerate(sizes)
+        ]
+
+
+def _known(response: pb.PredictResponse) -> NDArray[np.bool_] | None:
+    if ITEM_KNOWN not in response.outputs:
+        return None
+    known: NDArray[np.bool_] = decode_tensor(response.outputs[ITEM_KNOWN])
+    return known
+
+
+def _may_be_one_rows_fault(error: Exception) -> bool:
+    """Whether other rows of the batch may do better on their own."""
+    return isinstance(error, BackendError) and not isinstance(
+        error, (BackendUnavailableError, BackendDeadlineError)
+    )

@@ -1,0 +1,245 @@
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.errors import (
+    BackendDeadlineError,
+    BackendError,
+    UnknownModelError,
+)
+from serving.gateway.batcher import (
+    MAX_CALLS,
+    MAX_ROWS,
+    MAX_SHARED_CANDIDATES,
+    RankBatcher,
+)
+from serving.gateway.registry import ServedModel
+from serving.gateway.templates import RankRow
+from serving.protos import tf_serving_pb2 as pb
+from serving.tf_serving import encode_tensor
+from tests.helpers.oracle_backend import OracleBackend
+from tests.helpers.toy_model import ITEM_IDS, ToyOracle, ToyParameters
+
+ORACLES = {v: ToyOracle(ToyParameters.from_seed(v)) for v in (1, 2)}
+MODELS = {
+    v: ServedModel("shop", v, oracle.parameters.manifest())
+    for v, oracle in ORACLES.items()
+}
+
+VERSIONS = st.sampled_from([1, 2])
+
+
+class SlowBackend(OracleBackend):
+    """Answers a call only when told to.
+
+    Attributes:
+        batches: Rows of each call, in the order they came.
+    """
+
+    def __init__(self, fail=None):
+        super().__init__(dict(ORACLES))
+        self.batches = []
+        self.go = asyncio.Event()
+        self.fail = fail or (lambda item_ids: None)
+
+    async def run(self, model, request):
+        items = pb.PredictRequest.FromString(request).inputs["item_id"]
+        self.batches.append(items.tensor_shape.dim[0].size)
+        await self.go.wait()
+        error = self.fail(items.string_val)
+        if error is not None:
+            raise error
+        return await super().run(model, request)
+
+
+def row(number, size=3):
+    random = np.random.default_rng(number)
+    weights = random.normal(size=5).astype(np.float32)
+    items = [str(item) for item in random.choice(ITEM_IDS, size)]
+    features = {"age": float(number), "tags": ["drama"] * (number % 3)}
+    return RankRow(weights, features, items)
+
+
+def expected(row, version=1):
+    return ORACLES[version].rank(row.features, row.item_ids, row.weights)
+
+
+async def settle():
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def start(batcher, *rows, version=1):
+    return [
+        asyncio.ensure_future(batcher.rank(MODELS[version], row))
+        for row in rows
+    ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 99), st.integers(1, 20), st.sampled_from([1, 2])
+        )
+    )
+)
+def test_everybody_gets_their_own_scores(asked):
+    async def run():
+        backend = SlowBackend()
+        backend.go.set()
+        batcher = RankBatcher(backend)
+        return await asyncio.gather(
+            *(
+                batcher.rank(MODELS[version], row(number, size))
+                for number, size, version in asked
+            )
+        )
+
+    answers = asyncio.run(run())
+    for (number, size, version), answer in zip(asked, answers, strict=True):
+        np.testing.assert_allclose(
+            answer.scores, expected(row(number, size), version), atol=1e-5
+        )
+        assert answer.known.all()
+
+
+def test_lonely_rank_is_sent_at_once_and_alone():
+    async def run():
+        backend = SlowBackend()
+        (rank,) = start(RankBatcher(backend), row(1))
+        await settle()
+        assert backend.batches == [1]
+        backend.go.set()
+        return await rank
+
+    np.testing.assert_allclose(
+        asyncio.run(run()).scores, expected(row(1)), atol=1e-5
+    )
+
+
+def test_what_comes_meanwhile_leaves_together():
+    async def run():
+        backend = SlowBackend()
+        rows = [row(number) for number in range(MAX_CALLS + MAX_ROWS + 5)]
+        ranks = start(RankBatcher(backend), *rows)
+        await settle()
+        assert backend.batches == [1] * MAX_CALLS
+        backend.go.set()
+        answers = await asyncio.gather(*ranks)
+        assert sorted(backend.batches[MAX_CALLS:]) == [5, MAX_ROWS]
+        for each, answer in zip(rows, answers, strict=True):
+            np.testing.assert_allclose(answer.scores, expected(each), atol=1e-5)
+
+    asyncio.run(run())
+
+
+def test_versions_and_very_unequal_lengths_do_not_mix():
+    async def run():
+        backend = SlowBackend()
+        batcher = RankBatcher(backend)
+        ranks = start(batcher, *[row(n) for n in range(MAX_CALLS)])
+        await settle()
+        ranks += start(batcher, row(1, 3), row(2, 3))
+        ranks += start(batcher, row(3, 3), version=2)
+        ranks += start(batcher, row(4, 100), row(5, 2))
+        await settle()
+        backend.go.set()
+        await asyncio.gather(*ranks)
+        # 2 and 3 candidates are of one length, as bits go; 100 are not.
+        assert sorted(backend.batches[MAX_CALLS:]) == [1, 1, 3]
+
+    asyncio.run(run())
+
+
+def test_long_candidate_lists_hold_nobody_up():
+    async def run():
+        backend = SlowBackend()
+        batcher = RankBatcher(backend)
+        start(
+            batcher,
+            *[row(n, MAX_SHARED_CANDIDATES + 1) for n in range(3)],
+        )
+        (short,) = start(batcher, row(9))
+        await settle()
+        assert backend.batches == [1] * 4
+        backend.go.set()
+        return await short
+
+    np.testing.assert_allclose(
+        asyncio.run(run()).scores, expected(row(9)), atol=1e-5
+    )
+
+
+def test_caller_who_hangs_up_costs_the_others_nothing():
+    async def run():
+        backend = SlowBackend()
+        batcher = RankBatcher(backend)
+        ranks = start(batcher, *[row(n) for n in range(MAX_CALLS + 4)])
+        await settle()
+        # One that is on its way, and one that waits.
+        ranks.pop(0).cancel()
+        ranks.pop(-1).cancel()
+        await settle()
+        backend.go.set()
+        answers = await asyncio.gather(*ranks)
+        assert backend.batches == [1] * MAX_CALLS + [3]
+        for number, answer in enumerate(answers, start=1):
+            np.testing.assert_allclose(
+                answer.scores, expected(row(number)), atol=1e-5
+            )
+
+    asyncio.run(run())
+
+
+def fail_on_poison(item_ids):
+    return BackendError("no") if b"poison" in item_ids else None
+
+
+def test_row_that_fails_does_not_take_the_batch_along():
+    async def run():
+        backend = SlowBackend(fail_on_poison)
+        batcher = RankBatcher(backend)
+        poisoned = row(7)._replace(item_ids=["001", "poison", "002"])
+        rows = [*[row(n) for n in range(MAX_CALLS + 3)], poisoned]
+        ranks = start(batcher, *rows)
+        await settle()
+        backend.go.set()
+        answers = await asyncio.gather(*ranks, return_exceptions=True)
+        assert isinstance(answers[-1], BackendError)
+        for number, answer in enumerate(answers[:-1]):
+            np.testing.assert_allclose(
+                answer.scores, expected(row(number)), atol=1e-5
+            )
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("error", [BackendDeadlineError, UnknownModelError])
+def test_server_that_is_gone_is_not_asked_row_by_row(error):
+    async def run():
+        backend = SlowBackend(lambda items: error("gone"))
+        ranks = start(
+            RankBatcher(backend), *[row(n) for n in range(MAX_CALLS + 4)]
+        )
+        await settle()
+        backend.go.set()
+        answers = await asyncio.gather(*ranks, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [error] * len(ranks)
+        assert len(backend.batches) == MAX_CALLS + 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (2, 3), (3,)])
+def test_scores_of_another_shape_are_refused(shape):
+    class Wrong(OracleBackend):
+        async def run(self, model, request):
+            scores = encode_tensor(np.zeros(shape, np.float32))
+            return pb.PredictResponse(outputs={"score": scores})
+
+    with pytest.raises(BackendError, match="one for each candidate"):
+        asyncio.run(RankBatcher(Wrong({})).rank(MODELS[1], row(1)))
