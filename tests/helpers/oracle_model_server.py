@@ -38,7 +38,9 @@ class OracleModelServer:
         self.status = None
         self.calls = self.running = self.most_running = 0
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, daemon=True
+        )
         self._thread.start()
         self.port = self._run(self._start(port, tls))
 

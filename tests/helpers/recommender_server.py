@@ -26,7 +26,9 @@ class RunningServer:
         port: int = 0,
     ) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, daemon=True
+        )
         self._thread.start()
         self._run(self._start(make_service, interceptors, tls, options, port))
 
