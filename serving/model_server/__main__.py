@@ -14,8 +14,8 @@ from serving.errors import LaunchError
 from serving.model_server.c_api import tensorflow
 from serving.model_server.config import Config, parse_args
 from serving.model_server.models import Models
-from serving.model_server.rpc_server import RpcLimits, RpcServer
 from serving.model_server.service import ModelServerService
+from serving.rpc.call_server import CallServer, Grouping
 
 _log = logging.getLogger(__name__)
 
@@ -47,20 +47,25 @@ def serve(config: Config) -> None:
         signal.signal(number, lambda *_: stopped.set())
     models = Models(config)
     service = ModelServerService(models, config.max_batch_rows)
-    limits = RpcLimits(
-        config.max_message_bytes,
-        config.max_batch_rows,
-        config.max_batch_wait_seconds,
+    server = CallServer(
+        service.handle,
+        (("grpc.max_receive_message_length", config.max_message_bytes),),
+        config.threads,
+        Grouping(config.max_batch_rows, config.max_batch_wait_seconds),
     )
-    server = RpcServer(service.handle, config.threads, limits)
-    server.listen(f"{config.host}:{config.port}")
+    address = f"{config.host}:{config.port}"
+    try:
+        server.listen(address)
+    except RuntimeError as error:
+        raise LaunchError(f"Can't listen on {address}: {error}") from error
     server.start()
-    _log.info("Listening on %s:%d", config.host, config.port)
+    _log.info("Listening on %s", address)
     threading.Thread(
         target=models.poll_until, args=(stopped,), name="poll", daemon=True
     ).start()
     stopped.wait()
-    server.stop(config.grace_seconds)
+    server.shut_down(config.grace_seconds)
+    server.close()
     _log.info("Stopped")
 
 

@@ -19,9 +19,9 @@ from serving.errors import (
 from serving.model_server.batching import Job, run_jobs
 from serving.model_server.loaded_model import LoadedModel, Signature
 from serving.model_server.models import Models, Versions
-from serving.model_server.rpc_server import Call
 from serving.model_server.versions import Loaded
 from serving.protos import tf_serving_pb2 as pb
+from serving.rpc.call import Call
 from serving.tf_serving import (
     GET_MODEL_METADATA,
     GET_MODEL_STATUS,

@@ -7,11 +7,11 @@ from concurrent import futures
 import grpc
 import pytest
 
-from serving.errors import LaunchError
 from serving.launch import free_port
-from serving.model_server.rpc_server import RpcLimits, RpcServer
+from serving.rpc.call_server import CallServer, Grouping
 
-LIMITS = RpcLimits(message_bytes=1000, group_calls=8)
+OPTIONS = (("grpc.max_receive_message_length", 1000),)
+GROUPING = Grouping(max_calls=8)
 
 
 class Handler:
@@ -51,12 +51,13 @@ def address():
 
 @pytest.fixture
 def server(handler, address):
-    server = RpcServer(handler, 2, LIMITS)
+    server = CallServer(handler, OPTIONS, 2, GROUPING)
     server.listen(address)
     server.start()
     yield server
     handler.gate.set()
-    server.stop(5)
+    server.shut_down(5)
+    server.close()
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_calls_that_waited_come_as_groups(ask, handler):
     handler.gate.set()
     assert [f.result() for f in others] == [2 * (b"%d" % n) for n in range(12)]
     assert first.result() == b"firstfirst"
-    assert max(map(len, handler.groups)) == LIMITS.group_calls
+    assert max(map(len, handler.groups)) == GROUPING.max_calls
 
 
 def test_callers_who_leave_do_no_harm(ask, handler):
@@ -136,7 +137,7 @@ def test_running_calls_end_before_the_server_does(ask, server, handler):
     running = ask.future(b"late", timeout=10)
     while not handler.groups:
         time.sleep(0.001)
-    stopping = threading.Thread(target=server.stop, args=(10,))
+    stopping = threading.Thread(target=server.shut_down, args=(10,))
     stopping.start()
     time.sleep(0.1)
     with pytest.raises(grpc.RpcError) as refused:
@@ -152,5 +153,5 @@ def test_running_calls_end_before_the_server_does(ask, server, handler):
 
 
 def test_taken_address_is_told(server, address):
-    with pytest.raises(LaunchError, match=address):
-        RpcServer(Handler(), 1, LIMITS).listen(address)
+    with pytest.raises(RuntimeError, match=address):
+        CallServer(Handler()).listen(address)
