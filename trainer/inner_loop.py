@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from trainer.config import GRADIENT, TrainerConfig
 from trainer.solver import Solver
-from trainer.support_loss import Personalize, SupportSet, support_gradient
+from trainer.support_loss import Personalize, SupportGradient, SupportSet
 
 # Where learning of the inner loop itself starts: log of the step size and of
 # the curvature that one event adds.
@@ -69,8 +69,9 @@ class InnerLoop(Solver):
         total = tf.reduce_sum(support.weight, axis=1, keepdims=True)
         scale = 1.0 / (precision + tf.exp(self.log_curvature) * total)
         rate = tf.exp(log_inner_lr) * self.gates()
+        support_gradient = SupportGradient(personalize, support)
         for step in range(self.num_steps):
-            gradient = support_gradient(personalize, support, weights)
+            gradient = support_gradient(weights)
             if self.first_order:
                 gradient = tf.stop_gradient(gradient)
             gradient += precision * (weights - meta_init)

@@ -142,8 +142,7 @@ class _Problem:
         self._support = support
         self._base = base
         self._covariance = covariance
-        vector = support.item.vector
-        self._events = tf.concat([vector, tf.ones_like(vector[..., :1])], -1)
+        self._events = support.events()
         self._effects = tf.matmul(self._events, covariance)
 
     def detached(self) -> "_Problem":

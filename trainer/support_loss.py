@@ -37,6 +37,11 @@ class SupportSet(NamedTuple):
     label: tf.Tensor
     weight: tf.Tensor
 
+    def events(self) -> tf.Tensor:
+        """Item vectors and a 1 each, e_s, float [B, S, D + 1]."""
+        vector = self.item.vector
+        return tf.concat([vector, tf.ones_like(vector[..., :1])], axis=-1)
+
 
 def logits(own: Embedded, item: Embedded) -> tf.Tensor:
     """Scores each user's candidates.
@@ -52,31 +57,27 @@ def logits(own: Embedded, item: Embedded) -> tf.Tensor:
     return dot + own.bias + tf.squeeze(item.bias, axis=-1)
 
 
-def support_gradient(
-    personalize: Personalize, support: SupportSet, weights: tf.Tensor
-) -> tf.Tensor:
-    """The gradient of each user's support loss.
+class SupportGradient:
+    """The gradient of each user's support loss, as a function of weights."""
 
-    Args:
-        personalize: How adaptive weights make own vectors and biases.
-        support: [B, S].
-        weights: Where, float [B, P].
+    def __init__(self, personalize: Personalize, support: SupportSet) -> None:
+        """Takes how adaptive weights make own vectors and biases."""
+        self._personalize = personalize
+        self._events = support.events()
+        self._item_bias = tf.squeeze(support.item.bias, axis=-1)
+        self._label = support.label
+        self._weight = support.weight
 
-    Returns:
-        float [B, P], differentiable.
-    """
-    with tf.GradientTape() as tape:
-        tape.watch(weights)
-        own = personalize(weights)
-    probability = tf.sigmoid(logits(own, support.item))
-    error = support.weight * (probability - support.label)
-    by_own = Embedded(
-        tf.linalg.matvec(support.item.vector, error, transpose_a=True),
-        tf.reduce_sum(error, axis=1, keepdims=True),
-    )
-    return tape.gradient(
-        own,
-        weights,
-        output_gradients=by_own,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
+    def __call__(self, weights: tf.Tensor) -> tf.Tensor:
+        """Returns the gradient at weights [B, P]; [B, P], differentiable."""
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            own = tf.concat(self._personalize(weights), axis=1)
+        logit = tf.linalg.matvec(self._events, own) + self._item_bias
+        error = self._weight * (tf.sigmoid(logit) - self._label)
+        return tape.gradient(
+            own,
+            weights,
+            tf.linalg.matvec(self._events, error, transpose_a=True),
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
