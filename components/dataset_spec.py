@@ -21,6 +21,7 @@ from components.dataset_tables import (
     read_table,
     table_dict,
 )
+from components.mixed_log import MixedLog, read_mix
 from components.spec_section import Section
 from serving.contract.features import Feature
 
@@ -80,6 +81,7 @@ class DatasetSpec:
             spec without `fetch` are looked for there.
         training: Hyper-parameters of the trainer that suit this dataset
             better than its defaults; chosen on meta_valid.
+        mix: Further logs to learn from.
     """
 
     name: str
@@ -97,6 +99,38 @@ class DatasetSpec:
     fetch: FetchSpec | None = None
     folder: str = ""
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    mix: tuple[MixedLog, ...] = ()
+
+    @property
+    def logs(self) -> tuple["DatasetSpec", ...]:
+        """A spec for each log: this one, then one for each of `mix`."""
+        values = self.to_dict()
+        values.pop("mix", None)
+        main = values["interactions"]
+        return (
+            self,
+            *(
+                DatasetSpec.from_dict(
+                    values | {"interactions": main | dict(log.interactions)},
+                    f"log {log.name!r} of {self.name}",
+                )
+                for log in self.mix
+            ),
+        )
+
+    @property
+    def tables(self) -> tuple[TableSpec, ...]:
+        """All tables: logs, users, items."""
+        entities = (self.users.table, self.items.table)
+        return (
+            *(log.interactions for log in self.logs),
+            *(table for table in entities if table),
+        )
+
+    @property
+    def draw_weights(self) -> dict[str, float]:
+        """By prefix of user ids, how often such users are drawn."""
+        return {log.prefix: log.weight for log in self.mix if log.prefix}
 
     @property
     def user_features(self) -> tuple[Feature, ...]:
@@ -135,6 +169,8 @@ class DatasetSpec:
             values["fetch"] = fetch_dict(self.fetch)
         if self.training:
             values["training"] = dict(self.training)
+        if self.mix:
+            values["mix"] = [log.to_dict() for log in self.mix]
         return values
 
     def to_json(self) -> str:
@@ -182,6 +218,7 @@ class DatasetSpec:
             if top.has("fetch")
             else None,
             training=dict(top.take("training", Mapping, "a mapping", {})),
+            mix=read_mix(top),
         )
         for section in (timestamp, log, top):
             section.finish()
@@ -216,6 +253,12 @@ def _check(spec: DatasetSpec, top: Section, log: Section) -> None:
                 f"the feature {name!r} is declared twice; names must be "
                 "unique over users and items",
             )
+    if any(
+        log.label.is_implicit != spec.label.is_implicit for log in spec.logs
+    ):
+        raise top.error(
+            "mix", "expected either ratings in all logs or implicit ones in all"
+        )
     known = spec.interactions.columns
     for key, column in (
         ("user", spec.user_column),

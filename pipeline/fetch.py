@@ -111,9 +111,8 @@ def _own_folder(
 ) -> pathlib.Path:
     """The files of a spec without `fetch` lie where the user says."""
     folder = pathlib.Path(data_path or spec.folder or ".")
-    tables = (spec.interactions, spec.users.table, spec.items.table)
-    for table in tables:
-        for name in table.files if table else ():
+    for table in spec.tables:
+        for name in table.files:
             if not any(folder.glob(name)) and not pathlib.Path(name).is_file():
                 raise FetchError(
                     f"There is no file {name} in {folder}, where the spec of "

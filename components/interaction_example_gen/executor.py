@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from absl import logging
+from pyarrow import fs
 from tfx import types
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
@@ -12,6 +13,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from components.dataset_spec import DatasetSpec
+from components.dataset_tables import TableSpec
 from components.errors import DeadLetterShareError
 from components.interaction_example_gen import (
     files,
@@ -22,7 +24,8 @@ from components.interaction_example_gen import (
 from components.interaction_example_gen.csv_files import COMPRESSIONS
 from components.interaction_example_gen.dead_letters import (
     INTERACTIONS,
-    TABLES,
+    ITEMS,
+    USERS,
 )
 from components.interaction_example_gen.reading import read_batches
 from serving.contract.protocol import SPLITS
@@ -97,21 +100,18 @@ def make_job(
     """Reads the exec properties and finds the files."""
     spec = DatasetSpec.from_json(exec_properties[DATASET_SPEC])
     folder = exec_properties[DATA_FOLDER]
-    found = {
+    logs = spec.logs
+    by_log = [files.find_files(folder, log.interactions.files) for log in logs]
+    found = {INTERACTIONS: [info for infos in by_log for info in infos]} | {
         name: files.find_files(folder, table.files)
-        for name in TABLES
-        if (table := transforms.table_of(spec, name))
+        for name in (USERS, ITEMS)
+        if (table := transforms.entity_of(spec, name).table)
     }
     infos = [info for table in found.values() for info in table]
-    is_text = spec.interactions.format == "csv"
     log_bytes = sum(
-        info.size
-        * (
-            1
-            if is_text and info.extension not in COMPRESSIONS
-            else _COMPRESSION
-        )
-        for info in found[INTERACTIONS]
+        info.size * _expansion(log.interactions, info)
+        for log, of_log in zip(logs, by_log, strict=True)
+        for info in of_log
     )
     return transforms.Job(
         spec=spec,
@@ -123,7 +123,16 @@ def make_job(
         num_shards=exec_properties.get(NUM_SHARDS)
         or -(-log_bytes // _SHARD_BYTES),
         examples_uri=examples_uri,
+        log_of_file=tuple(
+            index for index, of_log in enumerate(by_log) for _ in of_log
+        ),
     )
+
+
+def _expansion(table: TableSpec, info: fs.FileInfo) -> int:
+    """How much larger a file would be as plain text."""
+    is_plain = table.format == "csv" and info.extension not in COMPRESSIONS
+    return 1 if is_plain else _COMPRESSION
 
 
 def _check_columns(job: transforms.Job) -> None:
@@ -133,10 +142,15 @@ def _check_columns(job: transforms.Job) -> None:
         InputDataError: A file can't be read or lacks a column.
     """
     for name, paths in job.files.items():
-        table = transforms.table_of(job.spec, name)
-        if table:
-            wanted = transforms.wanted_columns(job.spec, name)
-            next(read_batches(paths[0], job.folder, table, wanted, name), None)
+        for index in job.first_files(name):
+            spec = job.spec_of(name, index)
+            table = transforms.table_of(spec, name)
+            wanted = transforms.wanted_columns(spec, name)
+            if table:
+                rows = read_batches(
+                    paths[index], job.folder, table, wanted, name
+                )
+                next(rows, None)
 
 
 def _in_words(summary: dict[str, Any]) -> str:

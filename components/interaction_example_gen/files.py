@@ -62,8 +62,7 @@ def open_file(path: str, folder: str) -> pa.NativeFile:
 
 def all_files(spec: DatasetSpec, folder: str) -> list[fs.FileInfo]:
     """Returns the files of every table of the dataset."""
-    tables = (spec.interactions, spec.users.table, spec.items.table)
-    return [info for t in tables if t for info in find_files(folder, t.files)]
+    return [i for t in spec.tables for i in find_files(folder, t.files)]
 
 
 def fingerprint(infos: list[fs.FileInfo]) -> str:

@@ -14,7 +14,8 @@ class TablePreview:
     """What the first rows of a table are like.
 
     Attributes:
-        table: "interactions", "users" or "items".
+        table: "interactions" (also with the name of a mixed log), "users" or
+            "items".
         rows: How many rows were looked at.
         dead_letters: How many of them can't be used, by reason.
     """
@@ -38,13 +39,17 @@ def preview(spec: DatasetSpec, folder: str) -> Iterator[TablePreview]:
         InputDataError: A file can't be read or lacks a column.
     """
     now = files.newest_possible_event(files.all_files(spec, folder))
-    log = spec.interactions
-    [first, *_] = files.find_files(folder, log.files)
-    columns = parsing.interaction_columns(spec)
-    for raw in read_batches(first.path, folder, log, columns, "interactions"):
-        _, letters = parsing.parse_interactions(raw, spec, first.path, 0, now)
-        yield _preview("interactions", len(raw.rows), raw.unreadable, letters)
-        break
+    names = ["interactions", *(f"interactions {m.name}" for m in spec.mix)]
+    for name, log in zip(names, spec.logs, strict=True):
+        table = log.interactions
+        [first, *_] = files.find_files(folder, table.files)
+        columns = parsing.interaction_columns(log)
+        for raw in read_batches(first.path, folder, table, columns, name):
+            _, letters = parsing.parse_interactions(
+                raw, log, first.path, 0, now
+            )
+            yield _preview(name, len(raw.rows), raw.unreadable, letters)
+            break
     for name, entity in (("users", spec.users), ("items", spec.items)):
         if not entity.table:
             continue

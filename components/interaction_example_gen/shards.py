@@ -18,7 +18,12 @@ from components.interaction_example_gen.dead_letters import (
     DeadLetter,
 )
 from components.interaction_example_gen.parsing import place_of
-from serving.contract.protocol import MIN_JUDGED_EVENTS, SPLITS, split_of_bucket
+from serving.contract.protocol import (
+    META_TRAIN,
+    MIN_JUDGED_EVENTS,
+    SPLITS,
+    split_of_bucket,
+)
 
 _BUCKETS = 100
 # Columns of an arranged shard; `split` is an index into SPLITS.
@@ -81,12 +86,15 @@ class ArrangedShard:
     short_users: int
 
 
-def arrange(events: pa.Table, files: list[str]) -> ArrangedShard:
+def arrange(
+    events: pa.Table, files: list[str], never_judged: tuple[str, ...] = ()
+) -> ArrangedShard:
     """Sorts events, drops duplicates, numbers positions, names splits.
 
     Args:
         events: Events of the shard, schema `parsing.EVENTS`, in any order.
         files: The log's files, for dead letters.
+        never_judged: Users whose ids start so stay in meta_train.
     """
     user = _ranks(events.column("user_id"))
     item = _ranks(events.column("item_id"))
@@ -111,6 +119,9 @@ def arrange(events: pa.Table, files: list[str]) -> ArrangedShard:
     buckets = fingerprint64(ids) % np.uint64(_BUCKETS)
     splits = _splits(buckets, counts)
     hashed = _splits(buckets, np.maximum(counts, MIN_JUDGED_EVENTS))
+    if never_judged:
+        kept = [user_id.startswith(never_judged) for user_id in ids.to_pylist()]
+        splits[kept] = hashed[kept] = SPLITS.index(META_TRAIN)
     arranged = pa.table(
         [
             events.column("user_id"),

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from components.dataset_spec import DatasetSpec
 from components.dataset_tables import EntitySpec, TableSpec
+from components.errors import InputDataError
 from components.interaction_example_gen import (
     encoding,
     joining,
@@ -58,6 +59,8 @@ class Job:
         now: Seconds; later events are in the future.
         num_shards: Shards of users, and files per split.
         examples_uri: Where the splits go.
+        log_of_file: For each file of the logs, the index of its log in
+            `spec.logs`.
     """
 
     spec: DatasetSpec
@@ -66,6 +69,24 @@ class Job:
     now: int
     num_shards: int
     examples_uri: str
+    log_of_file: tuple[int, ...]
+
+    def spec_of(self, name: str, file_index: int) -> DatasetSpec:
+        """The spec that says how to read a file of a table."""
+        if name != INTERACTIONS:
+            return self.spec
+        return self.spec.logs[self.log_of_file[file_index]]
+
+    def first_files(self, name: str) -> list[int]:
+        """Indices of a table's first file; of the logs', one for each."""
+        if name != INTERACTIONS:
+            return [0]
+        return [self.log_of_file.index(log) for log in set(self.log_of_file)]
+
+    def prefix_of(self, file_index: int) -> str:
+        """What the ids of a log's users get in front."""
+        log = self.log_of_file[file_index]
+        return self.spec.mix[log - 1].prefix if log else ""
 
 
 def entity_of(spec: DatasetSpec, name: str) -> EntitySpec:
@@ -108,18 +129,19 @@ class ReadTable(beam.DoFn):
         """Reads one file."""
         index, path = file
         job, name = self._job, self._name
-        table = table_of(job.spec, name)
+        spec = job.spec_of(name, index)
+        table = table_of(spec, name)
         assert table is not None
-        entity = entity_of(job.spec, name)
-        wanted = wanted_columns(job.spec, name)
+        wanted = wanted_columns(spec, name)
         for raw in read_batches(path, job.folder, table, wanted, name):
             if name == INTERACTIONS:
                 batch, letters = parsing.parse_interactions(
-                    raw, job.spec, path, index, job.now
+                    raw, spec, path, index, job.now
                 )
+                batch = _named_apart(batch, job, index)
             else:
                 batch, letters = parsing.parse_entities(
-                    raw, entity, name, path, index
+                    raw, entity_of(spec, name), name, path, index
                 )
             num_rows = len(raw.rows) + len(raw.unreadable)
             yield beam.pvalue.TaggedOutput(COUNTS, (f"rows.{name}", num_rows))
@@ -131,6 +153,31 @@ class ReadTable(beam.DoFn):
             key = "user_id" if name == INTERACTIONS else "id"
             for shard, part in shards.partition(batch, key, job.num_shards):
                 yield shard, to_bytes(part)
+
+
+def _named_apart(
+    batch: pa.RecordBatch, job: Job, file_index: int
+) -> pa.RecordBatch:
+    """Puts the log's prefix in front of its users' ids.
+
+    Raises:
+        InputDataError: An id of another log has such a prefix already.
+    """
+    user_id = batch.column(0)
+    for prefix in job.spec.draw_weights:
+        if pc.any(pc.starts_with(user_id, prefix)).as_py():
+            raise InputDataError(
+                f"{job.files[INTERACTIONS][file_index]} has user ids that "
+                f"start with {prefix!r}, as those of the mixed log "
+                f"{prefix[:-1]!r} will. Give that log another name."
+            )
+    prefix = job.prefix_of(file_index)
+    if not prefix:
+        return batch
+    named = pc.binary_join_element_wise(prefix, user_id, "")
+    return pa.RecordBatch.from_arrays(
+        [named, *batch.columns[1:]], schema=batch.schema
+    )
 
 
 class ArrangeShard(beam.DoFn):
@@ -151,7 +198,11 @@ class ArrangeShard(beam.DoFn):
         events = concat(tables[INTERACTIONS])
         if events is None:
             return
-        arranged = shards.arrange(events, self._job.files[INTERACTIONS])
+        arranged = shards.arrange(
+            events,
+            self._job.files[INTERACTIONS],
+            never_judged=tuple(self._job.spec.draw_weights),
+        )
         letters = list(arranged.letters)
         counts = {
             "users.with_few_events_kept_in_meta_train": arranged.short_users

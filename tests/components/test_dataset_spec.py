@@ -90,6 +90,58 @@ def test_implicit_spec_survives_the_way_through_json():
     assert DatasetSpec.from_json(spec.to_json()) == spec
 
 
+MIX = [
+    {
+        "name": "web",
+        "users": "own",
+        "files": ["web.csv"],
+        "label": {"column": "stars", "at_least": 2},
+        "weight": 0.25,
+    },
+    {"name": "kiosk", "users": "shared", "files": ["kiosk.csv"]},
+]
+
+
+def test_logs_of_a_mix_are_as_the_main_one_but_for_what_they_say():
+    spec = DatasetSpec.from_dict({**SPEC, "mix": MIX}, "test")
+    main, web, kiosk = spec.logs
+    assert main is spec
+    assert web.interactions.files == ("web.csv",)
+    assert (web.label.at_least, web.user_column) == (2.0, "who")
+    assert web.interactions.delimiter == ";"
+    assert kiosk.label == main.label
+    assert kiosk.interactions.files == ("kiosk.csv",)
+    assert spec.draw_weights == {"web:": 0.25}
+    files = [table.files[0] for table in spec.tables]
+    assert files == [
+        "2025-*.csv",
+        "web.csv",
+        "kiosk.csv",
+        "users.parquet",
+        "items.csv",
+    ]
+    assert DatasetSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "Web"}, r"mix\[0\].name: expected lower-case"),
+        ({"users": "both"}, r"mix\[0\].users: expected one of own, shared"),
+        ({"weight": 0}, r"mix\[0\].weight: expected more than 0"),
+        ({"users": "shared"}, r"mix\[0\].weight: only a log with users"),
+        ({"name": "kiosk"}, r"mix: expected different names"),
+        ({"lable": {}}, r"log 'web' of shop: interactions.lable: .* not known"),
+        ({"label": {"implicit": {}}}, r"mix: expected either ratings"),
+        ({"files": 3}, r"mix\[0\].files: expected a text"),
+    ],
+)
+def test_wrong_mix_is_named_by_key_and_expectation(changes, message):
+    mix = [MIX[0] | changes, MIX[1]]
+    with pytest.raises(DatasetSpecError, match=message):
+        DatasetSpec.from_dict({**SPEC, "mix": mix}, "test")
+
+
 def test_shorthand_of_a_feature_reads_the_column_of_its_name():
     spec = DatasetSpec.from_dict(SPEC, "shop.yaml")
     age, region = spec.users.features
