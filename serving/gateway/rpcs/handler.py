@@ -25,6 +25,7 @@ from serving.gateway.rpcs.call import (
     status_and_words,
 )
 from serving.gateway.tracing import Tracer
+from serving.security.heap import HeapTrimmer
 from serving.security.refusals import trailing_metadata
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Observers:
     metrics: Metrics
     tracer: Tracer | None = None
     log_requests: bool = False
+    _trimmer: HeapTrimmer = dataclasses.field(default_factory=HeapTrimmer)
 
     def handler(
         self, path: str, method: Method, request_type: Any = None
@@ -93,7 +95,8 @@ class Observers:
 
         return grpc.unary_unary_rpc_method_handler(
             handle,
-            request_deserializer=request_type and _parser(request_type),
+            request_deserializer=request_type
+            and _parser(request_type, self._trimmer),
             response_serializer=_to_bytes,
         )
 
@@ -125,13 +128,14 @@ def _logged(name: str, method: Method) -> Method:
     return run
 
 
-def _parser(request_type: Any) -> Callable[[bytes], Any]:
+def _parser(request_type: Any, trimmer: HeapTrimmer) -> Callable[[bytes], Any]:
     """Returns a parser that gives None for bytes that are no message.
 
     What a deserializer raises, gRPC would answer as an internal error.
     """
 
     def parse(data: bytes) -> Any:
+        trimmer.note(len(data))
         try:
             return request_type.FromString(data)
         except DecodeError:
