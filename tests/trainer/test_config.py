@@ -91,3 +91,20 @@ def test_unknown_partition_is_refused_with_those_that_exist():
         TrainerConfig(partition="all")
     for preset in PARTITION_PRESETS:
         assert preset in str(error.value)
+
+
+def test_newton_refuses_a_partition_whose_score_is_not_affine():
+    with pytest.raises(TrainerConfigError, match="affine.*'user_tower'"):
+        TrainerConfig(partition="user_tower", solver="newton")
+
+
+def test_newton_has_neither_a_first_order_form_nor_no_steps():
+    with pytest.raises(TrainerConfigError, match="first_order"):
+        TrainerConfig(solver="newton", first_order=True)
+    with pytest.raises(TrainerConfigError, match="num_inner_steps"):
+        TrainerConfig(solver="newton", num_inner_steps=0)
+
+
+def test_unknown_solver_is_refused_with_those_that_exist():
+    with pytest.raises(TrainerConfigError, match="'ridge'.*gradient, newton"):
+        TrainerConfig(solver="ridge")
