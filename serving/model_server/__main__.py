@@ -17,6 +17,11 @@ from serving.model_server.models import Models
 from serving.model_server.service import ModelServerService
 from serving.rpc.call_server import CallServer, Grouping
 
+# How long a thread may keep Python's lock while others wait for it. The one
+# that loads a version keeps it longest; a lower priority would not help, for
+# on a busy machine whoever has the lock and no CPU holds up everybody.
+_SWITCH_SECONDS = 0.0005
+
 _log = logging.getLogger(__name__)
 
 
@@ -27,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     config = parse_args(arguments)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         _log.info("TensorFlow %s", tensorflow().TF_Version().decode())
         serve(config)

@@ -1,8 +1,6 @@
 """The models of a server, and the thread that keeps them up to date."""
 
 import logging
-import os
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +14,6 @@ from serving.model_server.config import (
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.versions import ModelVersions
 from serving.model_server.warmup import load_warm
-
-# Of the thread that loads versions: requests go first.
-_NICENESS = 10
 
 _log = logging.getLogger(__name__)
 
@@ -74,12 +69,7 @@ class Models:
         self._retired = [v for v in self._retired if not v.retire()]
 
     def poll_until(self, stopped: threading.Event) -> None:
-        """Polls until told to stop, in a thread that yields to the others."""
-        if sys.platform == "linux":
-            # There, threads have priorities of their own.
-            os.setpriority(
-                os.PRIO_PROCESS, threading.get_native_id(), _NICENESS
-            )
+        """Polls until told to stop."""
         while not stopped.is_set():
             self.poll()
             stopped.wait(self._config.poll_seconds)
