@@ -4,14 +4,17 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 import trustme
 from grpc_health.v1 import health, health_pb2_grpc
 
+from serving.launch import free_port
 from serving.protos import recommender_pb2_grpc as pb_grpc
-from serving.security.tls import ServerTls, server_credentials
+from serving.security.tls import ServerTls
+from serving.security.wiring import listen
 
 
 class RunningServer:
@@ -24,35 +27,34 @@ class RunningServer:
         tls: ServerTls | None = None,
         options: Sequence[tuple[str, object]] = (),
         port: int = 0,
+        make_server: Callable[..., Any] = grpc.aio.server,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, daemon=True
         )
         self._thread.start()
-        self._run(self._start(make_service, interceptors, tls, options, port))
+        self.port = port or free_port()
+        self.target = f"localhost:{self.port}"
+        self._run(
+            self._start(make_service, interceptors, tls, options, make_server)
+        )
 
     def _run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(
             20
         )
 
-    async def _start(self, make_service, interceptors, tls, options, port):
+    async def _start(
+        self, make_service, interceptors, tls, options, make_server
+    ):
         self.service = make_service()
-        self._server = grpc.aio.server(
-            interceptors=interceptors, options=options
-        )
+        self._server = make_server(interceptors=interceptors, options=options)
         pb_grpc.add_RecommenderServicer_to_server(self.service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(
             health.aio.HealthServicer(), self._server
         )
-        address = f"localhost:{port}"
-        self.port = (
-            self._server.add_secure_port(address, server_credentials(tls))
-            if tls
-            else self._server.add_insecure_port(address)
-        )
-        self.target = f"localhost:{self.port}"
+        listen(self._server, "localhost", self.port, tls)
         await self._server.start()
 
     def call(self, function: Callable[[], object]) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
+from serving.rpc.async_server import AsyncServer
 from serving.security.caller import check_user, current_caller
 from serving.security.refusals import refuse
 from serving.security.tls import ServerTls
@@ -47,13 +48,18 @@ class Recommender(pb_grpc.RecommenderServicer):
             provenance=pb.Provenance(model=caller.name if caller else "")
         )
 
+    async def SubmitFeedback(self, request, context):
+        await context.abort(grpc.StatusCode.ABORTED, "as ever")
+
     async def DeleteUser(self, request, context):
         self.calls += 1
         return pb.DeleteUserResponse()
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[..., RunningServer]]:
+@pytest.fixture(params=[grpc.aio.server, AsyncServer], ids=["aio", "rpc"])
+def serve(
+    request: pytest.FixtureRequest,
+) -> Iterator[Callable[..., RunningServer]]:
     """Starts servers; they end with the test."""
     with contextlib.ExitStack() as stack:
 
@@ -63,7 +69,13 @@ def serve() -> Iterator[Callable[..., RunningServer]]:
             options: Sequence[tuple[str, object]] = (),
         ) -> RunningServer:
             return stack.enter_context(
-                RunningServer(Recommender, interceptors, tls, options)
+                RunningServer(
+                    Recommender,
+                    interceptors,
+                    tls,
+                    options,
+                    make_server=request.param,
+                )
             )
 
         yield start

@@ -85,7 +85,7 @@ def test_failing_calls_give_their_places_back(server, stub, admission):
     for _ in range(MAX_IN_FLIGHT + 1):
         with pytest.raises(grpc.RpcError) as failed:
             stub.SubmitFeedback(pb.SubmitFeedbackRequest(), timeout=5)
-        assert failed.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        assert failed.value.code() == grpc.StatusCode.ABORTED
     wait_for(lambda: admission.in_flight == 0)
 
 
