@@ -1,6 +1,7 @@
 """The closing act: serve the pushed models, replay, judge, report."""
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -118,6 +119,8 @@ def _gateway(layout: RunLayout, running: str | None) -> Iterator[str]:
         return
     models = layout.models()
     with (
+        # The evaluation began at the exported meta-initialization as well.
+        tempfile.TemporaryDirectory() as meta_states,
         start_model_server(
             models, log_path=layout.logs / "model_server.log"
         ) as model_server,
@@ -126,6 +129,7 @@ def _gateway(layout: RunLayout, running: str | None) -> Iterator[str]:
             models,
             store=layout.store,
             log_path=layout.logs / "gateway.log",
+            flags=["--meta-update=inline", f"--meta-states={meta_states}"],
         ) as gateway,
     ):
         yield gateway.target

@@ -1,16 +1,19 @@
 """Replays the cold users' stream through the gateway, in three regimes.
 
 Everything goes over gRPC, as a client's requests do: what is measured is the
-served system, not the model. All regimes see the same windows, one right
-after the other, each under user ids of its own, so that what one regime
-learns never reaches another:
+served system, not the model. All regimes see the same windows, each under
+user ids of its own, so that what one regime learns never reaches another:
 
 - `joint`: Rank on the model `joint`; nothing is ever submitted.
 - `offline`: the first support set is submitted, then each window is ranked.
 - `online`: as `offline`, and each window is submitted after it was ranked.
+
+`online` comes last, when the others are through: what streams in then moves
+the meta-initialization too, from which users of `offline` must not start.
 """
 
 import dataclasses
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +38,14 @@ JOINT = "joint"
 OFFLINE = "offline"
 ONLINE = "online"
 REGIMES = (JOINT, OFFLINE, ONLINE)
+# Each stands for a walk through the stream.
+_WALKS = ((JOINT, OFFLINE), (ONLINE,))
+
+# Which regimes learn at a step.
+_LEARNING = {
+    timeline.FIRST_SUPPORT: frozenset((OFFLINE, ONLINE)),
+    timeline.LEARN: frozenset((ONLINE,)),
+}
 
 # Name under which the baseline is served; the other regimes ask for the
 # gateway's default model.
@@ -101,10 +112,11 @@ class Progress:
     """How far the replay is, handed to `on_progress` after each window.
 
     Attributes:
-        done: Windows ranked so far.
+        done: Windows ranked so far, over all walks through the stream.
         total: Windows to rank.
-        labels: Labels of the rows judged so far, shape [rows].
-        scores: Their scores by regime, shape [rows].
+        labels: Labels of the rows of each window.
+        scores: Scores of the same windows by regime; of fewer of them, or
+            none, for a regime that is not through.
     """
 
     done: int
@@ -251,31 +263,32 @@ def replay(
         ReplayError: A call failed, or its answer can't be judged.
     """
     session = session or Session(client)
-    total = stream.num_windows
+    total = len(_WALKS) * stream.num_windows
+    done = 0
     judged: list[tuple[int, int, NDArray[np.int64]]] = []
     labels: list[NDArray[np.float32]] = []
     scores: dict[str, list[NDArray[np.float64]]] = {r: [] for r in REGIMES}
     start = time.monotonic()
     try:
-        for step in timeline.timeline(stream.users):
+        for regimes, step in itertools.product(
+            _WALKS, timeline.timeline(stream.users)
+        ):
             user = stream.users[step.arrival]
-            if step.kind == timeline.FIRST_SUPPORT:
-                session.submit(OFFLINE, user, step.rows)
-                session.submit(ONLINE, user, step.rows)
-            elif step.kind == timeline.LEARN:
-                session.submit(ONLINE, user, step.rows)
-            else:
-                candidates = user.item_ids[step.rows].tolist()
-                for regime in REGIMES:
-                    scores[regime].append(
-                        session.rank(regime, user, candidates)
-                    )
+            if step.kind != timeline.RANK:
+                for regime in _LEARNING[step.kind].intersection(regimes):
+                    session.submit(regime, user, step.rows)
+                continue
+            candidates = user.item_ids[step.rows].tolist()
+            for regime in regimes:
+                scores[regime].append(session.rank(regime, user, candidates))
+            if regimes == _WALKS[0]:
                 judged.append((step.arrival, step.window, step.rows))
                 labels.append(user.labels[step.rows])
-                on_progress(Progress(len(judged), total, labels, scores))
+            done += 1
+            on_progress(Progress(done, total, labels, scores))
     except KeyboardInterrupt:
         raise ReplayInterrupted(
-            f"Interrupted after {len(judged)} of {total} windows; nothing "
+            f"Interrupted after {done} of {total} windows; nothing "
             "was written. The pushed model is untouched: `adaptower replay` "
             "starts the replay again, with fresh users."
         ) from None

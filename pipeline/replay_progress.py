@@ -13,7 +13,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from pipeline.replay import REGIMES, Progress
+from pipeline.replay import Progress
 from serving.contract import metrics
 
 # Sorting all rows again takes milliseconds; after each window it would cost
@@ -80,9 +80,12 @@ class ReplayProgress:
 
 
 def _running_aucs(progress: Progress) -> str:
-    labels = np.concatenate(list(progress.labels))
-    figures = (
-        (r, metrics.auc(labels, np.concatenate(list(progress.scores[r]))))
-        for r in REGIMES
-    )
-    return "AUC " + " ".join(f"{r} {value:.3f}" for r, value in figures)
+    figures = {
+        regime: metrics.auc(
+            np.concatenate(progress.labels[: len(windows)]),
+            np.concatenate(windows),
+        )
+        for regime, windows in progress.scores.items()
+        if windows
+    }
+    return "AUC " + " ".join(f"{r} {v:.3f}" for r, v in figures.items())

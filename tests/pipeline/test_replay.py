@@ -52,19 +52,31 @@ def test_online_knows_all_earlier_events_and_no_later_one_at_each_rank():
 
 def test_nothing_later_than_a_ranked_event_was_submitted_by_any_user():
     stream = make_stream()
-    client, _, _ = _replayed(stream)
+    client, session, _ = _replayed(stream)
     time_of = {
         item: time
         for user in stream.users
         for item, time in zip(user.item_ids, user.timestamps, strict=True)
     }
-    latest_learned = 0
-    for call in client.calls:
-        times = [time_of[item] for item in call.item_ids]
-        if call.kind == "feedback":
-            latest_learned = max(latest_learned, *times)
-        else:
-            assert latest_learned <= min(times)
+    for regime in REGIMES:
+        latest_learned = 0
+        for call in client.calls:
+            if not call.user_id.startswith(session.prefix(regime)):
+                continue
+            times = [time_of[item] for item in call.item_ids]
+            if call.kind == "feedback":
+                latest_learned = max(latest_learned, *times)
+            else:
+                assert latest_learned <= min(times)
+
+
+def test_offline_is_through_before_online_begins():
+    """What online users teach moves what offline users would start from."""
+    client, session, _ = _replayed(make_stream())
+    is_online = [
+        call.user_id.startswith(session.prefix(ONLINE)) for call in client.calls
+    ]
+    assert is_online == sorted(is_online)
 
 
 def test_offline_submits_the_first_support_set_once_and_nothing_else():
@@ -207,6 +219,6 @@ def test_ctrl_c_says_how_far_it_was_and_what_to_do():
             raise KeyboardInterrupt
 
     stream = make_stream(2)
-    message = f"after 3 of {stream.num_windows} windows.*adaptower replay"
+    message = f"after 3 of {2 * stream.num_windows} windows.*adaptower replay"
     with pytest.raises(ReplayInterrupted, match=message):
         replay(RecorderClient(), stream, on_progress=interrupt)

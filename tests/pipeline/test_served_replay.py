@@ -5,6 +5,7 @@ model; what they answer must be what the toy's closed form gives for the same
 stream. Written once more, in plain Python, as the offline evaluation.
 """
 
+import itertools
 import os
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -13,6 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from components import cold_users
+from components.cold_start_evaluator.stream_scoring import online_scores
+from components.served_model import ServedModel
 from pipeline.cold_stream import ColdStream, ColdUser
 from pipeline.evaluation import Evaluation
 from pipeline.example_user import trace_example_user
@@ -22,7 +26,10 @@ from pipeline.skew import check_skew, measure_skew
 from pipeline.stored_bytes import bytes_per_user
 from pipeline.summary import summarize
 from serving.client import RecommenderClient
+from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.meta_tasks import is_held_back
 from serving.contract.support import SupportEvent, merge_support
+from serving.contract.timeline import arrival_order
 from serving.launch import start_gateway, start_model_server
 from serving.store import LmdbStore
 from tests.helpers.toy_model import (
@@ -143,3 +150,71 @@ def test_served_scores_equal_the_closed_form_in_every_regime(tmp_path):
     )
     inputs = ReportInputs(summary, result, DatasetNotes("toy"), trace=trace)
     assert "8 cold users" in render_report(inputs)
+
+
+def test_served_meta_updates_are_those_of_the_evaluation(tmp_path):
+    """Enough users for the meta-initialization to move, at the defaults."""
+    bases = {name: tmp_path / name for name in ("adaptower", "joint")}
+    export_toy(bases["adaptower"], seed=1)
+    export_toy(bases["joint"], seed=2, model_name="joint")
+    users = [_long_user(index) for index in range(13)]
+    order = arrival_order(users)
+    stream = ColdStream(tuple(users[index] for index in order))
+    with (
+        start_model_server(bases) as model_server,
+        start_gateway(
+            model_server.target,
+            bases,
+            flags=["--meta-update=inline", "--backend-timeout-seconds=30"],
+        ) as gateway,
+        RecommenderClient(gateway.target) as client,
+    ):
+        session = Session(client)
+        result = replay(client, stream, session=session)
+        last = client.rank("somebody new", ["000"])
+    model = ServedModel.load(bases["adaptower"] / "1")
+    expected = online_scores(
+        model, [_for_evaluator(user) for user in users], OnlineMetaConfig()
+    )
+    assert expected.progress.promoted >= 1
+    assert (
+        last.provenance.meta_init_version == expected.progress.current.version
+    )
+    for arrival, index in enumerate(order):
+        np.testing.assert_allclose(
+            result.scores[ONLINE][result.rows.user == arrival],
+            expected.scores[index],
+            atol=1e-4,
+        )
+
+
+def _long_user(index: int) -> ColdUser:
+    """The first four judge meta states; they come first."""
+    rng = np.random.default_rng(index)
+    judges = index < 4
+    start = 0 if judges else rng.integers(0, 9000)
+    names = (
+        name
+        for number in itertools.count()
+        if is_held_back(name := f"{index}-{number}", 0.1) == judges
+    )
+    return ColdUser(
+        user_id=next(names),
+        features={"age": 20.0 + index} if index % 3 else {},
+        item_ids=rng.choice(np.array(ITEM_IDS, object), 90),
+        # More likes than the toy expects: a step toward them is better.
+        labels=(rng.random(90) < 0.9).astype(np.float32),
+        positions=np.arange(90),
+        timestamps=start + 60 * np.arange(90),
+    )
+
+
+def _for_evaluator(user: ColdUser) -> cold_users.ColdUser:
+    return cold_users.ColdUser(
+        user.user_id,
+        user.features,
+        user.item_ids,
+        user.labels,
+        user.positions,
+        user.timestamps,
+    )
