@@ -10,6 +10,9 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection_pb2_grpc import (
+    add_ServerReflectionServicer_to_server,
+)
 
 from serving.errors import LaunchError
 from serving.experiments.config import load_experiments
@@ -22,6 +25,7 @@ from serving.gateway.registry import ModelRegistry
 from serving.gateway.service import SERVICE_NAME, gateway_services
 from serving.gateway.trials import Trials
 from serving.online.config import open_meta_stage
+from serving.rpc.async_server import AsyncServer
 from serving.security.wiring import (
     KEEPALIVE_OPTIONS,
     interceptors,
@@ -116,8 +120,8 @@ def _build_server(
     config: GatewayConfig,
     services: tuple[grpc.GenericRpcHandler, ...],
     intercepted_by: Sequence[grpc.aio.ServerInterceptor],
-) -> tuple[grpc.aio.Server, HealthService]:
-    server = grpc.aio.server(
+) -> tuple[AsyncServer, HealthService]:
+    server = AsyncServer(
         interceptors=intercepted_by,
         options=(
             ("grpc.max_receive_message_length", config.limits.message_bytes),
@@ -130,8 +134,11 @@ def _build_server(
     health_service = HealthService((SERVICE_NAME,))
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     # Tools like grpcurl ask a server for its services.
-    reflection.enable_server_reflection(
-        (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    add_ServerReflectionServicer_to_server(
+        reflection.aio.ReflectionServicer(
+            (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        ),
+        server,
     )
     listen(server, config.host, config.port, config.security.tls)
     return server, health_service
@@ -139,9 +146,9 @@ def _build_server(
 
 def _health_server(
     host: str, port: int, health_service: HealthService
-) -> grpc.aio.Server:
+) -> AsyncServer:
     """Returns a server of health checks alone, in plaintext."""
-    server = grpc.aio.server()
+    server = AsyncServer()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     listen(server, host, port, None)
     return server

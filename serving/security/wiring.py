@@ -5,6 +5,7 @@ import logging
 import grpc.aio
 
 from serving.errors import LaunchError
+from serving.rpc.async_server import AsyncServer
 from serving.security.admission import Admission
 from serving.security.authentication import Authentication
 from serving.security.config import SecurityConfig
@@ -41,7 +42,7 @@ def interceptors(
 
 
 def listen(
-    server: grpc.aio.Server, host: str, port: int, tls: ServerTls | None
+    server: AsyncServer, host: str, port: int, tls: ServerTls | None
 ) -> None:
     """Has a server listen, with TLS or without.
 
