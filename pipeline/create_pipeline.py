@@ -308,6 +308,7 @@ def _custom_config(
     return declared_features(config) | {
         "regime": regime,
         "dataset": config.dataset.name,
+        "draw_weights": config.dataset.draw_weights,
         "training": dict(config.dataset.training),
         "overrides": dict(config.overrides),
         "state_dir": str(config.layout.training_state),

@@ -115,6 +115,7 @@ def search_request(
         valid_patterns=[str(episodes / "Split-meta_valid" / "*")],
         transform_graph=str(run.output("Transform", "transform_graph")),
         **declared_features(config),
+        draw_weights=config.dataset.draw_weights,
         training=dict(config.dataset.training),
         overrides=dict(config.overrides),
         options=options,

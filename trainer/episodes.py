@@ -16,6 +16,7 @@ _CACHE_BYTES = 1 << 30
 ITEM_ROW = "item_row"
 LABEL = "label"
 POSITION = "position"
+DRAW_WEIGHT = "draw_weight"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,10 @@ def read_catalog(files: Sequence[str], space: FeatureSpace) -> Catalog:
 
 
 def read_episodes(
-    files: Sequence[str], space: FeatureSpace, catalog: Catalog
+    files: Sequence[str],
+    space: FeatureSpace,
+    catalog: Catalog,
+    draw_weights: Mapping[str, float] | None = None,
 ) -> tf.data.Dataset:
     """Reads episodes, one element per user.
 
@@ -85,12 +89,15 @@ def read_episodes(
         files: TFRecord files (gzip) of one split.
         space: Features that the user tower sees.
         catalog: Items; others get its row for unknown items.
+        draw_weights: By prefix of user ids, how often such users are drawn
+            in training; 1 where none matches.
 
     Returns:
         Dataset of dicts: `item_row` int32 [n], `label` float [n], `position`
-        int64 [n], each user feature's ids int64 [m].
+        int64 [n], `draw_weight` float [], each user feature's ids int64 [m].
     """
     spec = _id_spec(space.user_features) | {
+        "user_id": tf.io.FixedLenFeature([], tf.string),
         "item_id": tf.io.RaggedFeature(tf.string),
         LABEL: tf.io.RaggedFeature(tf.float32),
         POSITION: tf.io.RaggedFeature(tf.int64),
@@ -106,6 +113,12 @@ def read_episodes(
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_single_example(serialized, spec)
         parsed[ITEM_ROW] = item_row.lookup(parsed.pop("item_id"))
+        user_id = parsed.pop("user_id")
+        weight = tf.constant(1.0)
+        for prefix, value in (draw_weights or {}).items():
+            start = tf.strings.substr(user_id, 0, len(prefix.encode()))
+            weight = tf.where(start == prefix, value, weight)
+        parsed[DRAW_WEIGHT] = weight
         return parsed
 
     dataset = _records(files).map(parse, num_parallel_calls=2)

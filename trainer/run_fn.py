@@ -32,10 +32,10 @@ def run_fn(fn_args: FnArgs) -> None:
         fn_args: TFX's arguments; `custom_config` has `regime` (`offline` or
             `joint`), `user_features`, `item_features`, and maybe `training`
             (hyper-parameters that the dataset suggests), `overrides` (those
-            that a person gave) and `state_dir`: a folder that outlives a
-            killed execution, whose training then goes on from there.
-            Hyper-parameters that the Tuner found come between `training` and
-            `overrides`.
+            that a person gave), `draw_weights` (of mixed logs) and
+            `state_dir`: a folder that outlives a killed execution, whose
+            training then goes on from there. Hyper-parameters that the Tuner
+            found come between `training` and `overrides`.
 
     Raises:
         TrainerError: Of the configuration, the data or the training.
@@ -60,6 +60,7 @@ def run_fn(fn_args: FnArgs) -> None:
         transform_output=transform_output,
         user_features=custom["user_features"],
         item_features=custom["item_features"],
+        draw_weights=custom.get("draw_weights"),
     )
     train = train_joint if regime == JOINT else train_offline
     state_dir = _state_dir(custom, regime)
@@ -115,6 +116,7 @@ def _identity(fn_args: FnArgs, config: TrainerConfig) -> str:
         fn_args.train_files,
         fn_args.eval_files,
         fn_args.transform_graph_path,
+        fn_args.custom_config.get("draw_weights"),
         fn_args.custom_config.get("code_fingerprint"),
     ]
     text = json.dumps(parts, sort_keys=True)

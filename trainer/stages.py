@@ -57,6 +57,7 @@ class StageData:
         transform_output: tft.TFTransformOutput,
         user_features: Sequence[Mapping[str, Any]],
         item_features: Sequence[Mapping[str, Any]],
+        draw_weights: Mapping[str, float] | None = None,
     ) -> "StageData":
         """Reads an episodes artifact.
 
@@ -66,6 +67,7 @@ class StageData:
             transform_output: Output of Transform.
             user_features: As `Feature.to_dict` gives them.
             item_features: The same.
+            draw_weights: As for `read_episodes`; of meta_train.
         """
         space = FeatureSpace.from_transform(
             transform_output,
@@ -76,7 +78,9 @@ class StageData:
             expand([catalog_pattern(train_patterns[0])]), space
         )
         return cls(
-            meta_train=read_episodes(expand(train_patterns), space, catalog),
+            meta_train=read_episodes(
+                expand(train_patterns), space, catalog, draw_weights
+            ),
             meta_valid=read_episodes(expand(valid_patterns), space, catalog),
             space=space,
             catalog=catalog,

@@ -8,13 +8,19 @@ A whole batch of users is cut at once, with no loop over users.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from serving.contract.protocol import FIRST_SUPPORT_EVENTS
 from trainer.config import TrainerConfig
-from trainer.episodes import ITEM_ROW, LABEL, POSITION, user_ids
+from trainer.episodes import (
+    DRAW_WEIGHT,
+    ITEM_ROW,
+    LABEL,
+    POSITION,
+    user_ids,
+)
 from trainer.errors import EpisodeDataError
 from trainer.features import FeatureSpace
 
@@ -100,7 +106,7 @@ def sample_rows(
     ) -> tuple[dict[str, tf.Tensor], LabelledRows]:
         seeds = _seeds(config.seed, step, 2)
         lengths = users[ITEM_ROW].row_lengths()
-        drawn = _draw_users(lengths, 1.0, config.meta_batch_size, next(seeds))
+        drawn = _draw_users(users, 1.0, config.meta_batch_size, next(seeds))
         length = tf.gather(lengths, drawn)[:, tf.newaxis]
         uniform = tf.random.stateless_uniform(
             [config.meta_batch_size, config.query_rows], next(seeds)
@@ -148,7 +154,7 @@ def _cut(
     seeds = _seeds(config.seed, step, 4)
     tasks = config.meta_batch_size
     lengths = users[ITEM_ROW].row_lengths()
-    drawn = _draw_users(lengths, config.user_weight_power, tasks, next(seeds))
+    drawn = _draw_users(users, config.user_weight_power, tasks, next(seeds))
     start = tf.gather(users[ITEM_ROW].row_starts(), drawn)
     length = tf.gather(lengths, drawn)
     position = users[POSITION].values
@@ -231,9 +237,11 @@ def _window(
 
 
 def _draw_users(
-    lengths: tf.Tensor, power: float, count: int, seed: tf.Tensor
+    users: Mapping[str, Any], power: float, count: int, seed: tf.Tensor
 ) -> tf.Tensor:
-    logits = power * tf.math.log(tf.cast(tf.maximum(lengths, 1), tf.float32))
+    """Proportional to events ** power, times how often a user's log counts."""
+    lengths = tf.cast(users[ITEM_ROW].row_lengths(), tf.float32)
+    logits = power * tf.math.log(lengths) + tf.math.log(users[DRAW_WEIGHT])
     return tf.random.stateless_categorical(
         logits[tf.newaxis], count, seed, dtype=tf.int64
     )[0]

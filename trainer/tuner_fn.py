@@ -34,6 +34,7 @@ def search_request(fn_args: FnArgs) -> SearchRequest:
         transform_graph=fn_args.transform_graph_path,
         user_features=custom["user_features"],
         item_features=custom["item_features"],
+        draw_weights=dict(custom.get("draw_weights", {})),
         training=dict(custom.get("training", {})),
         overrides=overrides,
         options=TuningOptions(**options),

@@ -14,7 +14,7 @@ from serving.contract.features import (
     NUMERIC,
     Feature,
 )
-from trainer.episodes import ITEM_ROW, LABEL, POSITION, Catalog
+from trainer.episodes import DRAW_WEIGHT, ITEM_ROW, LABEL, POSITION, Catalog
 from trainer.features import ITEM_INDEX, PAD, USER_ROW, FeatureSpace
 from trainer.tasks import LabelledRows, Tasks
 from trainer.two_tower import PartitionedTwoTower
@@ -126,6 +126,7 @@ def make_episode(
         POSITION: np.asarray(positions, np.int64),
         "gender": random.integers(0, 3, 1),
         "hobbies": random.integers(0, 4, random.integers(0, 3)),
+        DRAW_WEIGHT: np.float32(1.0),
         **columns,
     }
 
@@ -138,5 +139,6 @@ def as_dataset(episodes: Sequence[Episode]) -> tf.data.Dataset:
         output_signature={
             name: tf.TensorSpec([None], types.get(name, tf.int64))
             for name in (ITEM_ROW, LABEL, POSITION, "gender", "hobbies")
-        },
+        }
+        | {DRAW_WEIGHT: tf.TensorSpec([], tf.float32)},
     ).cache()

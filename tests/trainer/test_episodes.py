@@ -59,6 +59,17 @@ def read_users(folder, catalog, users=USERS):
     return episodes.read_episodes(files, SPACE, catalog)
 
 
+def test_users_of_a_mixed_log_have_its_weight(tmp_path):
+    catalog = read_catalog(tmp_path)
+    names = ["web:u1", "web", "u:web:", "é:web:1", "é:1"]
+    users = [{**USERS[0], "user_id": name} for name in names]
+    files = episodes.expand([write(tmp_path, users)])
+    found = episodes.read_episodes(
+        files, SPACE, catalog, {"web:": 0.25, "é:": 3.0}
+    )
+    assert [float(u["draw_weight"]) for u in found] == [0.25, 1, 1, 3, 3]
+
+
 def test_catalog_has_a_row_per_item_and_one_for_unknown_items(tmp_path):
     catalog = read_catalog(tmp_path)
     assert list(catalog.item_ids) == [b"007", b"7", "é".encode()]
@@ -104,7 +115,11 @@ def test_episodes_keep_rows_in_order_and_find_their_items(tmp_path):
     assert first["hobbies"].tolist() == [2, 0]
     assert second["item_row"].tolist() == [2]
     assert second["hobbies"].tolist() == []
-    assert set(first) == {"item_row", "label", "position", "gender", "hobbies"}
+    assert first["draw_weight"] == 1.0
+    assert set(first) == {
+        *("item_row", "label", "position", "draw_weight"),
+        *("gender", "hobbies"),
+    }
 
 
 def test_users_of_a_batch_are_padded_on_the_right(tmp_path):

@@ -185,6 +185,19 @@ def test_users_are_drawn_by_events_to_the_power_of_the_weight(power):
     )
 
 
+def test_users_of_a_mixed_log_are_drawn_by_its_weight():
+    config = dataclasses.replace(
+        CONFIG, user_weight_power=0.5, meta_batch_size=300
+    )
+    users = make_users([[1] * 40, [1] * 40, [1] * 90])
+    users[1]["draw_weight"] = np.float32(0.25)
+    drawn = np.bincount([t.user for t in sample(config, 4, users)])
+    share = np.sqrt([40, 40, 90]) * [1, 0.25, 1]
+    np.testing.assert_allclose(
+        drawn / drawn.sum(), share / share.sum(), atol=0.05
+    )
+
+
 def test_plain_rows_are_all_of_one_user_and_count_alike():
     config = dataclasses.replace(CONFIG, meta_batch_size=200)
     users = make_users([[1] * 10, [1] * 40, [2] * 30])

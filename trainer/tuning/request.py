@@ -24,6 +24,7 @@ class SearchRequest:
         transform_graph: Folder of Transform's output.
         user_features: As `Feature.to_dict` gives them.
         item_features: The same.
+        draw_weights: By prefix of user ids, how often such users are drawn.
         training: Hyper-parameters that the dataset's spec suggests; where the
             search starts.
         overrides: Hyper-parameters that are given and not searched.
@@ -37,6 +38,7 @@ class SearchRequest:
     transform_graph: str
     user_features: list[dict[str, Any]]
     item_features: list[dict[str, Any]]
+    draw_weights: dict[str, float] = dataclasses.field(default_factory=dict)
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
     options: TuningOptions = dataclasses.field(default_factory=TuningOptions)
@@ -73,6 +75,7 @@ class SearchRequest:
             transform_output=tft.TFTransformOutput(self.transform_graph),
             user_features=self.user_features,
             item_features=self.item_features,
+            draw_weights=self.draw_weights,
         )
 
     def to_json(self) -> str:
