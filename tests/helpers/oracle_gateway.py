@@ -4,7 +4,6 @@ import asyncio
 import threading
 
 import grpc
-import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 
 from serving.gateway.config import GatewayConfig
@@ -13,8 +12,10 @@ from serving.gateway.metrics import Metrics
 from serving.gateway.registry import ModelRegistry
 from serving.gateway.service import SERVICE_NAME, gateway_services
 from serving.gateway.trials import Trials
+from serving.launch import free_port
 from serving.online.config import open_meta_stage
 from serving.protos import recommender_pb2_grpc as pb_grpc
+from serving.rpc.async_server import AsyncServer
 from tests.helpers.toy_model import ToyParameters
 
 
@@ -88,7 +89,7 @@ class OracleGateway:
         self.meta_stage.subscribe(self._registry.renew)
         await self._registry.refresh()
         self.trials = Trials(self.experiments)
-        self._server = grpc.aio.server(
+        self._server = AsyncServer(
             options=(
                 (
                     "grpc.max_receive_message_length",
@@ -110,7 +111,8 @@ class OracleGateway:
         )
         self.health = HealthService((SERVICE_NAME,))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
-        port = self._server.add_insecure_port("localhost:0")
+        port = free_port()
+        self._server.add_insecure_port(f"localhost:{port}")
         await self._server.start()
         return port
 
@@ -119,7 +121,7 @@ class OracleGateway:
 
     def __exit__(self, *error):
         self.channel.close()
-        self.run(self._server.stop(None))
+        self.run(self._server.stop(0))
         self.run(self.trials.close())
         self.run(self.meta_stage.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
