@@ -47,7 +47,8 @@ class PartitionedTwoTower(tf_keras.Model):
         """Reduces the partition; other values stay what they are for all.
 
         Args:
-            adapts: Whether each value goes on adapting, bool [P].
+            adapts: Whether each value goes on adapting, bool [P]; of a gated
+                solver, only values whose gates are open.
 
         Raises:
             PartitionError: None does.
