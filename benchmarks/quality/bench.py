@@ -2,16 +2,13 @@
 
 import dataclasses
 import pathlib
-import platform
-import shlex
-import sys
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.quality import figures, plots, tables, tuning
+from benchmarks.quality.about import about
 from benchmarks.quality.artifacts import Artifacts
 from benchmarks.quality.cells import Cell, read_json, write_json
 from benchmarks.quality.convergence import auc_by_step, steps_to_quality
@@ -23,7 +20,6 @@ from trainer.config import PARTITION_PRESETS
 
 _PRESET = "preset-{}"
 _CONVERGING = ("joint", "meta", "maml_all", "history")
-_VERSIONS = ("tensorflow", "tensorflow-recommenders", "tf-keras", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +120,7 @@ class Bench:
         whole = read_json(self._options.output, default={})
         datasets = whole.get("datasets", {}) | {self._dataset: document}
         self._options.output.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._options.output, _about() | {"datasets": datasets})
+        write_json(self._options.output, about() | {"datasets": datasets})
         tables.show(self._dataset, document, Console())
         folder = self._options.output.parent / self._options.output.stem
         plots.write(folder / self._dataset, document)
@@ -223,13 +219,3 @@ class Bench:
             if any(found):
                 document[name] = found
         return document
-
-
-def _about() -> dict[str, Any]:
-    return {
-        "command": shlex.join(["python", "-m", "benchmarks.quality"])
-        + " "
-        + shlex.join(sys.argv[1:]),
-        "machine": f"{platform.machine()}, {platform.python_version()}",
-        "versions": {name: metadata.version(name) for name in _VERSIONS},
-    }
