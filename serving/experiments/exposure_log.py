@@ -127,8 +127,8 @@ class ExposureLog:
             user=self._pseudonyms.of(user_id),
             model=model,
             version=version,
-            items=[item_ids[index] for index in best],
-            scores=[round(float(scores[i]), _SCORE_DIGITS) for i in best],
+            items=[item_ids[index] for index in best.tolist()],
+            scores=scores[best].astype(float).round(_SCORE_DIGITS).tolist(),
         )
 
     def outcome(
