@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+_log = logging.getLogger(__name__)
 
 _MAX_CONNECTIONS = 128
 # In a row; after that, calls fail at once for a while.
@@ -33,9 +36,9 @@ class RedisConfig:
             password and number of the database as redis-py reads them.
         prefix: What all keys begin with.
         durable: Whether a write waits until the server's disk has it; needs
-            Redis 7.2 or Valkey with an append-only file, best with
-            `appendfsync always`. Without, a crash of the server loses about
-            the last second.
+            Redis 7.2 or Valkey with `appendonly yes` and `appendfsync
+            always`. Without, a crash of the server loses about the last
+            second.
         read_timeout_seconds: How long a read may take.
         write_timeout_seconds: How long a write may take, its sync included.
         pause_seconds: How long a server that failed is left alone.
@@ -93,6 +96,7 @@ class RedisServer:
             if config.durable:
                 # Fails where the server can't, and waits for nothing.
                 client.execute_command("WAITAOF", 1, 0, 1)
+                self._check_fsync(client)
 
     def _connect(self, timeout_seconds: float) -> "redis.Redis":
         try:
@@ -110,9 +114,30 @@ class RedisServer:
             )
         except ValueError as error:
             raise self._failed(
-                f"{self._config.url!r} is no address of a Redis server: "
-                f"{error}."
+                f"at {self._where} has no address of a Redis server: {error}"
             ) from error
+
+    def _check_fsync(self, client: Any) -> None:
+        """Makes sure that WAITAOF waits for the disk.
+
+        With `everysec`, Redis 7.4 and Valkey up to 9.1 at least may answer it
+        before they sync: https://github.com/redis/redis/pull/13793.
+        """
+        try:
+            found = client.config_get("appendfsync")
+        except redis.exceptions.ResponseError:
+            _log.warning(
+                "Redis does not tell its appendfsync; see that it is `always`, "
+                "or a crash may lose what was acknowledged"
+            )
+            return
+        policy = next(iter(found.values()))
+        if policy not in ("always", b"always"):
+            raise self._failed(
+                f"at {self._where} has `appendfsync {_text(policy)}`, with "
+                "which it may answer before its disk has a write. Set it to "
+                "`always`, or do without durable writes."
+            )
 
     def key(self, kind: str, *parts: bytes) -> bytes:
         """Returns the key of something."""
@@ -260,6 +285,10 @@ class RedisServer:
                 "always`, or do without durable writes."
             )
         return self._failed(f"at {self._where} refused: {text}")
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 @functools.cache

