@@ -59,6 +59,7 @@ def test_callers_deadline_is_kept_when_the_model_server_hangs(
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_hanging_model_server_gets_few_calls_and_callers_quick_answers(
     run_gateway, model_server
 ):

@@ -23,6 +23,7 @@ SECONDS = 5.0
 REQUEST = pb.RankRequest(user_id="u", item_ids=["000", "003"])
 
 
+@pytest.mark.slow
 def test_overload_is_shed_and_goodput_stays(run_gateway, model_server):
     gateway = run_gateway(f"--max-in-flight={MAX_IN_FLIGHT}")
     model_server.delay = DELAY
