@@ -35,6 +35,21 @@ class MetaStateFiles:
         """Uses a folder, which is made when something is written."""
         self._folder = Path(folder)
 
+    def known(self) -> list[tuple[str, str]]:
+        """Returns models and fingerprints that there are files of.
+
+        Raises:
+            StoreError: The folder can't be read.
+        """
+        try:
+            paths = sorted(self._folder.glob("*/*.json"))
+        except OSError as error:
+            raise _trouble("read", error) from error
+        return [
+            (urllib.parse.unquote(path.parent.name), path.stem)
+            for path in paths
+        ]
+
     def stamp(self, model: str, fingerprint: str) -> Stamp:
         """Returns what a file's content can be told by, at the cost of a stat.
 

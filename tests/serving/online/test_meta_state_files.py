@@ -49,6 +49,7 @@ def test_models_and_fixed_parts_do_not_mix(files):
 def test_any_model_name_has_a_folder_of_its_own(files, model, tmp_path):
     files.save(model, FINGERPRINT, progressed(1), None)
     assert files.load(model, FINGERPRINT)[0] is not None
+    assert files.known() == [(model, FINGERPRINT)]
     (folder,) = (tmp_path / "meta_states").iterdir()
     assert folder.parent == tmp_path / "meta_states"
 

@@ -1,0 +1,71 @@
+"""Shows the versions of a gateway's meta states, and rolls back.
+
+python -m serving.online runs/latest/store/meta_states
+python -m serving.online runs/latest/store/meta_states --model adaptower \
+    --fingerprint f00d --roll-back 3
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from serving.contract.errors import MetaStateError
+from serving.contract.meta_update import MetaProgress
+from serving.errors import StoreError
+from serving.online.meta_state_files import MetaStateFiles, roll_back
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    chosen = (args.model, args.fingerprint, args.roll_back)
+    if any(part is not None for part in chosen) and None in chosen:
+        parser.error(
+            "--roll-back needs --model and --fingerprint, and they need it"
+        )
+    try:
+        if args.roll_back is not None:
+            roll_back(args.folder, *chosen)
+        files = MetaStateFiles(args.folder)
+        for model, fingerprint in files.known():
+            progress, _ = files.load(model, fingerprint)
+            if progress is not None:
+                print(f"{model} {fingerprint} {_summary(progress)}")
+    except (MetaStateError, StoreError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _summary(progress: MetaProgress) -> str:
+    versions = [state.version for state in progress.history]
+    return (
+        f"serves version {progress.current.version} of "
+        f"{[progress.exported.version, *versions]}; {progress.promoted} "
+        f"promoted, {progress.refused} refused, farthest value "
+        f"{progress.max_shift:.3f} from the export"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.online",
+        description=(
+            "Shows which versions of the meta-initialization are kept. With "
+            "--roll-back an earlier one is served again, by gateways that are "
+            "running within their --poll-seconds; 0 is the exported one."
+        ),
+    )
+    parser.add_argument(
+        "folder", type=Path, help="what the gateway calls --meta-states"
+    )
+    parser.add_argument("--model", metavar="NAME")
+    parser.add_argument("--fingerprint", help="of the fixed part, as listed")
+    parser.add_argument("--roll-back", type=int, metavar="VERSION")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
