@@ -239,9 +239,11 @@ def _window(
 def _draw_users(
     users: Mapping[str, Any], power: float, count: int, seed: tf.Tensor
 ) -> tf.Tensor:
-    """Proportional to events ** power, times how often a user's log counts."""
+    """Proportional to events ** power, and to `draw_weight` where given."""
     lengths = tf.cast(users[ITEM_ROW].row_lengths(), tf.float32)
-    logits = power * tf.math.log(lengths) + tf.math.log(users[DRAW_WEIGHT])
+    logits = power * tf.math.log(lengths)
+    if DRAW_WEIGHT in users:
+        logits += tf.math.log(users[DRAW_WEIGHT])
     return tf.random.stateless_categorical(
         logits[tf.newaxis], count, seed, dtype=tf.int64
     )[0]
