@@ -1,0 +1,1 @@
+"""Speed of meta-training, beside plain training and a loop over users."""
