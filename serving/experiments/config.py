@@ -24,19 +24,14 @@ A user is in the first experiment that takes them.
 """
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
 import yaml
 
 from serving.errors import LaunchError
+from serving.experiments.section import Section, check_unique
 
 KEY_FILE = "pseudonym.key"
-
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +103,7 @@ def load_experiments(path: Path) -> ExperimentsConfig:
         raise LaunchError(f"Can't read the experiments: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LaunchError(f"{path} is not YAML: {error}") from error
-    top = _Section(content, str(path), {"experiments", "log", "key"})
+    top = Section(content, str(path), {"experiments", "log", "key"})
     experiments = top.each("experiments", _experiment)
     if not experiments:
         raise LaunchError(f"{path}: experiments: at least one is needed")
@@ -119,7 +114,7 @@ def load_experiments(path: Path) -> ExperimentsConfig:
     )
 
 
-def _experiment(section: "_Section") -> Experiment:
+def _experiment(section: Section) -> Experiment:
     section.allow({"name", "share", "salt", "arms", "shadows"})
     name = section.name()
     arms = section.each("arms", _arm)
@@ -138,13 +133,13 @@ def _experiment(section: "_Section") -> Experiment:
                 'own, or say adaptation: "off".'
             )
     names = [arm.name for arm in (*arms, *shadows)]
-    _check_unique(names, f"{section.where}: arms and shadows")
+    check_unique(names, f"{section.where}: arms and shadows")
     return Experiment(
         name, arms, shadows, share, section.take("salt", str, name)
     )
 
 
-def _arm(section: "_Section") -> Arm:
+def _arm(section: Section) -> Arm:
     section.allow({"name", "weight", "model", "version", "adaptation"})
     weight = section.take("weight", float, 1.0)
     if not weight > 0.0:
@@ -158,7 +153,7 @@ def _arm(section: "_Section") -> Arm:
     )
 
 
-def _max_support(section: "_Section") -> int | None:
+def _max_support(section: Section) -> int | None:
     value = section.content.get("adaptation", "on")
     # Bare on and off are booleans in YAML.
     if value in ("on", True):
@@ -173,71 +168,3 @@ def _max_support(section: "_Section") -> int | None:
         f"{section.where}.adaptation: {value!r} is none of on, off and "
         "{freeze_after: EVENTS}"
     )
-
-
-def _check_unique(names: list[str], where: str) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise LaunchError(f"{where}: the name {name!r} is there twice")
-
-
-class _Section:
-    """A mapping of the file, and where it stands in it."""
-
-    def __init__(
-        self, content: Any, where: str, keys: set[str] | None = None
-    ) -> None:
-        if not isinstance(content, dict):
-            raise LaunchError(
-                f"{where}: must be a mapping of keys to values, got "
-                f"{type(content).__name__}"
-            )
-        self.content: Mapping[str, Any] = content
-        self.where = where
-        if keys is not None:
-            self.allow(keys)
-
-    def allow(self, keys: set[str]) -> None:
-        """Refuses keys other than these."""
-        unknown = sorted(map(str, self.content.keys() - keys))
-        if unknown:
-            raise LaunchError(
-                f"{self.where}: there is no key {', '.join(unknown)}; there "
-                f"are {', '.join(sorted(keys))}"
-            )
-
-    def take(self, key: str, kind: type[_T], default: Any) -> Any:
-        """Returns a value of a type, or the default."""
-        value = self.content.get(key, default)
-        if kind is float and isinstance(value, int):
-            value = float(value)
-        if value is default or (
-            isinstance(value, kind) and not isinstance(value, bool)
-        ):
-            return value
-        raise LaunchError(
-            f"{self.where}.{key}: {value!r} is not of type {kind.__name__}"
-        )
-
-    def name(self) -> str:
-        """Returns the name."""
-        name = self.content.get("name")
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise LaunchError(
-                f"{self.where}.name: {name!r} is not 1 to 64 letters, "
-                "digits, dots, - or _"
-            )
-        return name
-
-    def each(
-        self, key: str, read: "Callable[[_Section], _T]"
-    ) -> tuple[_T, ...]:
-        """Reads a list of sections with unique names."""
-        items = self.take(key, list, [])
-        sections = [
-            _Section(item, f"{self.where}: {key}[{number}]")
-            for number, item in enumerate(items)
-        ]
-        values = tuple(map(read, sections))
-        _check_unique([s.name() for s in sections], f"{self.where}: {key}")
-        return values

@@ -15,7 +15,7 @@ import yaml
 
 from serving.errors import LaunchError
 from serving.security.scopes import SCOPES
-from serving.security.tokens import parse_tokens, secret_hash
+from serving.security.token_entry import parse_tokens, secret_hash
 
 _SECRET_BYTES = 32
 

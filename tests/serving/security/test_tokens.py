@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from serving.errors import LaunchError, UnauthenticatedError
-from serving.security.tokens import TokenFile, parse_tokens
+from serving.security.token_entry import parse_tokens
+from serving.security.tokens import TokenFile
 from tests.serving.security.conftest import SECRETS, token_entry
 
 
