@@ -53,7 +53,7 @@ Acknowledged = list[tuple[bytes, int, int]]
 def open_both(place: Place) -> tuple[AdaptiveStore, EventLog]:
     """Opens store and log in a folder, or at a Redis server's address."""
     if isinstance(place, str):
-        server = RedisConfig(place)
+        server = RedisConfig(place, read_timeout_seconds=10.0)
         return RedisStore(server), RedisEventLog(server, shards=2)
     store = LmdbStore(place / "store", _MAP_BYTES)
     return store, LmdbEventLog(place / "log", _MAP_BYTES)

@@ -1,0 +1,240 @@
+"""Thirty-two writers of one user: no update is lost, none counts twice."""
+
+import dataclasses
+import random
+import threading
+
+import numpy as np
+import pytest
+
+from serving.contract.support import SupportEvent
+from serving.errors import DeletedUserError
+from serving.event_log import LmdbEventLog, LogEntry, LoggedEvent, Submission
+from serving.event_log.redis_log import RedisEventLog
+from serving.store import (
+    LmdbStore,
+    MemoryStore,
+    UserKey,
+    UserRecord,
+    fingerprint_digest,
+)
+from serving.store.record import event_hash
+from serving.store.redis_store import RedisStore
+from tests.helpers.redis_server import RunningRedis
+
+pytestmark = pytest.mark.fault
+
+WRITERS = 32
+EVENTS = 64
+KEY = UserKey("adaptower", "one")
+
+
+@pytest.fixture(scope="module")
+def server():
+    running = RunningRedis()
+    yield running
+    running.close()
+
+
+@pytest.fixture(params=["memory", "lmdb", "redis"])
+def store(request, server, tmp_path):
+    server.clear()
+    stores = {
+        "memory": MemoryStore,
+        "lmdb": lambda: LmdbStore(tmp_path),
+        "redis": lambda: RedisStore(server.config()),
+    }
+    with stores[request.param]() as store:
+        yield store
+
+
+@pytest.fixture(params=["lmdb", "redis"])
+def log(request, server, tmp_path):
+    server.clear()
+    logs = {
+        "lmdb": lambda: LmdbEventLog(tmp_path / "log"),
+        "redis": lambda: RedisEventLog(server.config()),
+    }
+    with logs[request.param]() as log:
+        yield log
+
+
+def learn_from(weights, number):
+    """Learns in a way that tells one order of events from another."""
+    return np.float32(0.5) * weights + np.float32(number)
+
+
+def learned_by(record, events):
+    """The next record, after the events that are new to it."""
+    known = record.recent_events if record else ()
+    new = [e for e in events if event_hash(e.item_id) not in known]
+    if not new:
+        return None
+    weights = record.weights if record else np.zeros(17, np.float32)
+    for event in new:
+        weights = learn_from(weights, int(event.item_id))
+    return UserRecord(
+        key=KEY,
+        fingerprint=fingerprint_digest("f"),
+        sequence=record.sequence + 1 if record else 1,
+        support_count=(record.support_count if record else 0) + len(new),
+        weights=weights,
+        reservoir=(*(record.reservoir if record else ()), *new),
+        recent_events=(*known, *(event_hash(e.item_id) for e in new)),
+    )
+
+
+def run_in_threads(work, arguments):
+    errors = []
+
+    def run(argument):
+        try:
+            work(argument)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(a,)) for a in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors
+
+
+def check_learned_once(record):
+    """Every event once, and the weights as one replay gives them."""
+    numbers = [int(event.item_id) for event in record.reservoir]
+    assert sorted(numbers) == list(range(EVENTS))
+    assert record.support_count == EVENTS
+    weights = np.zeros(17, np.float32)
+    for number in numbers:
+        weights = learn_from(weights, number)
+    np.testing.assert_array_equal(record.weights, weights)
+
+
+def test_each_event_counts_once_whoever_learns_it(store):
+    def learn(seed):
+        draw = random.Random(seed)
+        # Each event is with two writers, and some twice with one.
+        numbers = [n for n in range(EVENTS) if n % WRITERS in (seed, seed ^ 1)]
+        numbers += draw.sample(numbers, 2)
+        draw.shuffle(numbers)
+        for number in numbers:
+            while True:
+                record = store.get(KEY)
+                event = SupportEvent(str(number), 1.0)
+                learned = learned_by(record, [event])
+                if learned is None or store.compare_and_put(learned):
+                    break
+
+    run_in_threads(learn, range(WRITERS))
+    record = store.get(KEY)
+    check_learned_once(record)
+    assert record.sequence == EVENTS
+
+
+def test_log_hands_each_event_on_once_and_its_learners_agree(log):
+    store = MemoryStore()
+    done = threading.Event()
+
+    def produce(seed):
+        draw = random.Random(seed)
+        numbers = [n for n in range(EVENTS) if n % WRITERS in (seed, seed ^ 1)]
+        draw.shuffle(numbers)
+        for number in numbers:
+            event = LoggedEvent(f"e{number}", str(number), 1.0)
+            log.append([Submission(KEY, (event, event))])
+
+    def consume(name):
+        while not done.is_set():
+            for entry in log.read(f"worker-{name}", 4, wait_seconds=0.05):
+                events = [
+                    SupportEvent(e.item_id, e.label) for e in entry.events
+                ]
+                while True:
+                    learned = learned_by(store.get(KEY), events)
+                    if learned is None or store.compare_and_put(learned):
+                        break
+                log.ack([entry])
+
+    consumers = [
+        threading.Thread(target=consume, args=(name,)) for name in range(4)
+    ]
+    for consumer in consumers:
+        consumer.start()
+    run_in_threads(produce, range(WRITERS))
+    while log.status().unlearned:
+        pass
+    done.set()
+    for consumer in consumers:
+        consumer.join()
+    record = store.get(KEY)
+    check_learned_once(record)
+    held = [
+        int(event.item_id)
+        for entry in log.events_of(KEY)
+        for event in entry.events
+    ]
+    # One consumer at a time: what was learned is in the order of the log.
+    assert held == [int(event.item_id) for event in record.reservoir]
+
+
+def test_deleted_user_does_not_come_back_with_late_writes(store):
+    begun = threading.Barrier(9)
+    refused = []
+
+    def learn(_):
+        begun.wait()
+        try:
+            for number in range(10_000):
+                record = store.get(KEY)
+                event = SupportEvent(str(number), 1.0)
+                learned = learned_by(
+                    record and dataclasses.replace(record, recent_events=()),
+                    [event],
+                )
+                store.compare_and_put(
+                    dataclasses.replace(learned, reservoir=(), recent_events=())
+                )
+        except DeletedUserError:
+            refused.append(number)
+
+    def delete(_):
+        begun.wait()
+        while store.get(KEY) is None:
+            pass
+        assert store.delete(KEY)[0]
+        assert store.get(KEY) is None
+
+    run_in_threads(lambda n: delete(n) if n == 8 else learn(n), range(9))
+    assert len(refused) == 8
+    assert store.get(KEY) is None
+    assert list(store.iterate("adaptower")) == []
+    assert store.tombstone(KEY) is not None
+
+
+def test_deleted_user_does_not_come_back_with_late_events(log):
+    begun = threading.Barrier(9)
+    refused = []
+
+    def produce(name):
+        begun.wait()
+        for number in range(10_000):
+            event = LoggedEvent(f"{name}-{number}", "1", 1.0)
+            (result,) = log.append([Submission(KEY, (event,))])
+            if isinstance(result, DeletedUserError):
+                refused.append(name)
+                return
+            assert isinstance(result, LogEntry)
+
+    def delete(_):
+        begun.wait()
+        while not log.events_of(KEY):
+            pass
+        assert log.delete(KEY)[0] > 0
+
+    run_in_threads(lambda n: delete(n) if n == 8 else produce(n), range(9))
+    assert len(refused) == 8
+    assert log.events_of(KEY) == []
+    assert list(log.entries()) == []
+    assert log.read("worker", 10) == []
