@@ -252,7 +252,7 @@ def _add_observability_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--trace",
         action="store_true",
-        help="make OpenTelemetry spans (extra 'trace'); start the gateway by "
+        help="make OpenTelemetry spans (extra 'traces'); start the gateway by "
         "opentelemetry-instrument to export them",
     )
     group.add_argument(

@@ -68,7 +68,7 @@ def make_tracer(wanted: bool) -> Tracer | None:
     if importlib.util.find_spec("opentelemetry") is None:
         _log.warning(
             "--trace has no effect without OpenTelemetry's API; install it "
-            "with the extra: pip install 'adaptower[trace]'"
+            "with the extra: pip install 'adaptower[traces]'"
         )
         return None
     return Tracer()
