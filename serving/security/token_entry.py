@@ -73,7 +73,7 @@ def parse_tokens(text: str, source: str) -> dict[str, TokenEntry]:
     ):
         raise LaunchError(
             f"{source}: there must be one key `tokens` with a list of "
-            "entries; `python -m serving.security --help` shows one."
+            "entries; `python -m serving.security NAME --scope rank` makes one."
         )
     entries: dict[str, TokenEntry] = {}
     for number, item in enumerate(content["tokens"]):

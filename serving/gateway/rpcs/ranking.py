@@ -113,9 +113,11 @@ class RankingRpcs:
     async def _read(
         self, treatment: Treatment, model: ServedModel, user_id: str
     ) -> UserState:
-        if not treatment.adapts:
-            return UserState(model.meta_init)
-        return await self._ladder.read(self._store, model, user_id)
+        user = await self._ladder.read(self._store, model, user_id)
+        if treatment.adapts:
+            return user
+        # What the user has seen is left out of recommendations all the same.
+        return UserState(model.meta_init, user.record)
 
     def _note(
         self,

@@ -100,6 +100,15 @@ def test_own_weights_from_before_are_not_used_in_an_arm_without(run, oracle):
     )
 
 
+def test_seen_items_are_left_out_in_an_arm_that_adapts_nothing(run):
+    gateway, experiment = run(Arm("on"), Arm("off", max_support=0))
+    (off,) = users_of(experiment, "off", 1)
+    submit(gateway, off, range(3), model="model0")
+    answer = gateway.stub.Recommend(pb.RecommendRequest(user_id=off, k=8))
+    assert (answer.seen, answer.provenance.arm) == (3, "x/off")
+    assert not {*answer.item_ids} & {*ITEMS}
+
+
 def test_frozen_arm_learns_from_the_first_events_only(run, oracle):
     gateway, experiment = run(Arm("on"), Arm("frozen", max_support=3))
     (user,) = users_of(experiment, "frozen", 1)
