@@ -66,6 +66,11 @@ class Metrics:
         self._events = counter(
             "feedback_events", "Events of SubmitFeedback.", ("outcome",)
         )
+        self._meta_steps = counter(
+            "meta_steps",
+            "Steps of the meta state, by what became of them.",
+            ("model", "outcome"),
+        )
         self._unknown_items = counter(
             "unknown_items",
             "Candidates and events whose item the model does not know.",
@@ -105,6 +110,10 @@ class Metrics:
         """Counts the events of a SubmitFeedback."""
         self._events.labels("accepted").inc(accepted)
         self._events.labels("duplicate").inc(duplicates)
+
+    def count_meta_step(self, model: str, outcome: str) -> None:
+        """Counts a step of a model's meta state."""
+        self._meta_steps.labels(model, outcome).inc()
 
     def count_unknown_items(self, method: str, items: int) -> None:
         """Counts items that the model does not know."""

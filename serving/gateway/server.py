@@ -70,7 +70,8 @@ async def serve(config: GatewayConfig) -> None:
         registry = ModelRegistry(
             backend, config.models, config.default_model, meta_stage.newest
         )
-        meta_stage.subscribe(registry.renew)
+        meta_stage.subscribe(lambda name, _: registry.renew(name))
+        meta_stage.subscribe(metrics.count_meta_step)
         server, health_service = _build_server(
             config,
             gateway_services(

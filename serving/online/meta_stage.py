@@ -27,6 +27,13 @@ from serving.online.meta_state_files import MetaStateFiles, Stamp
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import decode_tensor, encode_tensor
 
+# Outcomes of a step. Overtaken: another process took one, or somebody rolled
+# back, between its beginning and its end.
+PROMOTED = "promoted"
+REFUSED = "refused"
+OVERTAKEN = "overtaken"
+FAILED = "failed"
+
 _log = logging.getLogger(__name__)
 
 Features = Mapping[str, pb.TensorProto]
@@ -77,11 +84,11 @@ class MetaStage:
         self._inline = inline
         self._lines: dict[_Key, _Line] = {}
         self._steps: set[asyncio.Task[None]] = set()
-        self._on_change: list[Callable[[str], None]] = []
+        self._on_step: list[Callable[[str, str], None]] = []
 
-    def subscribe(self, on_change: Callable[[str], None]) -> None:
-        """Has a function called with a model's name when `newest` changed."""
-        self._on_change.append(on_change)
+    def subscribe(self, on_step: Callable[[str, str], None]) -> None:
+        """Has a function called with each step's model and outcome."""
+        self._on_step.append(on_step)
 
     def newest(self, name: str, manifest: AdaptiveManifest) -> MetaState | None:
         """Returns the meta state to serve; None stands for the exported one.
@@ -172,24 +179,25 @@ class MetaStage:
         line: _Line,
         batch: MetaBatch[Features],
     ) -> None:
+        outcome = FAILED
         async with line.lock:
             try:
-                await self._locked_step(model, line, batch)
+                outcome = await self._locked_step(model, line, batch)
             except ServingError as error:
                 _log.warning(
                     "%s: the meta state stays as it is: %s", model.name, error
                 )
             except Exception:
                 _log.exception("%s: the meta state stays as is", model.name)
-        for on_change in self._on_change:
-            on_change(model.name)
+        for on_step in self._on_step:
+            on_step(model.name, outcome)
 
     async def _locked_step(
         self,
         model: ServedModel,
         line: _Line,
         batch: MetaBatch[Features],
-    ) -> None:
+    ) -> str:
         before = line.progress
         step = before.propose(
             await self._gradient(model, batch.tasks, before.current),
@@ -209,23 +217,24 @@ class MetaStage:
                 line.stamp,
             )
             if stamp is None:
-                # Another process took a step, or somebody rolled back.
                 self._load(
                     (model.name, model.manifest.fingerprint),
                     line,
                     model.manifest.meta_state,
                 )
-                return
+                return OVERTAKEN
             line.stamp = stamp
         line.progress = after
+        outcome = PROMOTED if after.promoted > before.promoted else REFUSED
         _log.info(
             "%s: meta state %d %s, held-back loss %.5f after %.5f",
             model.name,
             step.candidate.version,
-            "promoted" if after.promoted > before.promoted else "refused",
+            outcome,
             float(np.mean(losses_after)),
             float(np.mean(losses_before)),
         )
+        return outcome
 
     async def _gradient(
         self,

@@ -86,7 +86,8 @@ class OracleGateway:
             self.config.default_model,
             self.meta_stage.newest,
         )
-        self.meta_stage.subscribe(self._registry.renew)
+        self.meta_stage.subscribe(lambda name, _: self._registry.renew(name))
+        self.meta_stage.subscribe(self.metrics.count_meta_step)
         await self._registry.refresh()
         self.trials = Trials(self.experiments)
         self._server = AsyncServer(

@@ -49,7 +49,9 @@ class Gateway:
             "adaptower",
             self.stage.newest,
         )
-        self.stage.subscribe(self.registry.renew)
+        self.outcomes = []
+        self.stage.subscribe(lambda name, _: self.registry.renew(name))
+        self.stage.subscribe(lambda _, outcome: self.outcomes.append(outcome))
         self.store = MemoryStore()
         self.ladder = Ladder()
         self.learner = Learner(
@@ -118,6 +120,8 @@ def test_served_scores_equal_the_offline_evaluation(users, expected, tmp_path):
     for found, wanted in zip(scores, expected.scores, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert gateway.meta_state.version == expected.progress.current.version
+    assert gateway.outcomes.count("promoted") == progress.promoted
+    assert gateway.outcomes.count("refused") == progress.refused
 
 
 def test_background_steps_come_to_the_same_versions(users, expected, tmp_path):
@@ -197,6 +201,7 @@ def test_who_loses_a_race_takes_over_the_other_ones_version(users, tmp_path):
     saved, _ = files.load("adaptower", ORACLE.parameters.fingerprint)
     assert mine.meta_state.version == saved.current.version
     assert saved.current.version >= other.meta_state.version
+    assert mine.outcomes[0] == "overtaken"
 
 
 def test_a_failing_model_server_fails_no_feedback(users, tmp_path, caplog):
@@ -213,6 +218,7 @@ def test_a_failing_model_server_fails_no_feedback(users, tmp_path, caplog):
     assert len(scores) == len(users)
     assert gateway.meta_state.version == 0
     assert "stays as it is: gone" in caplog.text
+    assert set(gateway.outcomes) == {"failed"}
 
 
 def test_a_deleted_user_is_in_no_later_step(users, tmp_path):
