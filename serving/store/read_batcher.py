@@ -5,6 +5,8 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from serving.errors import StoreError
+
 _Read = tuple[bytes, "asyncio.Future[bytes | None]"]
 _MAX_BATCH = 512
 _THREADS = 4
@@ -69,16 +71,24 @@ class _Queue:
         return future
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch = self._waiting[:_MAX_BATCH]
-        del self._waiting[:_MAX_BATCH]
+        # Nobody waits any more for reads that were given up.
+        waiting = [read for read in self._waiting if not read[1].done()]
+        batch, self._waiting = waiting[:_MAX_BATCH], waiting[_MAX_BATCH:]
         self._running = bool(batch)
-        if batch:
-            reading = loop.run_in_executor(
-                self._threads, self._read, [key for key, _ in batch]
-            )
-            reading.add_done_callback(
-                lambda done: self._finish(loop, batch, done)
-            )
+        if not batch:
+            return
+        keys = [key for key, _ in batch]
+        try:
+            reading = loop.run_in_executor(self._threads, self._read, keys)
+        except RuntimeError as error:
+            # The threads have ended.
+            self._running = False
+            for _, future in batch:
+                future.set_exception(
+                    StoreError(f"The store was closed meanwhile: {error}.")
+                )
+            return
+        reading.add_done_callback(lambda done: self._finish(loop, batch, done))
 
     def _finish(
         self,
