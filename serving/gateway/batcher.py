@@ -60,13 +60,14 @@ class _Waiting:
     outcome: "asyncio.Future[RowScores]"
 
     @property
-    def shares_with(self) -> tuple[int, int]:
+    def shares_with(self) -> tuple[str, int, int]:
         """Equal for ranks that may share a request.
 
         Of one version, and of about the same length: padding costs as much
         as candidates do.
         """
-        return id(self.model), len(self.row.item_ids).bit_length()
+        size = len(self.row.item_ids).bit_length()
+        return self.model.name, self.model.version, size
 
 
 class RankBatcher:

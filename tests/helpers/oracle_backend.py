@@ -2,6 +2,8 @@
 
 import math
 
+import grpc
+import grpc.aio
 import numpy as np
 
 from serving.contract.meta_state import MetaState
@@ -38,6 +40,19 @@ class OracleBackend:
         return pb.PredictResponse(
             outputs={n: encode_tensor(v) for n, v in outputs.items()}
         )
+
+    async def forward(self, method, request, seconds=None):
+        spec = pb.PredictRequest.FromString(request).model_spec
+        try:
+            response = await self.run(spec.name, request)
+        except UnknownModelError as error:
+            raise grpc.aio.AioRpcError(
+                grpc.StatusCode.NOT_FOUND,
+                grpc.aio.Metadata(),
+                grpc.aio.Metadata(),
+                str(error),
+            ) from error
+        return response.SerializeToString()
 
     async def predict(self, model, version, signature, inputs):
         self.calls.append(signature)

@@ -11,6 +11,8 @@ metadata, `adaptower-provenance-bin`.
 
 from collections.abc import Mapping, Sequence
 
+import grpc
+import grpc.aio
 import numpy as np
 from google.protobuf.message import DecodeError
 
@@ -74,12 +76,12 @@ class PredictionRpcs:
             raise InvalidRequestError(
                 "The bytes sent are no PredictRequest."
             ) from error
-        if self._has_users(request):
-            if ADAPTIVE_WEIGHTS not in request.inputs:
-                await self._add_weights(request, call)
-            del request.inputs[USER_ID]
-            data = request.SerializeToString()
-        return await self._pass_on(PREDICT, data, call)
+        if not self._has_users(request):
+            return await self._pass_on(PREDICT, data, call)
+        if ADAPTIVE_WEIGHTS not in request.inputs:
+            return await self._predict_for_users(request, call)
+        del request.inputs[USER_ID]
+        return await self._pass_on(PREDICT, request.SerializeToString(), call)
 
     async def get_model_metadata(self, data: bytes, call: Call) -> bytes:
         """Passes a GetModelMetadata on."""
@@ -102,38 +104,51 @@ class PredictionRpcs:
             and spec.name in self._registry.names
         )
 
-    async def _add_weights(
+    async def _predict_for_users(
         self, request: pb.PredictRequest, call: Call
-    ) -> None:
-        """Adds `adaptive_weights`, and pins the version they are for."""
-        model = self._pinned(request.model_spec)
+    ) -> bytes:
+        """Answers with the users' weights in place of their ids."""
+        spec = request.model_spec
         batch = self._batch_size(request)
         user_ids = _user_ids(request.inputs[USER_ID], batch)
         for user_id in user_ids:
             if user_id:
                 check_id(USER_ID, user_id, self._limits)
                 check_user(user_id)
-        users = await self._ladder.read_many(self._store, model, user_ids)
-        weights = np.stack([user.weights for user in users])
-        if len(users) != batch:
-            weights = np.broadcast_to(weights, (batch, weights.shape[1]))
-        request.inputs[ADAPTIVE_WEIGHTS].CopyFrom(encode_tensor(weights))
-        self._explain(model, users, request.inputs, call)
+        del request.inputs[USER_ID]
 
-    def _pinned(self, spec: pb.ModelSpec) -> ServedModel:
-        """Returns the version to ask, and pins it in the request."""
-        choice = spec.WhichOneof("version_choice")
-        if choice == "version_label":
-            raise InvalidRequestError(
-                f"With a {USER_ID!r}, name a version or none for the current "
-                f"one, not the label {spec.version_label!r}: the weights must "
-                "be those of the version that answers."
+        async def answer(model: ServedModel) -> bytes:
+            users = await self._ladder.read_many(self._store, model, user_ids)
+            weights = np.stack([user.weights for user in users])
+            if len(users) != batch:
+                weights = np.broadcast_to(weights, (batch, weights.shape[1]))
+            tensor = encode_tensor(weights)
+            request.inputs[ADAPTIVE_WEIGHTS].CopyFrom(tensor)
+            spec.version.value = model.version
+            self._explain(model, users, request.inputs, call)
+            return await self._pass_on(
+                PREDICT, request.SerializeToString(), call
             )
-        if choice == "version":
+
+        if spec.WhichOneof("version_choice") is not None:
+            return await answer(self._named_version(spec))
+        try:
+            return await answer(self._registry.resolve(spec.name))
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+        # The model server dropped the version between two looks at its status.
+        await self._registry.refresh()
+        return await answer(self._registry.resolve(spec.name))
+
+    def _named_version(self, spec: pb.ModelSpec) -> ServedModel:
+        if spec.HasField("version"):
             return self._registry.version(spec.name, spec.version.value)
-        model = self._registry.resolve(spec.name)
-        spec.version.value = model.version
-        return model
+        raise InvalidRequestError(
+            f"With a {USER_ID!r}, name a version or none for the current one, "
+            f"not the label {spec.version_label!r}: the weights must be those "
+            "of the version that answers."
+        )
 
     def _batch_size(self, request: pb.PredictRequest) -> int:
         """Returns B: the rows of the input that every signature has."""
