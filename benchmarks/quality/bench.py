@@ -16,7 +16,7 @@ from benchmarks.quality.inputs import Inputs, load_inputs
 from benchmarks.quality.outcome import Outcome
 from components.dataset_spec import DatasetSpec
 from serving.contract.protocol import META_TEST
-from trainer.config import PARTITION_PRESETS
+from trainer.config import PARTITION_PRESETS, TrainerConfig
 
 _PRESET = "preset-{}"
 _CONVERGING = ("joint", "meta", "maml_all", "history")
@@ -153,25 +153,31 @@ class Bench:
     def _cells(self) -> dict[str, list[Cell]]:
         """Cells by name, one for each seed."""
         wanted = {
-            name: (name, self._tuned(name)) for name in self._options.trainings
+            name: (name, name, self._tuned(name))
+            for name in self._options.trainings
         }
         if self._options.presets:
             tuned = self._tuned("meta")
             for preset in PARTITION_PRESETS:
-                values = {**tuned, "partition": preset}
-                wanted[_PRESET.format(preset)] = ("meta", values)
+                name = _PRESET.format(preset)
+                # What ours has anyway is trained once.
+                if TrainerConfig.from_dict(tuned).partition == preset:
+                    wanted[name] = ("meta", "meta", tuned)
+                else:
+                    values = {**tuned, "partition": preset}
+                    wanted[name] = (name, "meta", values)
         return {
             name: [
                 Cell.of(
                     self._options.work_dir,
                     self._dataset,
-                    name,
+                    folder,
                     training,
                     {**values, "seed": seed},
                 )
                 for seed in self._options.seeds
             ]
-            for name, (training, values) in wanted.items()
+            for name, (folder, training, values) in wanted.items()
         }
 
     def _document(

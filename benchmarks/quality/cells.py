@@ -48,7 +48,7 @@ class Cell:
         training: str,
         values: Mapping[str, Any],
     ) -> "Cell":
-        """The cell called `name`, which may be a variant of a training."""
+        """The cell in the folder `name`: a training or a variant of it."""
         folder = work_dir / dataset / name / f"seed-{values['seed']}"
         return cls(folder, training, dict(values))
 

@@ -11,20 +11,21 @@ from matplotlib.figure import Figure
 
 Document = Mapping[str, Any]
 
-# Colour, line and marker of each regime: told apart without colours, too.
+# Colour, line and marker of each regime that is drawn: told apart without
+# colours, too.
 _STYLES = {
+    "oracle": ("#1d1b19", "-.", "*"),
     "online": ("#b8430a", "-", "o"),
     "offline": ("#0a65a3", "--", "D"),
-    "oracle": ("#1d1b19", "-.", "*"),
     "history": ("#2e7d4f", "-", "^"),
-    "history_offline": ("#2e7d4f", ":", "^"),
     "maml_all": ("#7a4b9a", "-", "v"),
-    "maml_all_offline": ("#7a4b9a", ":", "v"),
     "joint_finetune": ("#8a6d00", "--", "s"),
     "joint": ("#6a645c", ":", "s"),
-    "meta": ("#0a65a3", "--", "D"),
+    "item_mean": ("#9a9489", ":", "x"),
 }
-_ORDINARY = ("#9a9489", ":", ".")
+# Bands of all would hide each other.
+_WITH_INTERVAL = ("oracle", "online", "offline")
+_TRAININGS = {"meta": "offline"}
 _SETTINGS = {
     "svg.fonttype": "none",
     # The same data gives the same file.
@@ -75,7 +76,7 @@ def _plots(document: Document) -> Iterator[tuple[str, Figure]]:
 
 
 def _axes(x_title: str, y_title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x_title)
     axes.set_ylabel(y_title)
@@ -85,10 +86,11 @@ def _axes(x_title: str, y_title: str) -> tuple[Figure, Axes]:
 def _curves(
     axes: Axes, x: Sequence[int], columns: Sequence[Document], key: str
 ) -> None:
-    """One line per regime, with its interval as a band."""
-    for regime in columns[0]:
+    """One line per regime, with the intervals of a few as bands."""
+    for regime, (colour, line, marker) in _STYLES.items():
+        if regime not in columns[0]:
+            continue
         points = [column[regime][key] for column in columns]
-        colour, line, marker = _STYLES.get(regime, _ORDINARY)
         axes.plot(
             x,
             _numbers(points, "value"),
@@ -97,10 +99,10 @@ def _curves(
             marker=marker,
             label=regime,
         )
-        if regime in _STYLES:
+        if regime in _WITH_INTERVAL:
             low, high = _numbers(points, "low"), _numbers(points, "high")
             axes.fill_between(x, low, high, color=colour, alpha=0.1)
-    axes.legend(fontsize=8, ncols=2)
+    axes.figure.legend(loc="outside right upper", fontsize=9)
 
 
 def _numbers(points: Sequence[Document], name: str) -> list[float]:
@@ -135,7 +137,7 @@ def _by_bytes(presets: Document) -> Figure:
 def _by_step(curves: Document) -> Figure:
     figure, axes = _axes("outer steps", "AUC on meta_valid")
     for training, by_seed in curves.items():
-        colour, line, _ = _STYLES.get(training, _ORDINARY)
+        colour, line, _ = _STYLES[_TRAININGS.get(training, training)]
         for index, curve in enumerate(by_seed):
             steps = sorted(map(int, curve))
             by_number = {int(step): auc for step, auc in curve.items()}
@@ -162,4 +164,5 @@ def _partition(parameters: Sequence[Document]) -> Figure:
         adaptive, values = parameter["adaptive"], parameter["values"]
         names.append(f"{parameter['name']}\n{adaptive} of {values}")
     axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.5, len(names) - 0.5)
     return figure
