@@ -97,7 +97,9 @@ class TestLmdbEventLog(EventLogSuite):
         with LmdbEventLog(tmp_path, 1 << 20) as log:
             entry, _ = log.append([submit(1), submit(2)])
             position = entry.position.to_bytes(8, "big")
-            log._file.write(lambda t: t.put(position, b"x", db=log._entries))
+            log._file.write(
+                lambda t: t.put(position, b"x", db=log._stored._entries)
+            )
             assert ids(log.events_of(entry.key)) == ["u1:e2"]
             assert ids(log.entries()) == ["u1:e2"]
             assert ids(log.read("c", 9)) == ["u1:e2"]

@@ -1,0 +1,259 @@
+"""What the LMDB event log stores, and how a transaction changes it.
+
+    entries   position (8 bytes) -> a submission, as in `entry.py`
+    queue     position -> digest of the user; what nobody acknowledged
+    users     digest of the user -> positions
+    deleted   digest of the user -> tombstone
+    seen0..4  hashes of event ids, see `seen_ids.py`
+    meta      the last position, and what `seen_ids.py` keeps
+
+A position is the time in milliseconds times 2^20, or one more than the last.
+"""
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from serving.errors import LogFullError, RecordError
+from serving.event_log.entry import (
+    LogEntry,
+    Submission,
+    decode_submission,
+    encode_submission,
+)
+from serving.event_log.event_log import POSITION_TIME_BITS, Appended
+from serving.event_log.seen_ids import SeenIds, is_new
+from serving.lmdb_file import LmdbFile, Transaction
+from serving.store.adaptive_store import deleted
+from serving.store.record import UserKey
+from serving.store.tombstone import Tombstone, now_ms
+
+_log = logging.getLogger(__name__)
+
+NUM_DATABASES = 16
+_POSITION_BYTES = 8
+_LAST = b"last"
+
+# What `append` returns for a submission, and the positions of the user's
+# entries that wait before it, the newest first.
+Stored = tuple[Appended, list[bytes]]
+
+
+class LmdbEntries:
+    """The databases of a log; every method runs inside a transaction."""
+
+    def __init__(self, file: LmdbFile, dedup_seconds: float) -> None:
+        """Opens the databases.
+
+        Args:
+            file: Where they are.
+            dedup_seconds: For how long event ids are known.
+        """
+        self._entries = file.database("entries")
+        self._queue = file.database("queue")
+        self._users = file.database("users", fixed_duplicates=True)
+        self._deleted = file.database("deleted")
+        self._meta = file.database("meta")
+        self._seen = SeenIds(file, self._meta, dedup_seconds)
+
+    def append(
+        self, transaction: Transaction, submissions: Sequence[Submission]
+    ) -> list[Stored]:
+        """Stores submissions without the events that are known."""
+        parts = self._seen.live_parts(transaction)
+        return [
+            self._append_one(transaction, submission, parts)
+            for submission in submissions
+        ]
+
+    def _append_one(
+        self, transaction: Transaction, submission: Submission, parts: list[Any]
+    ) -> Stored:
+        key = submission.key
+        owner = key.digest
+        if Tombstone.live(transaction.get(owner, db=self._deleted)) is not None:
+            return deleted(key), []
+        new = tuple(
+            event
+            for event in submission.events
+            if is_new(transaction, parts, event.hash(key))
+        )
+        if not new:
+            return None, []
+        waiting = self._waiting(transaction, owner)
+        kept = dataclasses.replace(submission, events=new)
+        position = self._next_position(transaction)
+        transaction.put(
+            position, encode_submission(kept), append=True, db=self._entries
+        )
+        transaction.put(position, owner, append=True, db=self._queue)
+        transaction.put(owner, position, db=self._users)
+        number = int.from_bytes(position, "big")
+        return LogEntry(number, key, new, submission.features), waiting
+
+    def _waiting(self, transaction: Transaction, owner: bytes) -> list[bytes]:
+        """Returns the newest positions of a user, down to a learned one."""
+        cursor = transaction.cursor(db=self._users)
+        waiting: list[bytes] = []
+        if not cursor.set_key(owner) or not cursor.last_dup():
+            return waiting
+        for position in cursor.iterprev_dup():
+            if transaction.get(position, db=self._queue) is None:
+                break
+            waiting.append(position)
+        return waiting
+
+    def _next_position(self, transaction: Transaction) -> bytes:
+        last = transaction.get(_LAST, bytes(_POSITION_BYTES), db=self._meta)
+        number = max(
+            int.from_bytes(last, "big") + 1, now_ms() << POSITION_TIME_BITS
+        )
+        position = number.to_bytes(_POSITION_BYTES, "big")
+        transaction.put(_LAST, position, db=self._meta)
+        return position
+
+    def make_room(
+        self, transaction: Transaction, num_entries: int, most: int
+    ) -> None:
+        """Drops the oldest learned entries if there would be too many.
+
+        Raises:
+            LogFullError: There are not enough of them.
+        """
+        held, unlearned = self.counts(transaction)
+        excess = held + num_entries - most
+        if excess > held - unlearned:
+            raise LogFullError(
+                f"The event log holds {held} entries, {unlearned} of them not "
+                f"learned from yet, and takes in no more than {most}. Send "
+                "the events again later; if it stays so, see that the online "
+                "stage runs and keeps up."
+            )
+        if excess > 0:
+            self.drop_learned(transaction, excess)
+
+    def drop_learned(
+        self, transaction: Transaction, most: int, before_ms: int | None = None
+    ) -> int:
+        """Drops learned entries, the oldest first; returns how many.
+
+        Args:
+            transaction: A write transaction.
+            most: How many at most.
+            before_ms: Only those that came before this moment, milliseconds
+                since 1970.
+        """
+        before = None if before_ms is None else _first_position(before_ms)
+        dropped = 0
+        for position in itertools.islice(
+            self._learned(transaction, before), most
+        ):
+            self.drop(transaction, position)
+            dropped += 1
+        return dropped
+
+    def _learned(
+        self, transaction: Transaction, before: bytes | None
+    ) -> Iterator[bytes]:
+        """Yields positions of learned entries, the oldest first."""
+        cursor = transaction.cursor(db=self._entries)
+        found = cursor.first()
+        while found:
+            position = cursor.key()
+            if before is not None and position >= before:
+                return
+            if transaction.get(position, db=self._queue) is None:
+                yield position
+            # What the caller removed is gone from under the cursor.
+            found = cursor.set_range(after(position))
+
+    def drop(self, transaction: Transaction, position: bytes) -> None:
+        """Removes an entry, if it is there."""
+        transaction.delete(position, db=self._queue)
+        data = transaction.pop(position, db=self._entries)
+        entry = None if data is None else decoded(position, data)
+        if entry is not None:
+            transaction.delete(entry.key.digest, position, db=self._users)
+
+    def acknowledge(self, transaction: Transaction, position: bytes) -> None:
+        """Takes an entry out of the queue."""
+        transaction.delete(position, db=self._queue)
+
+    def queue(self, transaction: Transaction) -> Iterator[tuple[bytes, bytes]]:
+        """Yields position and owner of what nobody acknowledged, in order."""
+        return iter(transaction.cursor(db=self._queue))
+
+    def get(self, transaction: Transaction, position: bytes) -> LogEntry | None:
+        """Returns an entry; None if it is gone or damaged."""
+        data = transaction.get(position, db=self._entries)
+        return None if data is None else decoded(position, data)
+
+    def positions_of(
+        self, transaction: Transaction, key: UserKey
+    ) -> list[bytes]:
+        """Returns where a user's entries are, the oldest first."""
+        cursor = transaction.cursor(db=self._users)
+        return list(cursor.iternext_dup()) if cursor.set_key(key.digest) else []
+
+    def chunk(
+        self, transaction: Transaction, start: bytes, most: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Returns positions and bytes of entries from a position on."""
+        cursor = transaction.cursor(db=self._entries)
+        if not cursor.set_range(start):
+            return []
+        return list(itertools.islice(cursor, most))
+
+    def delete(
+        self, transaction: Transaction, key: UserKey, tombstone: Tombstone
+    ) -> int:
+        """Removes a user's entries; returns how many there were."""
+        positions = self.positions_of(transaction, key)
+        for position in positions:
+            transaction.delete(position, db=self._queue)
+            transaction.delete(position, db=self._entries)
+        transaction.delete(key.digest, db=self._users)
+        transaction.put(key.digest, tombstone.to_bytes(), db=self._deleted)
+        return len(positions)
+
+    def forget_tombstones(self, transaction: Transaction) -> None:
+        """Removes the tombstones that have expired."""
+        cursor = transaction.cursor(db=self._deleted)
+        expired = [k for k, data in cursor if Tombstone.live(data) is None]
+        for owner in expired:
+            transaction.delete(owner, db=self._deleted)
+
+    def counts(self, transaction: Transaction) -> tuple[int, int]:
+        """Returns how many entries there are, and how many in the queue."""
+        return (
+            transaction.stat(self._entries)["entries"],
+            transaction.stat(self._queue)["entries"],
+        )
+
+
+def position_of(entry: LogEntry) -> bytes:
+    """Returns an entry's position as it is stored."""
+    return entry.position.to_bytes(_POSITION_BYTES, "big")
+
+
+def after(position: bytes) -> bytes:
+    """Returns the position that follows."""
+    number = int.from_bytes(position, "big") + 1
+    return number.to_bytes(_POSITION_BYTES, "big")
+
+
+def decoded(position: bytes, data: bytes) -> LogEntry | None:
+    """Decodes an entry; logs what is damaged and returns None."""
+    try:
+        return decode_submission(int.from_bytes(position, "big"), data)
+    except RecordError as error:
+        _log.warning("%s", error)
+        return None
+
+
+def _first_position(moment_ms: int) -> bytes:
+    """Returns the first position of a millisecond."""
+    number = max(moment_ms, 0) << POSITION_TIME_BITS
+    return number.to_bytes(_POSITION_BYTES, "big")
