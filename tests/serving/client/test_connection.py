@@ -147,6 +147,17 @@ def test_refusal_tells_when_to_come_again(server, client):
     assert retry_after_seconds(refused.value) is None
 
 
+def test_aio_client_is_told_as_well(server):
+    async def refused():
+        async with AsyncRecommenderClient(server.target) as client:
+            with pytest.raises(grpc.RpcError) as refusal:
+                await client.rank("u", ["7"])
+            return refusal.value
+
+    server.service.script = [OverloadedError("too much", 1.25)]
+    assert retry_after_seconds(asyncio.run(refused())) == 1.25
+
+
 def test_options_go_along_with_calls_and_leave_the_client_as_it_is(
     server, client
 ):
