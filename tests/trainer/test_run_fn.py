@@ -60,24 +60,23 @@ def check_run(folder, regime, name, adaptive):
 
 
 @pytest.mark.slow
-def test_offline_run_takes_what_the_tuner_found_below_overrides(
+def test_what_the_tuner_found_is_above_the_dataset_and_below_overrides(
     tiny_episodes, tmp_path
 ):
     found = keras_tuner.HyperParameters()
     found.Fixed("num_inner_steps", 2)
-    found.Fixed("dropout", 0.5)
     found.Fixed("partition", "user_bias")
     found.Fixed("tuner/epochs", 3)
     overrides = {k: v for k, v in TINY.items() if k != "num_inner_steps"}
     overrides["partition"] = "user_offset"
-    run_fn(
-        fn_args(
-            tiny_episodes,
-            tmp_path,
-            overrides=overrides,
-            hyperparameters=found.get_config(),
-        )
+    args = fn_args(
+        tiny_episodes,
+        tmp_path,
+        overrides=overrides,
+        hyperparameters=found.get_config(),
     )
+    args.custom_config["training"] = {"num_inner_steps": 7}
+    run_fn(args)
     manifest = check_run(tmp_path, "offline", "adaptower", adaptive=3)
     assert any(manifest.meta_init)
     assert manifest.inner_loop["num_inner_steps"] == 2
