@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from serving.errors import ServingError
+from tests.contract.adaptive_store_suite import wait_until
 from tests.helpers.killed_writers import (
     LOG,
     ROUNDS,
@@ -91,8 +92,7 @@ def write_until_killed(server, store, log, number):
     for thread in threads:
         thread.start()
     begun.wait()
-    while len(acknowledged) < 20:
-        pass
+    wait_until(lambda: len(acknowledged) >= 20)
     server.kill()
     for thread in threads:
         thread.join()

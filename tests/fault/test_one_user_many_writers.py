@@ -20,6 +20,7 @@ from serving.store import (
 )
 from serving.store.record import event_hash
 from serving.store.redis_store import RedisStore
+from tests.contract.adaptive_store_suite import wait_until
 from tests.helpers.redis_server import RunningRedis
 
 pytestmark = pytest.mark.fault
@@ -163,8 +164,7 @@ def test_log_hands_each_event_on_once_and_its_learners_agree(log):
     for consumer in consumers:
         consumer.start()
     run_in_threads(produce, range(WRITERS))
-    while log.status().unlearned:
-        pass
+    wait_until(lambda: log.status().unlearned == 0)
     done.set()
     for consumer in consumers:
         consumer.join()
@@ -201,8 +201,7 @@ def test_deleted_user_does_not_come_back_with_late_writes(store):
 
     def delete(_):
         begun.wait()
-        while store.get(KEY) is None:
-            pass
+        wait_until(lambda: store.get(KEY) is not None)
         assert store.delete(KEY)[0]
         assert store.get(KEY) is None
 
@@ -229,8 +228,7 @@ def test_deleted_user_does_not_come_back_with_late_events(log):
 
     def delete(_):
         begun.wait()
-        while not log.events_of(KEY):
-            pass
+        wait_until(lambda: bool(log.events_of(KEY)))
         assert log.delete(KEY)[0] > 0
 
     run_in_threads(lambda n: delete(n) if n == 8 else produce(n), range(9))
