@@ -174,7 +174,9 @@ def test_served_meta_updates_are_those_of_the_evaluation(tmp_path):
         last = client.rank("somebody new", ["000"])
     model = ServedModel.load(bases["adaptower"] / "1")
     expected = online_scores(
-        model, [_for_evaluator(user) for user in users], OnlineMetaConfig()
+        model,
+        [cold_users.ColdUser(**vars(user)) for user in users],
+        OnlineMetaConfig(),
     )
     assert expected.progress.promoted >= 1
     assert (
@@ -206,15 +208,4 @@ def _long_user(index: int) -> ColdUser:
         labels=(rng.random(90) < 0.9).astype(np.float32),
         positions=np.arange(90),
         timestamps=start + 60 * np.arange(90),
-    )
-
-
-def _for_evaluator(user: ColdUser) -> cold_users.ColdUser:
-    return cold_users.ColdUser(
-        user.user_id,
-        user.features,
-        user.item_ids,
-        user.labels,
-        user.positions,
-        user.timestamps,
     )
