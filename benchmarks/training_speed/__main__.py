@@ -1,6 +1,7 @@
 """How fast meta-training is, beside plain training and a loop over users.
 
     python -m benchmarks.training_speed [--rounds 30] [--batch 256 1024]
+        [--presets user_scale learned ...]
 
 A task has a support set of 10 and a query set of 30 and takes 5 second-order
 inner steps. On the same made-up examples of MovieLens 1M's size, with the same
@@ -28,9 +29,11 @@ import dataclasses
 import json
 import pathlib
 import platform
+import shlex
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -43,7 +46,7 @@ from rich.table import Table
 
 from benchmarks.training_speed.per_user import PerUserDriver
 from trainer.baselines.joint import JointLearner
-from trainer.config import GRADIENT, NEWTON, PARTITION_PRESETS, TrainerConfig
+from trainer.config import NEWTON, PARTITION_PRESETS, USER_OFFSET, TrainerConfig
 from trainer.outer_loop import MetaLearner
 from trainer.partition import meta_learning
 from trainer.tasks import LabelledRows, Tasks, sample_tasks
@@ -82,18 +85,25 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--batch", type=int, nargs="+", default=[256, 1024])
+    parser.add_argument(
+        "--presets",
+        nargs="*",
+        choices=PARTITION_PRESETS,
+        default=[p for p in PARTITION_PRESETS if p != USER_OFFSET],
+        help="measured beside the default one; all of them if not given",
+    )
     arguments = parser.parse_args()
     results = []
     for users in arguments.batch:
-        figures = measure(users, arguments.rounds)
+        figures = measure(users, arguments.rounds, arguments.presets)
         show(users, figures)
         results.append({"batch": users, "figures": figures})
     fit = fit_rate(arguments.batch[0])
     print(f"fit with sampling, batch {arguments.batch[0]}: {fit:,.0f} tasks/s")
     document = {
-        "command": "python -m benchmarks.training_speed "
-        f"--rounds {arguments.rounds} "
-        f"--batch {' '.join(map(str, arguments.batch))}",
+        "command": shlex.join(
+            ["python", "-m", "benchmarks.training_speed", *sys.argv[1:]]
+        ),
         "data": "made up, of MovieLens 1M's size",
         "task": {"support": SUPPORT, "query_set": QUERY_SET, "inner_steps": 5},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -110,13 +120,15 @@ def main() -> None:
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def measure(users: int, rounds: int) -> dict[str, dict[str, float]]:
+def measure(
+    users: int, rounds: int, presets: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Times all kinds of steps in turns."""
     log = Log()
     catalog = log.catalog()
     tasks = log.tasks(users, SUPPORT, QUERY_SET)
     kinds = [Kind(PLAIN, plain_step(catalog, tasks), users)]
-    for name, values in variants():
+    for name, values in variants(presets):
         kinds.append(Kind(name, meta_step(catalog, tasks, values), users))
     for name, count, in_graph, every in (
         ("per user, graph", _USERS_GRAPH, True, 5),
@@ -146,17 +158,15 @@ def measure(users: int, rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
-def variants() -> list[tuple[str, dict[str, Any]]]:
+def variants(presets: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     """What is measured of ours."""
     result: list[tuple[str, dict[str, Any]]] = [
         (OURS, {}),
         ("user_offset, first-order", {"first_order": True}),
         ("user_offset, newton", {"solver": NEWTON}),
     ]
-    for preset in PARTITION_PRESETS:
-        if preset != TrainerConfig().partition:
-            values = {"partition": preset, "solver": GRADIENT}
-            result.append((f"{preset}, second-order", values))
+    for preset in presets:
+        result.append((f"{preset}, second-order", {"partition": preset}))
     return result
 
 

@@ -137,8 +137,9 @@ def test_learned_weights_rank_and_recommend_alike(shop, preset, solver):
         ]
 
 
-@pytest.mark.parametrize("solver", [GRADIENT, NEWTON])
-@pytest.mark.parametrize("preset", [LOW_RANK, LEARNED])
+@pytest.mark.parametrize(
+    ("preset", "solver"), [(LEARNED, GRADIENT), (LOW_RANK, NEWTON)]
+)
 def test_saved_model_serves_without_python(shop, tmp_path, preset, solver):
     """Fixed halves of adapters and reduced partitions travel along."""
     model = shop.model(preset, solver)
