@@ -94,7 +94,7 @@ def test_unknown_partition_is_refused_with_those_that_exist():
 
 
 def test_newton_refuses_a_partition_whose_score_is_not_affine():
-    with pytest.raises(TrainerConfigError, match="affine.*'user_tower'"):
+    with pytest.raises(TrainerConfigError, match=r"affine.*'user_tower'"):
         TrainerConfig(partition="user_tower", solver="newton")
 
 
@@ -106,5 +106,5 @@ def test_newton_has_neither_a_first_order_form_nor_no_steps():
 
 
 def test_unknown_solver_is_refused_with_those_that_exist():
-    with pytest.raises(TrainerConfigError, match="'ridge'.*gradient, newton"):
+    with pytest.raises(TrainerConfigError, match=r"'ridge'.*gradient, newton"):
         TrainerConfig(solver="ridge")
