@@ -1,6 +1,8 @@
 """Users' events on their way to the online stage.
 
-`EventLog` is the contract, `LmdbEventLog` the embedded log of one machine.
+`EventLog` is the contract, `LmdbEventLog` the embedded log of one machine,
+`RedisEventLog` that of many gateways and workers (in `redis_log`, so that
+redis-py is loaded by those who need it).
 """
 
 from serving.event_log.entry import LogEntry, LoggedEvent, Submission
