@@ -52,6 +52,12 @@ def main() -> None:
         default=[],
         help="more flags of python -m serving.gateway, in one string",
     )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help="JSON to write; default: %(default)s",
+    )
     arguments = parser.parse_args()
     figures: list[Figure] = []
     with running(arguments.run, arguments.gateway_flags) as setting:
@@ -60,7 +66,7 @@ def main() -> None:
     show(figures)
     write(
         figures,
-        RESULTS,
+        arguments.results,
         shlex.join(["python", "-m", "benchmarks.serving", *sys.argv[1:]]),
     )
 
