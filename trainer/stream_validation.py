@@ -1,6 +1,8 @@
 """The protocol's stream on meta_valid users, inside the trainer.
 
-Training looks at it to know when to stop, the tuner to choose.
+Training looks at it to know when to stop, the tuner to choose; so the meta
+state stands still here, and all users go through their windows in step.
+`trainer.online_stream` has the regime `online` as it is judged at the end.
 """
 
 import dataclasses
