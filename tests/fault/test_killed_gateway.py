@@ -53,6 +53,10 @@ class Sender:
             self.acknowledged = self.sent
 
 
+def acknowledged(senders):
+    return sum(sender.acknowledged for sender in senders)
+
+
 def test_killed_gateway_loses_nothing_acknowledged(run_gateway):
     random.seed(3)
     senders = [Sender(f"u{number}") for number in range(NUM_USERS)]
@@ -68,12 +72,14 @@ def test_killed_gateway_loses_nothing_acknowledged(run_gateway):
             ]
             for thread in threads:
                 thread.start()
-            time.sleep(random.uniform(0.1, 0.5))
+            # In the midst of some write, on quick machines and slow ones.
+            enough = acknowledged(senders) + random.randint(2, 12)
+            while acknowledged(senders) < enough:
+                time.sleep(random.uniform(0.0, 0.005))
             gateway.process.kill()
             for thread in threads:
                 thread.join(20)
         gateway.process.wait()
-    assert sum(sender.acknowledged for sender in senders) > ROUNDS
     with RecommenderClient(run_gateway().target) as client:
         for sender in senders:
             answer = client.rank(sender.user_id, ["003"])
