@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from tests.helpers import tiny_world
+from trainer import stages
 from trainer.adaptive_layers import AdaptiveBias, AdaptiveDense
 from trainer.config import GRADIENT, LEARNED, NEWTON
 from trainer.errors import PartitionError
@@ -15,6 +16,8 @@ from trainer.export import fingerprint
 from trainer.learned_partition import AdaptiveMap, reduce_partition
 from trainer.outer_loop import MetaLearner
 from trainer.partition import Partition, meta_learning
+from trainer.stream_validation import StreamFigures, StreamValidation
+from trainer.training import TrainingResult
 
 CATALOG = tiny_world.make_catalog()
 SOLVERS = pytest.mark.parametrize("solver", [GRADIENT, NEWTON])
@@ -210,3 +213,24 @@ def test_a_partition_can_be_reduced_again():
     np.testing.assert_array_equal(again.meta_init(), [2.0, 7.0, 12.0])
     assert again.size == 3
     assert adapts.sum() == 7
+
+
+def test_offline_stage_hands_on_a_model_within_the_budget(monkeypatch):
+    """Judged as it is handed on, not as it was before the cut."""
+    before = StreamFigures({"joint": 0.0}, {"joint": 0.0})
+    monkeypatch.setattr(
+        stages, "train", lambda *_: TrainingResult(before, 20, 30)
+    )
+    episodes = tiny_world.as_dataset(
+        [tiny_world.make_episode(range(40), seed) for seed in range(6)]
+    )
+    config = tiny_world.tiny_config(
+        partition=LEARNED, num_inner_steps=1, max_bytes_per_user=8
+    )
+    model, result = stages.train_offline(
+        stages.StageData(episodes, episodes, tiny_world.SPACE, CATALOG), config
+    )
+    assert model.partition.bytes_per_user == 8
+    assert (result.best_step, result.steps) == (20, 30)
+    judged = StreamValidation(model, episodes, tiny_world.SPACE, CATALOG, 6)
+    assert result.figures == judged.evaluate()
