@@ -36,6 +36,8 @@ FEEDBACK = "/adaptower.v1.Recommender/SubmitFeedback"
 CANDIDATES = 100
 KNOWN_USERS = 200
 EVENTS = 10
+# A busy machine takes its time to load a model.
+READY_SECONDS = 600.0
 
 
 class Requests:
@@ -179,7 +181,10 @@ def running(run: Path, gateway_flags: Sequence[str]) -> Iterator[Setting]:
         models = {MODEL: base_path}
         model_server = stack.enter_context(
             start_model_server(
-                models, log_path=folder / "model_server.log", poll_seconds=0.2
+                models,
+                log_path=folder / "model_server.log",
+                poll_seconds=0.2,
+                ready_seconds=READY_SECONDS,
             )
         )
         start = time.perf_counter()
