@@ -2,8 +2,10 @@
 
 Trial 0 is what the dataset comes with; the others draw step size and
 regularization at random around it, the same draws for every training, so that
-none has seen more of meta_valid than another. The oracle's priors and steps
-are drawn beside them. Seed 0 throughout; meta_test is not looked at.
+none has seen more of meta_valid than another. Only the oracle has three times
+the trials, its priors and steps being drawn beside: what the others are
+measured against had better not be too low. Seed 0 throughout; meta_test is not
+looked at.
 """
 
 import logging
@@ -23,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 Values = Mapping[str, Any]
 
 _DROPOUTS = (0.0, 0.1, 0.2, 0.3, 0.4)
+_ORACLE = "oracle"
+_ORACLE_SHARE = 3
 # Has nothing of the kind.
 _NOT_DRAWN = "items"
 
@@ -32,17 +36,20 @@ def draw_values(training: str, trials: int) -> list[dict[str, Any]]:
     random = np.random.default_rng(0)
     own = np.random.default_rng(1)
     drawn: list[dict[str, Any]] = [{}]
-    for _ in range(trials - 1):
+    count = (trials - 1) * (_ORACLE_SHARE if training == _ORACLE else 1)
+    for _ in range(count):
         values = {
             "outer_lr": _log_uniform(random, 1e-3, 4e-3),
             "item_l2": _log_uniform(random, 2e-5, 4e-4),
             "dropout": float(random.choice(_DROPOUTS)),
         }
-        if training == "oracle":
+        if training == _ORACLE:
             values |= {
                 "vector_precision": _log_uniform(own, 2.0, 50.0),
                 "bias_precision": _log_uniform(own, 0.5, 10.0),
-                "first_steps": int(own.choice([800, 1500, 2500])),
+                "own_rate": float(own.choice([1.0, 3.0, 10.0, 30.0])),
+                "first_steps": int(own.choice([500, 800, 1500])),
+                "steps_per_window": int(own.choice([100, 200, 300])),
             }
         drawn.append(values)
     return drawn[:1] if training == _NOT_DRAWN else drawn
