@@ -13,12 +13,18 @@ from serving.protos import tf_serving_pb2 as pb
 from serving.protos.model_server_pb2 import MetaGraphDef
 
 _TAG = b"serve"
-# A serialized tensorflow.ConfigProto: intra_op_parallelism_threads and
-# inter_op_parallelism_threads 1, experimental.executor_type
-# SINGLE_THREADED_EXECUTOR. A call then runs in the thread that makes it, one
-# operation after the other: for the small graphs of a recommender, handing
-# work over to other threads costs more than it saves.
-SESSION_CONFIG = b"\x10\x01(\x01\x82\x01\x1a\x1a\x18SINGLE_THREADED_EXECUTOR"
+# A serialized tensorflow.ConfigProto. For the small graphs of a recommender,
+# handing work over to other threads costs more than it saves, so a call runs
+# in the thread that makes it, one operation after the other:
+# intra_op_parallelism_threads and inter_op_parallelism_threads 1,
+# experimental.executor_type SINGLE_THREADED_EXECUTOR. And Grappler's rewriting
+# makes them slower (rank by a third, gradients threefold):
+# graph_options.rewrite_options.disable_meta_optimizer.
+SESSION_CONFIG = (
+    b"\x10\x01(\x01"
+    b"R\x05R\x03\x98\x01\x01"
+    b"\x82\x01\x1a\x1a\x18SINGLE_THREADED_EXECUTOR"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
