@@ -76,7 +76,7 @@ DEV = [
     *TRACES,
     "compose-spec>=0.2,<0.3",
     "hypothesis>=6.100,<7",
-    "kubernetes-validate>=1.29,<2",
+    "kubernetes-validate>=1.35,<2",
     "matplotlib>=3.8,<4",
     "mypy>=2.4,<3",
     "pre-commit>=4,<5",
