@@ -24,6 +24,8 @@ from serving.launch import start_gateway, start_model_server
 from serving.store import LmdbStore
 
 _MODEL = "adaptower"
+# Once in a while feedback waits for a step of the meta state, too.
+_TIMEOUT_SECONDS = 30.0
 _REPLAY = "replay"
 
 
@@ -63,7 +65,7 @@ def close(
     )
     with (
         _gateway(layout, gateway) as target,
-        RecommenderClient(target) as client,
+        RecommenderClient(target, _TIMEOUT_SECONDS) as client,
     ):
         session = Session(client)
         with ReplayProgress(console) as progress:
@@ -129,7 +131,11 @@ def _gateway(layout: RunLayout, running: str | None) -> Iterator[str]:
             models,
             store=layout.store,
             log_path=layout.logs / "gateway.log",
-            flags=["--meta-update=inline", f"--meta-states={meta_states}"],
+            flags=[
+                "--meta-update=inline",
+                f"--meta-states={meta_states}",
+                f"--backend-timeout-seconds={_TIMEOUT_SECONDS}",
+            ],
         ) as gateway,
     ):
         yield gateway.target

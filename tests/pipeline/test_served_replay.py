@@ -167,7 +167,7 @@ def test_served_meta_updates_are_those_of_the_evaluation(tmp_path):
             bases,
             flags=["--meta-update=inline", "--backend-timeout-seconds=30"],
         ) as gateway,
-        RecommenderClient(gateway.target) as client,
+        RecommenderClient(gateway.target, 60.0) as client,
     ):
         session = Session(client)
         result = replay(client, stream, session=session)
