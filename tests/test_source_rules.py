@@ -284,7 +284,7 @@ RULES = (
         "no path of somebody's machine",
         no_text(r"(^|[\s'\"=:])/(home|root|Users|work|mnt|tmp)/"),
         ("path = '/home/me/ml-1m'", "args = ['--data=/tmp/x']"),
-        ("path = 'runs/latest'", "url = 'https://example.org/work/'"),
+        ("path = 'runs/latest'", "url = 'https://example.org/mnt/'"),
     ),
 )
 
