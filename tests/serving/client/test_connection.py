@@ -113,7 +113,7 @@ def test_one_deadline_holds_for_all_tries(server, client):
     assert failed.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.monotonic() - start < 2
     # What the second try had left, it was told.
-    assert server.service.remaining < 0.5
+    assert server.service.remaining < 0.6
 
 
 def test_gateway_in_trouble_is_not_buried_in_retries(server, client):
@@ -163,10 +163,10 @@ def test_options_go_along_with_calls_and_leave_the_client_as_it_is(
 ):
     client.with_options(request_id="r-1", timeout_seconds=2).rank("u", ["7"])
     assert server.service.metadata["x-request-id"] == "r-1"
-    assert server.service.remaining <= 2
+    assert server.service.remaining < 2.5
     client.rank("u", ["7"])
     assert "x-request-id" not in server.service.metadata
-    assert server.service.remaining > 2
+    assert server.service.remaining > 2.5
 
 
 def test_token_goes_along_and_may_change(server):
