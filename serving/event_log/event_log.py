@@ -67,8 +67,8 @@ class EventLog(abc.ABC):
     A producer appends; what `append` returned survives a crash. Consumers
     read, learn, and acknowledge; what a consumer does not acknowledge is
     delivered again, so nothing is lost and a crash may deliver twice: whoever
-    learns remembers in the user's record what was learned (`recent_events`).
-    A user's entries are delivered in their order, and while
+    learns remembers in the user's record what was learned (`recent_events`,
+    `log_position`). A user's entries are delivered in their order, and while
     a consumer has some of them, no other gets more.
 
     `tests/contract/event_log_suite.py` holds for every implementation.

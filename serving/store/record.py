@@ -4,7 +4,7 @@ The bytes, integers as LEB128 varints unless a width is given:
 
     format (1 byte), sequence
     digest of the owner (8 bytes)
-    support count, updated (ms since 1970)
+    support count, updated (ms since 1970), position in the event log
     number of weight vectors, each: fingerprint digest (8 bytes), support
         count, 2 x number of weights + dtype, weights (4 or 2 bytes each)
     length of the reservoir, the reservoir as in `packed_events.py`
@@ -124,6 +124,8 @@ class UserRecord:
         recent_events: `event_hash` of the newest event ids, oldest first.
         updated_ms: When it was written, milliseconds since 1970, UTC.
         earlier: Weights for other fixed parts, those learned last first.
+        log_position: Where in the event log the newest of the events is; 0
+            if they did not come from a log.
     """
 
     key: UserKey
@@ -135,6 +137,7 @@ class UserRecord:
     recent_events: tuple[int, ...] = ()
     updated_ms: int = 0
     earlier: tuple[VersionWeights, ...] = ()
+    log_position: int = 0
 
     @property
     def versions(self) -> tuple[VersionWeights, ...]:
@@ -213,6 +216,7 @@ class UserRecord:
         out += self.key.digest
         put_varint(out, self.support_count)
         put_varint(out, self.updated_ms)
+        put_varint(out, self.log_position)
         put_varint(out, len(self.versions))
         for version in self.versions:
             self._put_version(out, version)
@@ -278,6 +282,7 @@ def _decode(data: bytes, key: UserKey) -> tuple[bytes, UserRecord]:
     owner = reader.take(_DIGEST_BYTES)
     support_count = reader.varint()
     updated_ms = reader.varint()
+    log_position = reader.varint()
     versions = tuple(_read_version(reader) for _ in range(reader.varint()))
     if not versions:
         raise ValueError("it has no weights")
@@ -294,6 +299,7 @@ def _decode(data: bytes, key: UserKey) -> tuple[bytes, UserRecord]:
         recent_events=tuple(hashes.tolist()),
         updated_ms=updated_ms,
         earlier=versions[1:],
+        log_position=log_position,
     )
 
 

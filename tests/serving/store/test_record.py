@@ -53,6 +53,7 @@ def records(draw):
         ),
         updated_ms=draw(st.integers(0, 2**50)),
         earlier=tuple(draw(st.lists(versions(), max_size=2))),
+        log_position=draw(st.integers(0, 2**63)),
     )
 
 
@@ -114,6 +115,7 @@ def usual_record(reservoir, **changes):
         weights=np.linspace(-1, 1, 17, dtype=np.float32),
         reservoir=reservoir,
         updated_ms=1_800_000_000_000,
+        log_position=1_800_000_000_000 << 20,
         **changes,
     )
 
