@@ -8,6 +8,7 @@ The bytes, integers as LEB128 varints unless a width is given:
     number of weight vectors, each: fingerprint digest (8 bytes), support
         count, 2 x number of weights + dtype, weights (4 or 2 bytes each)
     length of the reservoir, the reservoir as in `packed_events.py`
+    length of the features, the features
     number of recent event ids, 4-byte hash of each
     CRC32 of everything before (4 bytes)
 
@@ -29,7 +30,7 @@ from serving.errors import RecordError
 from serving.packing import Reader, put_bytes, put_varint, seal, unseal
 from serving.store.packed_events import PackedEvents, pack_events
 
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 # The version that serves, the one that follows, one to go back to and one
 # more in an experiment.
 MAX_VERSIONS = 4
@@ -125,7 +126,10 @@ class UserRecord:
         updated_ms: When it was written, milliseconds since 1970, UTC.
         earlier: Weights for other fixed parts, those learned last first.
         log_position: Where in the event log the newest of the events is; 0
-            if they did not come from a log.
+            if they did not come from a log. What the log delivers at or
+            before it is learned already.
+        features: What was last told of the user, as the log has it; the
+            store does not look inside.
     """
 
     key: UserKey
@@ -138,6 +142,7 @@ class UserRecord:
     updated_ms: int = 0
     earlier: tuple[VersionWeights, ...] = ()
     log_position: int = 0
+    features: bytes = b""
 
     @property
     def versions(self) -> tuple[VersionWeights, ...]:
@@ -221,6 +226,7 @@ class UserRecord:
         for version in self.versions:
             self._put_version(out, version)
         put_bytes(out, pack_events(self.reservoir))
+        put_bytes(out, self.features)
         put_varint(out, len(self.recent_events))
         out += np.array(self.recent_events, "<u4").tobytes()
         return seal(out)
@@ -287,6 +293,7 @@ def _decode(data: bytes, key: UserKey) -> tuple[bytes, UserRecord]:
     if not versions:
         raise ValueError("it has no weights")
     reservoir = PackedEvents(reader.bytes())
+    features = reader.bytes()
     hashes = np.frombuffer(reader.take(reader.varint() * _HASH_BYTES), "<u4")
     reader.end()
     return owner, UserRecord(
@@ -300,6 +307,7 @@ def _decode(data: bytes, key: UserKey) -> tuple[bytes, UserRecord]:
         updated_ms=updated_ms,
         earlier=versions[1:],
         log_position=log_position,
+        features=features,
     )
 
 

@@ -41,6 +41,8 @@ def make_record(
         reservoir=(SupportEvent("007", 1.0), SupportEvent("8", 0.0)),
         recent_events=(1, 2**32 - 1),
         updated_ms=updated_ms,
+        log_position=sequence << 20,
+        features=b"\0told\xff",
     )
 
 

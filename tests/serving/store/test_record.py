@@ -54,6 +54,7 @@ def records(draw):
         updated_ms=draw(st.integers(0, 2**50)),
         earlier=tuple(draw(st.lists(versions(), max_size=2))),
         log_position=draw(st.integers(0, 2**63)),
+        features=draw(st.binary(max_size=40)),
     )
 
 
