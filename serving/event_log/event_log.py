@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from serving.errors import DeletedUserError
 from serving.event_log.entry import LogEntry, Submission
+from serving.lmdb_file import DEFAULT_MAP_BYTES
 from serving.store.record import UserKey
 from serving.store.tombstone import Retention, Tombstone
 
@@ -34,6 +35,7 @@ class LogConfig:
             acknowledge it in this time is delivered again. Longer than
             learning from one batch takes.
         tombstone_seconds: For so long no event of a deleted user is taken in.
+        map_bytes: The most that an LMDB log may grow to.
     """
 
     max_entries: int = 1_000_000
@@ -41,6 +43,7 @@ class LogConfig:
     keep_seconds: float = 24 * 3600.0
     lease_seconds: float = 30.0
     tombstone_seconds: float = Retention.tombstone_seconds
+    map_bytes: int = DEFAULT_MAP_BYTES
 
 
 @dataclasses.dataclass(frozen=True)

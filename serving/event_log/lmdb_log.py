@@ -25,7 +25,7 @@ from serving.event_log.lmdb_entries import (
     decoded,
     position_of,
 )
-from serving.lmdb_file import DEFAULT_MAP_BYTES, LmdbFile, Transaction
+from serving.lmdb_file import LmdbFile, Transaction
 from serving.store.record import UserKey
 from serving.store.tombstone import Retention, Tombstone, now_ms
 
@@ -44,16 +44,12 @@ class LmdbEventLog(EventLog):
     """
 
     def __init__(
-        self,
-        path: str | Path,
-        map_bytes: int = DEFAULT_MAP_BYTES,
-        config: LogConfig | None = None,
+        self, path: str | Path, config: LogConfig | None = None
     ) -> None:
         """Opens the folder, or creates it.
 
         Args:
             path: Folder on a local disk; LMDB does not work on network disks.
-            map_bytes: The most that the file may grow to.
             config: How much it holds, and for how long.
 
         Raises:
@@ -61,7 +57,9 @@ class LmdbEventLog(EventLog):
         """
         self._config = config or LogConfig()
         self._path = Path(path)
-        self._file = LmdbFile(path, map_bytes, NUM_DATABASES, _failed, _full)
+        self._file = LmdbFile(
+            path, self._config.map_bytes, NUM_DATABASES, _failed, _full
+        )
         self._stored = LmdbEntries(self._file, self._config.dedup_seconds)
         # Guards the three below, and tells readers of appends.
         self._changed = threading.Condition()

@@ -21,6 +21,7 @@ from serving.contract.support import SupportEvent
 from serving.event_log import (
     EventLog,
     LmdbEventLog,
+    LogConfig,
     LoggedEvent,
     Submission,
 )
@@ -56,7 +57,7 @@ def open_both(place: Place) -> tuple[AdaptiveStore, EventLog]:
         server = RedisConfig(place, read_timeout_seconds=10.0)
         return RedisStore(server), RedisEventLog(server, shards=2)
     store = LmdbStore(place / "store", _MAP_BYTES)
-    return store, LmdbEventLog(place / "log", _MAP_BYTES)
+    return store, LmdbEventLog(place / "log", LogConfig(map_bytes=_MAP_BYTES))
 
 
 def user_key(user: int) -> UserKey:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from serving.errors import EventLogError, LogFullError
-from serving.event_log import LmdbEventLog
+from serving.event_log import LmdbEventLog, LogConfig
 from serving.event_log.redis_log import RedisEventLog
 from tests.contract.event_log_suite import EventLogSuite, ids, submit
 from tests.helpers.redis_server import RunningRedis
@@ -34,14 +34,14 @@ class TestRedisEventLog(EventLogSuite):
 
 class TestLmdbEventLog(EventLogSuite):
     def make_log(self, tmp_path, config=None):
-        return LmdbEventLog(tmp_path / "log", 1 << 24, config)
+        return LmdbEventLog(tmp_path / "log", config)
 
     def test_entries_survive_a_killed_process(self, tmp_path):
         program = (
             "import os, signal, sys\n"
             "from serving.event_log import LmdbEventLog\n"
             "from tests.contract.event_log_suite import submit\n"
-            "log = LmdbEventLog(sys.argv[1], 1 << 24)\n"
+            "log = LmdbEventLog(sys.argv[1])\n"
             "log.append([submit(1), submit(2)])\n"
             "log.read('c', 1)\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -49,7 +49,7 @@ class TestLmdbEventLog(EventLogSuite):
         path = tmp_path / "log"
         done = subprocess.run([sys.executable, "-c", program, str(path)])
         assert done.returncode == -9
-        with LmdbEventLog(path, 1 << 24) as log:
+        with LmdbEventLog(path) as log:
             # What the dead consumer had is free at once.
             assert ids(log.read("c", 9)) == ["u1:e1", "u1:e2"]
             assert log.append([submit(2)]) == [None]
@@ -60,7 +60,7 @@ class TestLmdbEventLog(EventLogSuite):
             "from serving.errors import EventLogError\n"
             "from serving.event_log import LmdbEventLog\n"
             "from tests.contract.event_log_suite import submit\n"
-            "log = LmdbEventLog(sys.argv[1], 1 << 24)\n"
+            "log = LmdbEventLog(sys.argv[1])\n"
             "log.append([submit(1)])\n"
             "try:\n"
             "    log.read('c', 1)\n"
@@ -68,7 +68,7 @@ class TestLmdbEventLog(EventLogSuite):
             "    print(error)\n"
         )
         path = tmp_path / "log"
-        with LmdbEventLog(path, 1 << 24) as log:
+        with LmdbEventLog(path) as log:
             log.read("c", 1)
             done = subprocess.run(
                 [sys.executable, "-c", program, str(path)],
@@ -81,7 +81,7 @@ class TestLmdbEventLog(EventLogSuite):
             assert ids(log.read("c", 1, wait_seconds=5)) == ["u1:e1"]
 
     def test_full_file_says_so_and_loses_nothing(self, tmp_path):
-        with LmdbEventLog(tmp_path, 1 << 18) as log:
+        with LmdbEventLog(tmp_path, LogConfig(map_bytes=1 << 18)) as log:
             taken = []
             numbers = itertools.count()
 
@@ -94,7 +94,7 @@ class TestLmdbEventLog(EventLogSuite):
             assert ids(log.entries()) == taken
 
     def test_damaged_entry_is_left_out(self, tmp_path, caplog):
-        with LmdbEventLog(tmp_path, 1 << 20) as log:
+        with LmdbEventLog(tmp_path) as log:
             entry, _ = log.append([submit(1), submit(2)])
             position = entry.position.to_bytes(8, "big")
             log._file.write(

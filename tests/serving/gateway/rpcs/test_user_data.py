@@ -130,7 +130,7 @@ def test_feedback_on_its_way_brings_a_deleted_user_not_back(gateway):
 
 @pytest.fixture
 def log(tmp_path):
-    with LmdbEventLog(tmp_path / "log", map_bytes=1 << 24) as log:
+    with LmdbEventLog(tmp_path / "log") as log:
         yield log
 
 
