@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n serving/protos/recommender.proto\x12\x0c\x61\x64\x61ptower.v1\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1c\n\nNumberList\x12\x0e\n\x06values\x18\x01 \x03(\x02\"q\n\rFeatureValues\x12+\n\x07strings\x18\x01 \x01(\x0b\x32\x18.adaptower.v1.StringListH\x00\x12+\n\x07numbers\x18\x02 \x01(\x0b\x32\x18.adaptower.v1.NumberListH\x00\x42\x06\n\x04kind\"\xca\x02\n\nProvenance\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x19\n\x11meta_init_version\x18\x04 \x01(\x03\x12\x15\n\rsupport_count\x18\x05 \x01(\x03\x12\x11\n\tstore_hit\x18\x06 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x07 \x01(\x08\x12\x17\n\x0f\x64\x65graded_reason\x18\x08 \x01(\t\x12 \n\x04rung\x18\t \x01(\x0e\x32\x12.adaptower.v1.Rung\x12\x0b\n\x03\x61rm\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12\x17\n\nkept_share\x18\x0c \x01(\x02H\x00\x88\x01\x01\x12\x12\n\nupdated_ms\x18\r \x01(\x03\x12\x18\n\x10missing_features\x18\x0e \x03(\tB\r\n\x0b_kept_share\"\xc8\x01\n\x0bRankRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x39\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32\'.adaptower.v1.RankRequest.FeaturesEntry\x12\r\n\x05model\x18\x04 \x01(\t\x1aL\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.adaptower.v1.FeatureValues:\x02\x38\x01\"f\n\x0cRankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12,\n\nprovenance\x18\x02 \x01(\x0b\x32\x18.adaptower.v1.Provenance\x12\x18\n\x10unknown_item_ids\x18\x03 \x03(\t\"\xac\x02\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\t\n\x01k\x18\x02 \x01(\x05\x12>\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32,.adaptower.v1.RecommendRequest.FeaturesEntry\x12\r\n\x05model\x18\x04 \x01(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\x12\x14\n\x0cinclude_seen\x18\x06 \x01(\x08\x12\x13\n\x0b\x65xploration\x18\x07 \x01(\x02\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x00\x88\x01\x01\x1aL\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.adaptower.v1.FeatureValues:\x02\x38\x01\x42\x07\n\x05_seed\"\x8d\x01\n\x11RecommendResponse\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12,\n\nprovenance\x18\x03 \x01(\x0b\x32\x18.adaptower.v1.Provenance\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04seen\x18\x05 \x01(\x05\x42\x07\n\x05_seed\"T\n\rFeedbackEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\x02\x12\x11\n\ttimestamp\x18\x04 \x01(\x03\"\xf7\x01\n\x15SubmitFeedbackRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12+\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1b.adaptower.v1.FeedbackEvent\x12\x43\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32\x31.adaptower.v1.SubmitFeedbackRequest.FeaturesEntry\x12\r\n\x05model\x18\x04 \x01(\t\x1aL\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.adaptower.v1.FeatureValues:\x02\x38\x01\"\xe9\x01\n\x16SubmitFeedbackResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x18\n\x0bloss_before\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x17\n\nloss_after\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12,\n\nprovenance\x18\x05 \x01(\x0b\x32\x18.adaptower.v1.Provenance\x12\x18\n\x10unknown_item_ids\x18\x06 \x03(\t\x12\x0f\n\x07pending\x18\x07 \x01(\x08\x42\x0e\n\x0c_loss_beforeB\r\n\x0b_loss_after\"!\n\x0eGetUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"a\n\rStoredWeights\x12\x1a\n\x12\x66ingerprint_digest\x18\x01 \x01(\t\x12\x15\n\rsupport_count\x18\x02 \x01(\x03\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x0e\n\x06values\x18\x04 \x03(\x02\"\x9d\x02\n\tUserModel\x12,\n\nprovenance\x18\x01 \x01(\x0b\x32\x18.adaptower.v1.Provenance\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x15\n\rsupport_count\x18\x03 \x01(\x03\x12,\n\x07weights\x18\x04 \x03(\x0b\x32\x1b.adaptower.v1.StoredWeights\x12-\n\treservoir\x18\x05 \x03(\x0b\x32\x1a.adaptower.v1.SupportEvent\x12\x1b\n\x13recent_event_hashes\x18\x06 \x03(\x07\x12+\n\x06\x65vents\x18\x07 \x03(\x0b\x32\x1b.adaptower.v1.FeedbackEvent\x12\x12\n\ndeleted_ms\x18\x08 \x01(\x03\".\n\x0cSupportEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\x02\"n\n\x0fGetUserResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\'\n\x06models\x18\x02 \x03(\x0b\x32\x17.adaptower.v1.UserModel\x12\r\n\x05\x66ound\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"$\n\x11\x44\x65leteUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"\x85\x01\n\x12\x44\x65leteUserResponse\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x12\n\ndeleted_ms\x18\x02 \x01(\x03\x12\x0f\n\x07records\x18\x03 \x01(\x05\x12\x0e\n\x06\x65vents\x18\x04 \x01(\x05\x12\x12\n\nexpires_ms\x18\x05 \x01(\x03\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\x12\n\x10GetStatusRequest\"\xfd\x01\n\x0bModelStatus\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x19\n\x11meta_init_version\x18\x04 \x01(\x03\x12\x14\n\x0cnum_adaptive\x18\x05 \x01(\x05\x12\x42\n\ruser_features\x18\x06 \x03(\x0b\x32+.adaptower.v1.ModelStatus.UserFeaturesEntry\x12\x0f\n\x07trouble\x18\x07 \x01(\t\x1a\x33\n\x11UserFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x82\x02\n\x11GetStatusResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.adaptower.v1.ModelStatus\x12\x15\n\rdefault_model\x18\x02 \x01(\t\x12\r\n\x05store\x18\x03 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x04 \x01(\x01\x12?\n\x08\x63ounters\x18\x05 \x03(\x0b\x32-.adaptower.v1.GetStatusResponse.CountersEntry\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\x89\x01\n\x04Rung\x12\x14\n\x10RUNG_UNSPECIFIED\x10\x00\x12\x12\n\x0eRUNG_META_INIT\x10\x01\x12 \n\x1cRUNG_META_INIT_WITH_FEATURES\x10\x02\x12\x10\n\x0cRUNG_ADAPTED\x10\x03\x12\x10\n\x0cRUNG_DECAYED\x10\x04\x12\x11\n\rRUNG_FALLBACK\x10\x05\x32\xde\x03\n\x0bRecommender\x12=\n\x04Rank\x12\x19.adaptower.v1.RankRequest\x1a\x1a.adaptower.v1.RankResponse\x12[\n\x0eSubmitFeedback\x12#.adaptower.v1.SubmitFeedbackRequest\x1a$.adaptower.v1.SubmitFeedbackResponse\x12L\n\tRecommend\x12\x1e.adaptower.v1.RecommendRequest\x1a\x1f.adaptower.v1.RecommendResponse\x12\x46\n\x07GetUser\x12\x1c.adaptower.v1.GetUserRequest\x1a\x1d.adaptower.v1.GetUserResponse\x12O\n\nDeleteUser\x12\x1f.adaptower.v1.DeleteUserRequest\x1a .adaptower.v1.DeleteUserResponse\x12L\n\tGetStatus\x12\x1e.adaptower.v1.GetStatusRequest\x1a\x1f.adaptower.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n serving/protos/recommender.proto\x12\x0c\x61\x64\x61ptower.v1\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1c\n\nNumberList\x12\x0e\n\x06values\x18\x01 \x03(\x02\"q\n\rFeatureValues\x12+\n\x07strings\x18\x01 \x01(\x0b\x32\x18.adaptower.v1.StringListH\x00\x12+\n\x07numbers\x18\x02 \x01(\x0b\x32\x18.adaptower.v1.NumberListH\x00\x42\x06\n\x04kind\"\xca\x02\n\nProvenance\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x19\n\x11meta_init_version\x18\x04 \x01(\x03\x12\x15\n\rsupport_count\x18\x05 \x01(\x03\x12\x11\n\tstore_hit\x18\x06 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x07 \x01(\x08\x12\x17\n\x0f\x64\x65graded_reason\x18\x08 \x01(\t\x12 \n\x04rung\x18\t \x01(\x0e\x32\x12.adaptower.v1.Rung\x12\x0b\n\x03\x61rm\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12\x17\n\nkept_share\x18\x0c \x01(\x02H\x00\x88\x01\x01\x12\x12\n\nupdated_ms\x18\r \x01(\x03\x12\x18\n\x10missing_features\x18\x0e \x03(\tB\r\n\x0b_kept_share\"\xc8\x01\n\x0bRankRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x39\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32\'.adaptower.v1.RankRequest.FeaturesEntry\x12\r\n\x05model\x18\x04 \x01(\t\x1aL\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.adaptower.v1.FeatureValues:\x02\x38\x01\"f\n\x0cRankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12,\n\nprovenance\x18\x02 \x01(\x0b\x32\x18.adaptower.v1.Provenance\x12\x18\n\x10unknown_item_ids\x18\x03 \x03(\t\"\xac\x02\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\t\n\x01k\x18\x02 \x01(\x05\x12>\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32,.adaptower.v1.RecommendRequest.FeaturesEntry\x12\r\n\x05model\x18\x04 \x01(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\x12\x14\n\x0cinclude_seen\x18\x06 \x01(\x08\x12\x13\n\x0b\x65xploration\x18\x07 \x01(\x02\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x00\x88\x01\x01\x1aL\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.adaptower.v1.FeatureValues:\x02\x38\x01\x42\x07\n\x05_seed\"\x8d\x01\n\x11RecommendResponse\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12,\n\nprovenance\x18\x03 \x01(\x0b\x32\x18.adaptower.v1.Provenance\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04seen\x18\x05 \x01(\x05\x42\x07\n\x05_seed\"T\n\rFeedbackEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\x02\x12\x11\n\ttimestamp\x18\x04 \x01(\x03\"\xf7\x01\n\x15SubmitFeedbackRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12+\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1b.adaptower.v1.FeedbackEvent\x12\x43\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32\x31.adaptower.v1.SubmitFeedbackRequest.FeaturesEntry\x12\r\n\x05model\x18\x04 \x01(\t\x1aL\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.adaptower.v1.FeatureValues:\x02\x38\x01\"\x9d\x01\n\x04Told\x12\x32\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32 .adaptower.v1.Told.FeaturesEntry\x12\x13\n\x0bnamed_model\x18\x02 \x01(\x08\x1aL\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.adaptower.v1.FeatureValues:\x02\x38\x01\"\xe9\x01\n\x16SubmitFeedbackResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x18\n\x0bloss_before\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x17\n\nloss_after\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12,\n\nprovenance\x18\x05 \x01(\x0b\x32\x18.adaptower.v1.Provenance\x12\x18\n\x10unknown_item_ids\x18\x06 \x03(\t\x12\x0f\n\x07pending\x18\x07 \x01(\x08\x42\x0e\n\x0c_loss_beforeB\r\n\x0b_loss_after\"!\n\x0eGetUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"a\n\rStoredWeights\x12\x1a\n\x12\x66ingerprint_digest\x18\x01 \x01(\t\x12\x15\n\rsupport_count\x18\x02 \x01(\x03\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x0e\n\x06values\x18\x04 \x03(\x02\"\xa4\x03\n\tUserModel\x12,\n\nprovenance\x18\x01 \x01(\x0b\x32\x18.adaptower.v1.Provenance\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x15\n\rsupport_count\x18\x03 \x01(\x03\x12,\n\x07weights\x18\x04 \x03(\x0b\x32\x1b.adaptower.v1.StoredWeights\x12-\n\treservoir\x18\x05 \x03(\x0b\x32\x1a.adaptower.v1.SupportEvent\x12\x1b\n\x13recent_event_hashes\x18\x06 \x03(\x07\x12+\n\x06\x65vents\x18\x07 \x03(\x0b\x32\x1b.adaptower.v1.FeedbackEvent\x12\x12\n\ndeleted_ms\x18\x08 \x01(\x03\x12\x37\n\x08\x66\x65\x61tures\x18\t \x03(\x0b\x32%.adaptower.v1.UserModel.FeaturesEntry\x1aL\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.adaptower.v1.FeatureValues:\x02\x38\x01\".\n\x0cSupportEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\x02\"n\n\x0fGetUserResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\'\n\x06models\x18\x02 \x03(\x0b\x32\x17.adaptower.v1.UserModel\x12\r\n\x05\x66ound\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"$\n\x11\x44\x65leteUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"\x85\x01\n\x12\x44\x65leteUserResponse\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x12\n\ndeleted_ms\x18\x02 \x01(\x03\x12\x0f\n\x07records\x18\x03 \x01(\x05\x12\x0e\n\x06\x65vents\x18\x04 \x01(\x05\x12\x12\n\nexpires_ms\x18\x05 \x01(\x03\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\x12\n\x10GetStatusRequest\"\xfd\x01\n\x0bModelStatus\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x19\n\x11meta_init_version\x18\x04 \x01(\x03\x12\x14\n\x0cnum_adaptive\x18\x05 \x01(\x05\x12\x42\n\ruser_features\x18\x06 \x03(\x0b\x32+.adaptower.v1.ModelStatus.UserFeaturesEntry\x12\x0f\n\x07trouble\x18\x07 \x01(\t\x1a\x33\n\x11UserFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x82\x02\n\x11GetStatusResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.adaptower.v1.ModelStatus\x12\x15\n\rdefault_model\x18\x02 \x01(\t\x12\r\n\x05store\x18\x03 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x04 \x01(\x01\x12?\n\x08\x63ounters\x18\x05 \x03(\x0b\x32-.adaptower.v1.GetStatusResponse.CountersEntry\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\x89\x01\n\x04Rung\x12\x14\n\x10RUNG_UNSPECIFIED\x10\x00\x12\x12\n\x0eRUNG_META_INIT\x10\x01\x12 \n\x1cRUNG_META_INIT_WITH_FEATURES\x10\x02\x12\x10\n\x0cRUNG_ADAPTED\x10\x03\x12\x10\n\x0cRUNG_DECAYED\x10\x04\x12\x11\n\rRUNG_FALLBACK\x10\x05\x32\xde\x03\n\x0bRecommender\x12=\n\x04Rank\x12\x19.adaptower.v1.RankRequest\x1a\x1a.adaptower.v1.RankResponse\x12[\n\x0eSubmitFeedback\x12#.adaptower.v1.SubmitFeedbackRequest\x1a$.adaptower.v1.SubmitFeedbackResponse\x12L\n\tRecommend\x12\x1e.adaptower.v1.RecommendRequest\x1a\x1f.adaptower.v1.RecommendResponse\x12\x46\n\x07GetUser\x12\x1c.adaptower.v1.GetUserRequest\x1a\x1d.adaptower.v1.GetUserResponse\x12O\n\nDeleteUser\x12\x1f.adaptower.v1.DeleteUserRequest\x1a .adaptower.v1.DeleteUserResponse\x12L\n\tGetStatus\x12\x1e.adaptower.v1.GetStatusRequest\x1a\x1f.adaptower.v1.GetStatusResponseb\x06proto3')
 
 _RUNG = DESCRIPTOR.enum_types_by_name['Rung']
 Rung = enum_type_wrapper.EnumTypeWrapper(_RUNG)
@@ -40,10 +40,13 @@ _RECOMMENDRESPONSE = DESCRIPTOR.message_types_by_name['RecommendResponse']
 _FEEDBACKEVENT = DESCRIPTOR.message_types_by_name['FeedbackEvent']
 _SUBMITFEEDBACKREQUEST = DESCRIPTOR.message_types_by_name['SubmitFeedbackRequest']
 _SUBMITFEEDBACKREQUEST_FEATURESENTRY = _SUBMITFEEDBACKREQUEST.nested_types_by_name['FeaturesEntry']
+_TOLD = DESCRIPTOR.message_types_by_name['Told']
+_TOLD_FEATURESENTRY = _TOLD.nested_types_by_name['FeaturesEntry']
 _SUBMITFEEDBACKRESPONSE = DESCRIPTOR.message_types_by_name['SubmitFeedbackResponse']
 _GETUSERREQUEST = DESCRIPTOR.message_types_by_name['GetUserRequest']
 _STOREDWEIGHTS = DESCRIPTOR.message_types_by_name['StoredWeights']
 _USERMODEL = DESCRIPTOR.message_types_by_name['UserModel']
+_USERMODEL_FEATURESENTRY = _USERMODEL.nested_types_by_name['FeaturesEntry']
 _SUPPORTEVENT = DESCRIPTOR.message_types_by_name['SupportEvent']
 _GETUSERRESPONSE = DESCRIPTOR.message_types_by_name['GetUserResponse']
 _DELETEUSERREQUEST = DESCRIPTOR.message_types_by_name['DeleteUserRequest']
@@ -147,6 +150,21 @@ SubmitFeedbackRequest = _reflection.GeneratedProtocolMessageType('SubmitFeedback
 _sym_db.RegisterMessage(SubmitFeedbackRequest)
 _sym_db.RegisterMessage(SubmitFeedbackRequest.FeaturesEntry)
 
+Told = _reflection.GeneratedProtocolMessageType('Told', (_message.Message,), {
+
+  'FeaturesEntry' : _reflection.GeneratedProtocolMessageType('FeaturesEntry', (_message.Message,), {
+    'DESCRIPTOR' : _TOLD_FEATURESENTRY,
+    '__module__' : 'serving.protos.recommender_pb2'
+    # @@protoc_insertion_point(class_scope:adaptower.v1.Told.FeaturesEntry)
+    })
+  ,
+  'DESCRIPTOR' : _TOLD,
+  '__module__' : 'serving.protos.recommender_pb2'
+  # @@protoc_insertion_point(class_scope:adaptower.v1.Told)
+  })
+_sym_db.RegisterMessage(Told)
+_sym_db.RegisterMessage(Told.FeaturesEntry)
+
 SubmitFeedbackResponse = _reflection.GeneratedProtocolMessageType('SubmitFeedbackResponse', (_message.Message,), {
   'DESCRIPTOR' : _SUBMITFEEDBACKRESPONSE,
   '__module__' : 'serving.protos.recommender_pb2'
@@ -169,11 +187,19 @@ StoredWeights = _reflection.GeneratedProtocolMessageType('StoredWeights', (_mess
 _sym_db.RegisterMessage(StoredWeights)
 
 UserModel = _reflection.GeneratedProtocolMessageType('UserModel', (_message.Message,), {
+
+  'FeaturesEntry' : _reflection.GeneratedProtocolMessageType('FeaturesEntry', (_message.Message,), {
+    'DESCRIPTOR' : _USERMODEL_FEATURESENTRY,
+    '__module__' : 'serving.protos.recommender_pb2'
+    # @@protoc_insertion_point(class_scope:adaptower.v1.UserModel.FeaturesEntry)
+    })
+  ,
   'DESCRIPTOR' : _USERMODEL,
   '__module__' : 'serving.protos.recommender_pb2'
   # @@protoc_insertion_point(class_scope:adaptower.v1.UserModel)
   })
 _sym_db.RegisterMessage(UserModel)
+_sym_db.RegisterMessage(UserModel.FeaturesEntry)
 
 SupportEvent = _reflection.GeneratedProtocolMessageType('SupportEvent', (_message.Message,), {
   'DESCRIPTOR' : _SUPPORTEVENT,
@@ -250,12 +276,16 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _RECOMMENDREQUEST_FEATURESENTRY._serialized_options = b'8\001'
   _SUBMITFEEDBACKREQUEST_FEATURESENTRY._options = None
   _SUBMITFEEDBACKREQUEST_FEATURESENTRY._serialized_options = b'8\001'
+  _TOLD_FEATURESENTRY._options = None
+  _TOLD_FEATURESENTRY._serialized_options = b'8\001'
+  _USERMODEL_FEATURESENTRY._options = None
+  _USERMODEL_FEATURESENTRY._serialized_options = b'8\001'
   _MODELSTATUS_USERFEATURESENTRY._options = None
   _MODELSTATUS_USERFEATURESENTRY._serialized_options = b'8\001'
   _GETSTATUSRESPONSE_COUNTERSENTRY._options = None
   _GETSTATUSRESPONSE_COUNTERSENTRY._serialized_options = b'8\001'
-  _RUNG._serialized_start=3178
-  _RUNG._serialized_end=3315
+  _RUNG._serialized_start=3473
+  _RUNG._serialized_end=3610
   _STRINGLIST._serialized_start=50
   _STRINGLIST._serialized_end=78
   _NUMBERLIST._serialized_start=80
@@ -282,32 +312,38 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _SUBMITFEEDBACKREQUEST._serialized_end=1646
   _SUBMITFEEDBACKREQUEST_FEATURESENTRY._serialized_start=683
   _SUBMITFEEDBACKREQUEST_FEATURESENTRY._serialized_end=759
-  _SUBMITFEEDBACKRESPONSE._serialized_start=1649
-  _SUBMITFEEDBACKRESPONSE._serialized_end=1882
-  _GETUSERREQUEST._serialized_start=1884
-  _GETUSERREQUEST._serialized_end=1917
-  _STOREDWEIGHTS._serialized_start=1919
-  _STOREDWEIGHTS._serialized_end=2016
-  _USERMODEL._serialized_start=2019
-  _USERMODEL._serialized_end=2304
-  _SUPPORTEVENT._serialized_start=2306
-  _SUPPORTEVENT._serialized_end=2352
-  _GETUSERRESPONSE._serialized_start=2354
-  _GETUSERRESPONSE._serialized_end=2464
-  _DELETEUSERREQUEST._serialized_start=2466
-  _DELETEUSERREQUEST._serialized_end=2502
-  _DELETEUSERRESPONSE._serialized_start=2505
-  _DELETEUSERRESPONSE._serialized_end=2638
-  _GETSTATUSREQUEST._serialized_start=2640
-  _GETSTATUSREQUEST._serialized_end=2658
-  _MODELSTATUS._serialized_start=2661
-  _MODELSTATUS._serialized_end=2914
-  _MODELSTATUS_USERFEATURESENTRY._serialized_start=2863
-  _MODELSTATUS_USERFEATURESENTRY._serialized_end=2914
-  _GETSTATUSRESPONSE._serialized_start=2917
-  _GETSTATUSRESPONSE._serialized_end=3175
-  _GETSTATUSRESPONSE_COUNTERSENTRY._serialized_start=3128
-  _GETSTATUSRESPONSE_COUNTERSENTRY._serialized_end=3175
-  _RECOMMENDER._serialized_start=3318
-  _RECOMMENDER._serialized_end=3796
+  _TOLD._serialized_start=1649
+  _TOLD._serialized_end=1806
+  _TOLD_FEATURESENTRY._serialized_start=683
+  _TOLD_FEATURESENTRY._serialized_end=759
+  _SUBMITFEEDBACKRESPONSE._serialized_start=1809
+  _SUBMITFEEDBACKRESPONSE._serialized_end=2042
+  _GETUSERREQUEST._serialized_start=2044
+  _GETUSERREQUEST._serialized_end=2077
+  _STOREDWEIGHTS._serialized_start=2079
+  _STOREDWEIGHTS._serialized_end=2176
+  _USERMODEL._serialized_start=2179
+  _USERMODEL._serialized_end=2599
+  _USERMODEL_FEATURESENTRY._serialized_start=683
+  _USERMODEL_FEATURESENTRY._serialized_end=759
+  _SUPPORTEVENT._serialized_start=2601
+  _SUPPORTEVENT._serialized_end=2647
+  _GETUSERRESPONSE._serialized_start=2649
+  _GETUSERRESPONSE._serialized_end=2759
+  _DELETEUSERREQUEST._serialized_start=2761
+  _DELETEUSERREQUEST._serialized_end=2797
+  _DELETEUSERRESPONSE._serialized_start=2800
+  _DELETEUSERRESPONSE._serialized_end=2933
+  _GETSTATUSREQUEST._serialized_start=2935
+  _GETSTATUSREQUEST._serialized_end=2953
+  _MODELSTATUS._serialized_start=2956
+  _MODELSTATUS._serialized_end=3209
+  _MODELSTATUS_USERFEATURESENTRY._serialized_start=3158
+  _MODELSTATUS_USERFEATURESENTRY._serialized_end=3209
+  _GETSTATUSRESPONSE._serialized_start=3212
+  _GETSTATUSRESPONSE._serialized_end=3470
+  _GETSTATUSRESPONSE_COUNTERSENTRY._serialized_start=3423
+  _GETSTATUSRESPONSE_COUNTERSENTRY._serialized_end=3470
+  _RECOMMENDER._serialized_start=3613
+  _RECOMMENDER._serialized_end=4091
 # @@protoc_insertion_point(module_scope)

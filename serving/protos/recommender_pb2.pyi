@@ -430,6 +430,46 @@ class SubmitFeedbackRequest(google.protobuf.message.Message):
 
 global___SubmitFeedbackRequest = SubmitFeedbackRequest
 
+class Told(google.protobuf.message.Message):
+    """What is kept of a SubmitFeedback beside its events: in the event log with
+    each, in the user's record of the last one that told any features.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class FeaturesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___FeatureValues: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___FeatureValues | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing_extensions.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    FEATURES_FIELD_NUMBER: builtins.int
+    NAMED_MODEL_FIELD_NUMBER: builtins.int
+    @property
+    def features(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___FeatureValues]: ...
+    named_model: builtins.bool
+    """Whether the request named its model: then no experiment applies."""
+    def __init__(
+        self,
+        *,
+        features: collections.abc.Mapping[builtins.str, global___FeatureValues] | None = ...,
+        named_model: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["features", b"features", "named_model", b"named_model"]) -> None: ...
+
+global___Told = Told
+
 class SubmitFeedbackResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -441,7 +481,9 @@ class SubmitFeedbackResponse(google.protobuf.message.Message):
     UNKNOWN_ITEM_IDS_FIELD_NUMBER: builtins.int
     PENDING_FIELD_NUMBER: builtins.int
     accepted: builtins.int
-    """Events learned from, and events left out because they were known."""
+    """Events learned from, or to be learned from if pending; and events left
+    out because they were known.
+    """
     duplicates: builtins.int
     loss_before: builtins.float
     """Weighted mean loss on the support set before and after the inner loop;
@@ -525,6 +567,23 @@ class UserModel(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    class FeaturesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___FeatureValues: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___FeatureValues | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing_extensions.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     PROVENANCE_FIELD_NUMBER: builtins.int
     SEQUENCE_FIELD_NUMBER: builtins.int
     SUPPORT_COUNT_FIELD_NUMBER: builtins.int
@@ -533,6 +592,7 @@ class UserModel(google.protobuf.message.Message):
     RECENT_EVENT_HASHES_FIELD_NUMBER: builtins.int
     EVENTS_FIELD_NUMBER: builtins.int
     DELETED_MS_FIELD_NUMBER: builtins.int
+    FEATURES_FIELD_NUMBER: builtins.int
     @property
     def provenance(self) -> global___Provenance:
         """As a Rank without features would be explained."""
@@ -553,6 +613,9 @@ class UserModel(google.protobuf.message.Message):
         """Events kept in the event log, oldest first."""
     deleted_ms: builtins.int
     """When the user was deleted, milliseconds since 1970, UTC; 0: was not."""
+    @property
+    def features(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___FeatureValues]:
+        """What was last told of the user."""
     def __init__(
         self,
         *,
@@ -564,9 +627,10 @@ class UserModel(google.protobuf.message.Message):
         recent_event_hashes: collections.abc.Iterable[builtins.int] | None = ...,
         events: collections.abc.Iterable[global___FeedbackEvent] | None = ...,
         deleted_ms: builtins.int = ...,
+        features: collections.abc.Mapping[builtins.str, global___FeatureValues] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["deleted_ms", b"deleted_ms", "events", b"events", "provenance", b"provenance", "recent_event_hashes", b"recent_event_hashes", "reservoir", b"reservoir", "sequence", b"sequence", "support_count", b"support_count", "weights", b"weights"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["deleted_ms", b"deleted_ms", "events", b"events", "features", b"features", "provenance", b"provenance", "recent_event_hashes", b"recent_event_hashes", "reservoir", b"reservoir", "sequence", b"sequence", "support_count", b"support_count", "weights", b"weights"]) -> None: ...
 
 global___UserModel = UserModel
 

@@ -57,8 +57,8 @@ class RecommenderServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SubmitFeedback(self, request, context):
-        """Learns from a user's events. Answered once the new weights are durable:
-        the next Rank uses them.
+        """Learns from a user's events. They are durable when it answers; unless the
+        answer says `pending`, so are the new weights, and the next Rank uses them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -21,8 +21,8 @@ class RecommenderStub:
         serving.protos.recommender_pb2.SubmitFeedbackRequest,
         serving.protos.recommender_pb2.SubmitFeedbackResponse,
     ]
-    """Learns from a user's events. Answered once the new weights are durable:
-    the next Rank uses them.
+    """Learns from a user's events. They are durable when it answers; unless the
+    answer says `pending`, so are the new weights, and the next Rank uses them.
     """
     Recommend: grpc.UnaryUnaryMultiCallable[
         serving.protos.recommender_pb2.RecommendRequest,
@@ -59,8 +59,8 @@ class RecommenderServicer(metaclass=abc.ABCMeta):
         request: serving.protos.recommender_pb2.SubmitFeedbackRequest,
         context: grpc.ServicerContext,
     ) -> serving.protos.recommender_pb2.SubmitFeedbackResponse:
-        """Learns from a user's events. Answered once the new weights are durable:
-        the next Rank uses them.
+        """Learns from a user's events. They are durable when it answers; unless the
+        answer says `pending`, so are the new weights, and the next Rank uses them.
         """
     @abc.abstractmethod
     def Recommend(
