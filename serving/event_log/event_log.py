@@ -148,9 +148,17 @@ class EventLog(abc.ABC):
             How many entries were removed, and the tombstone for the receipt.
         """
 
-    @abc.abstractmethod
     def trim(self) -> int:
         """Drops what need not be kept any more; returns how many entries."""
+        return sum(self.trim_steps())
+
+    @abc.abstractmethod
+    def trim_steps(self) -> Iterator[int]:
+        """Trims in short steps; yields how many entries each has dropped.
+
+        Whoever shares the log with others may wait between them, or leave
+        the rest.
+        """
 
     @abc.abstractmethod
     def status(self) -> LogStatus:

@@ -32,6 +32,8 @@ from serving.store.tombstone import Retention, Tombstone, now_ms
 _T = TypeVar("_T")
 
 _CHUNK = 512
+# Appends wait for a step of `trim_steps`.
+_TRIM_CHUNK = 128
 # Appends of other processes are looked for this often.
 _POLL_SECONDS = 0.005
 
@@ -221,18 +223,16 @@ class LmdbEventLog(EventLog):
         )
         return self._write(delete), tombstone
 
-    def trim(self) -> int:  # noqa: D102
+    def trim_steps(self) -> Iterator[int]:  # noqa: D102
         kept_ms = int(self._config.keep_seconds * 1000)
         drop = functools.partial(
             self._stored.drop_learned,
-            most=_CHUNK,
+            most=_TRIM_CHUNK,
             before_ms=now_ms() - kept_ms,
         )
-        dropped = 0
-        while chunk := self._write(drop):
-            dropped += chunk
+        while dropped := self._write(drop):
+            yield dropped
         self._write(self._stored.forget_tombstones)
-        return dropped
 
     def status(self) -> LogStatus:  # noqa: D102
         with self._changed, self._file.reading() as transaction:

@@ -251,30 +251,33 @@ class RedisEventLog(EventLog):
         (removed,) = self._server.run(scripts.DELETE, [call], durable=True)
         return removed, tombstone
 
-    def trim(self) -> int:  # noqa: D102
+    def trim_steps(self) -> Iterator[int]:  # noqa: D102
         before = now_ms() - _milliseconds(self._config.keep_seconds)
-        return sum(
-            self._trim(shard, before) for shard in range(self._num_shards)
-        )
+        for shard in range(self._num_shards):
+            yield from self._drop(shard, before, _CHUNK)
 
     def _make_room(self, shard: int, num_entries: int) -> None:
         """Drops learned entries of a stream that is full."""
-        self._trim(shard, now_ms() + 1, num_entries)
+        room = 0
+        for dropped in self._drop(shard, now_ms() + 1, num_entries):
+            room += dropped
+            if room >= num_entries:
+                return
 
-    def _trim(
-        self, shard: int, before_ms: int, enough: int | None = None
-    ) -> int:
-        """Drops learned entries that came before a moment, or just enough."""
-        removed, start = 0, b"-"
-        while start and (enough is None or removed < enough):
-            look_at = _CHUNK if enough is None else enough
+    def _drop(self, shard: int, before_ms: int, look_at: int) -> Iterator[int]:
+        """Drops learned entries that came before a moment.
+
+        Yields:
+            How many of the next `look_at` entries were dropped.
+        """
+        start = b"-"
+        while start:
             call = Call(
                 [self._stream(shard)],
                 [_GROUP, self._key("entries", b""), start, before_ms, look_at],
             )
             ((dropped, start),) = self._server.run(scripts.TRIM, [call])
-            removed += dropped
-        return removed
+            yield dropped
 
     def status(self) -> LogStatus:  # noqa: D102
         calls = [Call([self._stream(n)], []) for n in range(self._num_shards)]

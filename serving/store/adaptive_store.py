@@ -127,35 +127,35 @@ class AdaptiveStore(abc.ABC):
         Returns:
             How many users had such weights.
         """
-        shortened = (
-            record.without(fingerprint) for record in self.iterate(model)
-        )
-        pending = [record for record in shortened if record is not None]
-        retired = len(pending)
-        while pending:
-            late: list[UserKey] = []
-            for batch in _batches(pending):
+        retired = 0
+        for batch in _batches(_without(fingerprint, self.iterate(model))):
+            retired += len(batch)
+            while batch:
                 results = self.compare_and_put_many(batch)
-                late += [
-                    record.key
-                    for record, stored in zip(batch, results, strict=True)
-                    if stored is False
-                ]
-            # Another writer was quicker with these: take what it wrote.
-            found = (
-                record.without(fingerprint)
-                for record in self.get_many(late)
-                if record is not None
-            )
-            pending = [record for record in found if record is not None]
+                # Another writer was quicker with these: take what it wrote.
+                late = self.get_many(
+                    [
+                        record.key
+                        for record, stored in zip(batch, results, strict=True)
+                        if stored is False
+                    ]
+                )
+                batch = list(_without(fingerprint, late))
         return retired
 
-    @abc.abstractmethod
     def purge(self) -> int:
         """Frees the room of what has expired; returns how much was removed.
 
-        Reads never see it anyway. Servers that expire by themselves have
-        nothing to do.
+        Reads never see it anyway.
+        """
+        return sum(self.purge_steps())
+
+    @abc.abstractmethod
+    def purge_steps(self) -> Iterator[int]:
+        """Purges in short steps; yields how much each has removed.
+
+        Whoever shares the store with others may wait between them, or leave
+        the rest. Servers that expire by themselves have nothing to do.
         """
 
     @abc.abstractmethod
@@ -226,6 +226,16 @@ def deleted(key: UserKey) -> DeletedUserError:
         f"User {key.user_id!r} was deleted; nothing about the user is taken "
         "in until the tombstone expires."
     )
+
+
+def _without(
+    fingerprint: bytes, records: Iterable[UserRecord | None]
+) -> Iterator[UserRecord]:
+    """Yields the records that had weights for a fixed part without them."""
+    for record in records:
+        shortened = None if record is None else record.without(fingerprint)
+        if shortened is not None:
+            yield shortened
 
 
 def _batches(records: Iterable[UserRecord]) -> Iterator[list[UserRecord]]:

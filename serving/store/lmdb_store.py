@@ -5,6 +5,7 @@ the same folder open; there is no server.
 """
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from serving.store.adaptive_store import (
 from serving.store.record import UserKey, UserRecord
 from serving.store.tombstone import Retention, Tombstone
 
-_PURGE_BATCH = 1024
+# Entries of one short transaction: one that stays open keeps LMDB from using
+# room again.
+_CHUNK = 256
 
 
 class LmdbStore(AdaptiveStore):
@@ -103,19 +106,17 @@ class LmdbStore(AdaptiveStore):
             if record is not None:
                 yield record
 
-    def purge(self) -> int:  # noqa: D102
-        expired = [
-            stored
-            for stored, data in self._entries(b"")
-            if has_expired(data, UserKey.from_bytes(stored), self._retention)
-        ]
-        removed = 0
-        for start in range(0, len(expired), _PURGE_BATCH):
-            batch = expired[start : start + _PURGE_BATCH]
-            removed += self._file.write(
-                functools.partial(self._remove, batch=batch)
-            )
-        return removed
+    def purge_steps(self) -> Iterator[int]:  # noqa: D102
+        for chunk in self._chunks(b""):
+            expired = [
+                stored
+                for stored, data in chunk
+                if has_expired(
+                    data, UserKey.from_bytes(stored), self._retention
+                )
+            ]
+            remove = functools.partial(self._remove, batch=expired)
+            yield self._file.write(remove) if expired else 0
 
     def _remove(self, transaction: Transaction, batch: Sequence[bytes]) -> int:
         """Removes entries unless they were written again since."""
@@ -128,14 +129,23 @@ class LmdbStore(AdaptiveStore):
         return removed
 
     def _entries(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        with self._file.reading() as transaction:
-            cursor = transaction.cursor()
-            if not cursor.set_range(prefix):
-                return
-            for key, data in cursor:
+        for chunk in self._chunks(prefix):
+            for key, data in chunk:
                 if not key.startswith(prefix):
                     return
                 yield key, data
+
+    def _chunks(self, start: bytes) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Yields entries from a key on, each chunk as it is at its moment."""
+        while True:
+            with self._file.reading() as transaction:
+                cursor = transaction.cursor()
+                found = cursor.set_range(start)
+                chunk = list(itertools.islice(cursor, _CHUNK)) if found else []
+            if not chunk:
+                return
+            yield chunk
+            start = chunk[-1][0] + b"\0"
 
     def close(self) -> None:  # noqa: D102
         self._file.close()

@@ -79,7 +79,7 @@ class MemoryStore(AdaptiveStore):
                 if record is not None:
                     yield record
 
-    def purge(self) -> int:  # noqa: D102
+    def purge_steps(self) -> Iterator[int]:  # noqa: D102
         with self._lock:
             expired = [
                 key
@@ -88,7 +88,7 @@ class MemoryStore(AdaptiveStore):
             ]
             for key in expired:
                 del self._entries[key]
-        return len(expired)
+        yield len(expired)
 
     def close(self) -> None:  # noqa: D102
         self._data = None

@@ -168,9 +168,9 @@ class RedisStore(AdaptiveStore):
                     if record is not None:
                         yield record
 
-    def purge(self) -> int:
-        """Does nothing: the server removes what has expired."""
-        return 0
+    def purge_steps(self) -> Iterator[int]:
+        """Has no steps: the server removes what has expired."""
+        return iter(())
 
     def close(self) -> None:  # noqa: D102
         self._batcher.close()
