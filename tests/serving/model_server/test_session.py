@@ -19,6 +19,7 @@ def test_session_config_is_what_tensorflow_writes():
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=1
     )
     config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
+    config.graph_options.optimizer_options.do_function_inlining = True
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     assert config.SerializeToString() == SESSION_CONFIG
 
