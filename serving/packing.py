@@ -80,16 +80,16 @@ class Reader:
 
     def varint(self) -> int:
         """Reads an integer."""
-        number = shift = 0
-        while shift <= _MAX_SHIFT:
-            if self._place == len(self._data):
+        number, place = 0, self._place
+        for shift in range(0, _MAX_SHIFT + 1, 7):
+            if place == len(self._data):
                 raise ValueError("it ends too early")
-            byte = self._data[self._place]
-            self._place += 1
+            byte = self._data[place]
+            place += 1
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
+                self._place = place
                 return number
-            shift += 7
         raise ValueError("a number is too long")
 
     def bytes(self) -> bytes:

@@ -3,8 +3,9 @@
 The bytes, integers as LEB128 varints unless a width is given:
 
     format (1 byte), sequence
-    digest of the owner (8 bytes)
-    support count, updated (ms since 1970), position in the event log
+    digest of the owner, updated (ms since 1970), position in the event log
+        (8 bytes each)
+    support count
     number of weight vectors, each: fingerprint digest (8 bytes), support
         count, 2 x number of weights + dtype, weights (4 or 2 bytes each)
     length of the reservoir, the reservoir as in `packed_events.py`
@@ -19,6 +20,7 @@ take 270 bytes, and every event id remembered 4 more.
 
 import dataclasses
 import hashlib
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +43,7 @@ _DTYPES: tuple[np.dtype[np.floating[Any]], ...] = (
 )
 _DIGEST_BYTES = 8
 _HASH_BYTES = 4
+_FIXED = struct.Struct(f"<{_DIGEST_BYTES}sQQ")
 _NO_FINGERPRINT = bytes(_DIGEST_BYTES)
 
 
@@ -209,7 +212,7 @@ class UserRecord:
         """
         try:
             return self._encoded()
-        except ValueError as error:
+        except (ValueError, struct.error) as error:
             raise RecordError(
                 f"The record of user {self.key.user_id!r} can't be stored: "
                 f"{error}."
@@ -218,10 +221,8 @@ class UserRecord:
     def _encoded(self) -> bytes:
         out = bytearray((RECORD_FORMAT,))
         put_varint(out, self.sequence)
-        out += self.key.digest
+        out += _FIXED.pack(self.key.digest, self.updated_ms, self.log_position)
         put_varint(out, self.support_count)
-        put_varint(out, self.updated_ms)
-        put_varint(out, self.log_position)
         put_varint(out, len(self.versions))
         for version in self.versions:
             self._put_version(out, version)
@@ -285,10 +286,8 @@ def _decode(data: bytes, key: UserKey) -> tuple[bytes, UserRecord]:
         raise ValueError(f"format {body[0]} is not known")
     reader = Reader(body, 1)
     sequence = reader.varint()
-    owner = reader.take(_DIGEST_BYTES)
+    owner, updated_ms, log_position = _FIXED.unpack(reader.take(_FIXED.size))
     support_count = reader.varint()
-    updated_ms = reader.varint()
-    log_position = reader.varint()
     versions = tuple(_read_version(reader) for _ in range(reader.varint()))
     if not versions:
         raise ValueError("it has no weights")
