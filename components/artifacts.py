@@ -21,3 +21,9 @@ class DataBlessing(Artifact):
     """Says that examples may be learned from; what the anomaly gate gives."""
 
     TYPE_NAME = "DataBlessing"
+
+
+class RebaseResult(Artifact):
+    """How many users were learned again for a model; says nothing of who."""
+
+    TYPE_NAME = "RebaseResult"

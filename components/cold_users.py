@@ -19,7 +19,7 @@ from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 from serving.contract.support import SupportEvent
 
 # A raw feature value: text, several texts, or a number.
-RawValue = str | tuple[str, ...] | float
+RawValue = str | tuple[str, ...] | list[str] | float
 
 # Positions from here on are not looked at by any part of the protocol.
 JUDGED_POSITIONS = max(

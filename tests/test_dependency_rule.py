@@ -21,7 +21,16 @@ ALLOWED = {
     "serving.contract": ("serving.contract",),
     "serving": ("serving",),
     "trainer": ("trainer", "serving.contract"),
-    "components": ("components", "serving.contract", "serving.store"),
+    "components": (
+        "components",
+        "serving.contract",
+        "serving.store",
+        "serving.event_log",
+        # What Rebase shares with the gateway's online stage.
+        "serving.online.relearning",
+        "serving.online.told",
+        "serving.errors",
+    ),
     "pipeline": OURS,
 }
 # The embedded model server is a process of its own.

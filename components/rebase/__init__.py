@@ -1,0 +1,1 @@
+"""Rebase: who is known is known to the next version, too."""
