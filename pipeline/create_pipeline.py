@@ -12,11 +12,12 @@
                            │               │       earlier_blessed_model
                            ├───────── ColdStartEvaluator ──┘
                            ├───────── InfraValidator(.joint)
-                           │
-        (Rebase comes here: it re-learns the known users' weights for the new
-         fixed part before the version that needs them is pushed)
+                       [Rebase]
                            │
                  VersionedPusher     VersionedPusher.joint
+
+Rebase, if a store is given, learns the known users for the new fixed part
+before the version that needs them is pushed.
 
 Functions of `trainer` are named by dotted path, so that workers import them
 from the installed package and nothing has to be packed into wheels.
@@ -40,7 +41,7 @@ from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
-from tfx.types.channel import Channel
+from tfx.types.channel import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from components.anomaly_gate.component import AnomalyGate
@@ -48,6 +49,7 @@ from components.cold_start_evaluator.component import ColdStartEvaluator
 from components.episode_gen.component import EpisodeGen
 from components.infra_validator.component import InfraValidator
 from components.interaction_example_gen.component import InteractionExampleGen
+from components.rebase.component import Rebase
 from components.versioned_pusher.component import VersionedPusher
 from pipeline.earlier_blessed_model import EarlierBlessedModelStrategy
 from pipeline.fingerprint import code_fingerprint
@@ -276,6 +278,9 @@ def _judging_nodes(
         push_dir=str(serving / ADAPTOWER),
         code_fingerprint=_component_code("versioned_pusher"),
     )
+    rebase = _rebase_nodes(config, model, evaluator, validator)
+    for node in rebase:
+        pusher.add_upstream_node(node)
     # The baseline is served for comparison, blessed or not.
     joint_pusher = VersionedPusher(
         model=joint_model,
@@ -288,8 +293,31 @@ def _judging_nodes(
         evaluator,
         validator,
         joint_validator,
+        *rebase,
         pusher,
         joint_pusher,
+    ]
+
+
+def _rebase_nodes(
+    config: PipelineConfig,
+    model: BaseChannel,
+    evaluator: ColdStartEvaluator,
+    validator: InfraValidator,
+) -> list[BaseNode]:
+    """Rebase, if a store is given: the pushed version finds its users there."""
+    if config.store is None:
+        return []
+    return [
+        Rebase(
+            model=model,
+            store=config.store,
+            model_name=ADAPTOWER,
+            model_blessing=evaluator.outputs["blessing"],
+            infra_blessing=validator.outputs["blessing"],
+            ttl_seconds=config.store_ttl_seconds,
+            code_fingerprint=_component_code("rebase"),
+        )
     ]
 
 

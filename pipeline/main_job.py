@@ -49,6 +49,8 @@ def run_main_job(config: RunConfig) -> int:
         tune=config.tune,
         overrides=config.overrides,
         beam_args=config.beam_args,
+        store=config.store,
+        store_ttl_seconds=config.store_ttl_seconds,
         use_cache=config.use_cache,
     )
     layout = pipeline_config.layout

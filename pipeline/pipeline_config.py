@@ -30,6 +30,9 @@ class PipelineConfig:
             `joint` baseline to be pushed; 0.01 is a point.
         beam_args: Beam pipeline arguments. Without a `--runner` among them
             Beam runs in this process.
+        store: The gateways' store, a folder or an address; its users are
+            learned for the new model before it is pushed. None: nobody is.
+        store_ttl_seconds: When its users expire; None: never.
         use_cache: Whether a node whose inputs, parameters and code did not
             change takes the outputs of its last execution.
     """
@@ -41,6 +44,8 @@ class PipelineConfig:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     min_lift_over_joint: float = 0.0
     beam_args: tuple[str, ...] = ()
+    store: str | None = None
+    store_ttl_seconds: float | None = None
     use_cache: bool = True
 
     @property

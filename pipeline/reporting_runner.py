@@ -24,7 +24,7 @@ from pipeline import stages
 from pipeline.errors import StageError
 from pipeline.recovery import abandon_unfinished
 from pipeline.stages import PipelineRun, Stage
-from pipeline.stale_pushes import forget_stale_pushes
+from pipeline.stale_pushes import forget_rebases, forget_stale_pushes
 
 _STATES = {
     metadata_store_pb2.Execution.COMPLETE: stages.DONE,
@@ -76,6 +76,7 @@ class ReportingRunner(tfx_runner.IrBasedRunner):
                 ),
             )
             forget_stale_pushes(handle.store)
+            forget_rebases(handle.store)
         nodes = [node.pipeline_node for node in pipeline.nodes]
         finished = []
         for number, node in enumerate(nodes, start=1):

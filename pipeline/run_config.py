@@ -24,6 +24,9 @@ class RunConfig:
         tune: Whether Keras Tuner searches the partition first.
         use_cache: Whether stages that have nothing new to do are skipped.
         beam_args: Further Beam pipeline arguments, such as a runner.
+        store: The gateways' store, whose users are learned for the new model
+            before it is pushed; None: nobody is.
+        store_ttl_seconds: When its users expire; None: never.
         seed: Of initialization and of the order of the training tasks.
         hyper_parameters: Of the trainer, by name, as text; they override
             those of the dataset's spec.
@@ -37,6 +40,8 @@ class RunConfig:
     tune: bool = False
     use_cache: bool = True
     beam_args: tuple[str, ...] = ()
+    store: str | None = None
+    store_ttl_seconds: float | None = None
     seed: int = 0
     hyper_parameters: Mapping[str, str] = dataclasses.field(
         default_factory=dict

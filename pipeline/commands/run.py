@@ -18,6 +18,8 @@ examples:
   adaptower run --train-steps 50 --replay-users 20
                                                a quick look: does it all work?
   adaptower run --tune                         search the partition first
+  adaptower run --store redis://localhost      learn the known users for the
+                                               new model before it is pushed
   adaptower run --set partition=user_bias --set vector_size=8
   adaptower run --beam-arg=--direct_num_workers=4 \\
       --beam-arg=--direct_running_mode=multi_processing
@@ -26,6 +28,9 @@ results:
   runs/<dataset>/summary.json, report.html, serving/, logs/
   runs/latest points at the last run
 """
+
+
+DAY_SECONDS = 24 * 3600.0
 
 
 def positive(text: str) -> int:
@@ -87,6 +92,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an argument for Beam; may be given more than once",
     )
     parser.add_argument(
+        "--store",
+        metavar="FOLDER|URL",
+        help="where the gateways that serve this model keep their users: "
+        "learn all of them for the new model before it is pushed (see "
+        "`adaptower rebase`); $NAME in it is read from the environment when "
+        "it is used, so that no password is written down",
+    )
+    parser.add_argument(
+        "--store-ttl-days",
+        type=float,
+        metavar="D",
+        help="as the gateways have it",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -115,6 +134,12 @@ def run(args: argparse.Namespace) -> int:
             tune=args.tune,
             use_cache=not args.no_cache,
             beam_args=tuple(args.beam_arg),
+            store=args.store,
+            store_ttl_seconds=(
+                None
+                if args.store_ttl_days is None
+                else args.store_ttl_days * DAY_SECONDS
+            ),
             seed=args.seed,
             hyper_parameters=dict(args.set),
         )

@@ -102,6 +102,19 @@ def test_all_stages_of_the_design_are_there(tmp_path):
     }
 
 
+def test_users_are_learned_between_the_blessings_and_the_push(tmp_path):
+    nodes = compiled(make(tmp_path, store="redis://store"))
+    assert {"ColdStartEvaluator", "InfraValidator"} <= everything_before(
+        nodes, "Rebase"
+    )
+    assert "Rebase" in nodes["VersionedPusher"].upstream_nodes
+    assert parameter(nodes["Rebase"], "store") == "redis://store"
+    assert parameter(nodes["Rebase"], "model_name") == "adaptower"
+    # The push is the same one with and without: its cache holds.
+    without = compiled(make(tmp_path))["VersionedPusher"]
+    assert nodes["VersionedPusher"].inputs == without.inputs
+
+
 def test_tuner_feeds_both_trainers_if_asked_for(tmp_path):
     nodes = compiled(make(tmp_path, tune=True))
     for trainer in ("Trainer", "Trainer.joint"):

@@ -7,7 +7,7 @@ import pytest
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.stale_pushes import forget_stale_pushes
+from pipeline.stale_pushes import forget_rebases, forget_stale_pushes
 
 
 @pytest.fixture
@@ -69,3 +69,18 @@ def test_refused_push_stays(store, tmp_path):
 
 def test_first_run_has_nothing_to_forget(store):
     assert forget_stale_pushes(store) == []
+
+
+def test_every_rebase_is_forgotten_and_nothing_else(store, tmp_path):
+    forget_rebases(store)
+    pushed = push(store, tmp_path / "adaptower", 9)
+    type_id = store.put_artifact_type(
+        metadata_store_pb2.ArtifactType(name="RebaseResult")
+    )
+    artifact = metadata_store_pb2.Artifact(
+        type_id=type_id, state=metadata_store_pb2.Artifact.LIVE
+    )
+    rebases = store.put_artifacts([artifact, artifact])
+    forget_rebases(store)
+    assert not any(is_live(store, rebase) for rebase in rebases)
+    assert is_live(store, pushed)
