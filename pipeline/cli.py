@@ -12,7 +12,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 
-COMMANDS = ("data", "run", "tune", "serve", "replay", "evaluate", "doctor")
+COMMANDS = (
+    "data",
+    "run",
+    "tune",
+    "serve",
+    "replay",
+    "rebase",
+    "evaluate",
+    "doctor",
+)
 
 _OURS = ("pipeline", "trainer", "components", "serving")
 _INTERRUPTED = 130
