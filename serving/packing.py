@@ -80,16 +80,22 @@ class Reader:
 
     def varint(self) -> int:
         """Reads an integer."""
-        number, place = 0, self._place
-        for shift in range(0, _MAX_SHIFT + 1, 7):
-            if place == len(self._data):
-                raise ValueError("it ends too early")
-            byte = self._data[place]
-            place += 1
-            number |= (byte & 0x7F) << shift
+        try:
+            byte = self._data[self._place]
+            self._place += 1
+            # Most are short, and every record that is read has several.
             if byte < 0x80:
-                self._place = place
-                return number
+                return byte
+            number, shift = byte & 0x7F, 7
+            while shift <= _MAX_SHIFT:
+                byte = self._data[self._place]
+                self._place += 1
+                number |= (byte & 0x7F) << shift
+                if byte < 0x80:
+                    return number
+                shift += 7
+        except IndexError:
+            raise ValueError("it ends too early") from None
         raise ValueError("a number is too long")
 
     def bytes(self) -> bytes:
