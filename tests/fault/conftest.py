@@ -9,6 +9,12 @@ from serving.launch import start_gateway
 from tests.helpers.oracle_model_server import OracleModelServer, save_manifests
 
 
+@pytest.fixture(params=[5, pytest.param(200, marks=pytest.mark.slow)])
+def rounds(request):
+    """How often something is killed: every day, and before a release."""
+    return request.param
+
+
 @pytest.fixture
 def model_server():
     with OracleModelServer() as server:

@@ -1,8 +1,4 @@
-"""Writers killed in the midst of their work, and a server killed under them.
-
-`ADAPTOWER_FAULT_ROUNDS=200` kills as often as it should be done before a
-release.
-"""
+"""Writers killed in the midst of their work, and a server killed under them."""
 
 import threading
 
@@ -12,7 +8,6 @@ from serving.errors import ServingError
 from tests.contract.adaptive_store_suite import wait_until
 from tests.helpers.killed_writers import (
     LOG,
-    ROUNDS,
     STORE,
     THREADS,
     Expected,
@@ -36,28 +31,28 @@ def redis_server():
     server.close()
 
 
-def kill_writers(place):
+def kill_writers(place, rounds):
     expected = Expected()
-    for number in range(ROUNDS):
+    for number in range(rounds):
         expected.add(kill_one_writer(place, number * _MANY))
         store, log = open_both(place)
         with store, log:
             expected.check(store, log)
 
 
-def test_no_acknowledged_write_to_lmdb_is_lost(tmp_path):
-    kill_writers(tmp_path)
+def test_no_acknowledged_write_to_lmdb_is_lost(tmp_path, rounds):
+    kill_writers(tmp_path, rounds)
 
 
-def test_no_acknowledged_write_to_redis_is_lost(redis_server):
-    kill_writers(redis_server.url)
+def test_no_acknowledged_write_to_redis_is_lost(redis_server, rounds):
+    kill_writers(redis_server.url, rounds)
 
 
-def test_killed_redis_loses_no_acknowledged_write(redis_server):
+def test_killed_redis_loses_no_acknowledged_write(redis_server, rounds):
     expected = Expected()
     store, log = open_both(redis_server.url)
     with store, log:
-        for number in range(max(3, ROUNDS // 10)):
+        for number in range(rounds):
             expected.add(write_until_killed(redis_server, store, log, number))
             redis_server.start()
             store.close()

@@ -1,7 +1,8 @@
-"""Writers that work until they are killed, and what they had acknowledged.
+"""Processes that work until they are killed, and what they had acknowledged.
 
-A writer tells of every acknowledgement through a pipe before it goes on, so
-what the parent reads there, and nothing else, must have survived.
+A writer stores and appends, a learner learns what was appended. Both tell of
+every acknowledgement through a pipe before they go on, so what the parent
+reads there, and nothing else, must have survived.
 """
 
 import multiprocessing
@@ -22,6 +23,7 @@ from serving.event_log import (
     EventLog,
     LmdbEventLog,
     LogConfig,
+    LogEntry,
     LoggedEvent,
     Submission,
 )
@@ -36,13 +38,12 @@ from serving.store import (
 )
 from serving.store.redis_store import RedisStore
 
-# Rounds of killing in the everyday suite, and when somebody asks for more.
-ROUNDS = int(os.environ.get("ADAPTOWER_FAULT_ROUNDS", "20"))
-
 STORE, LOG = b"s", b"l"
 THREADS = 4
-_ACK = struct.Struct("<cii")
+_ACK = struct.Struct("<ciq")
 _MAP_BYTES = 1 << 28
+# What dead learners had is free again so soon.
+_LEASE_SECONDS = 0.2
 _EVENTS_PER_SUBMISSION = 3
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([__name__])
@@ -53,15 +54,20 @@ Acknowledged = list[tuple[bytes, int, int]]
 
 def open_both(place: Place) -> tuple[AdaptiveStore, EventLog]:
     """Opens store and log in a folder, or at a Redis server's address."""
+    config = LogConfig(map_bytes=_MAP_BYTES, lease_seconds=_LEASE_SECONDS)
     if isinstance(place, str):
         server = RedisConfig(place, read_timeout_seconds=10.0)
-        return RedisStore(server), RedisEventLog(server, shards=2)
+        return RedisStore(server), RedisEventLog(server, config, shards=2)
     store = LmdbStore(place / "store", _MAP_BYTES)
-    return store, LmdbEventLog(place / "log", LogConfig(map_bytes=_MAP_BYTES))
+    return store, LmdbEventLog(place / "log", config)
 
 
 def user_key(user: int) -> UserKey:
     return UserKey("adaptower", f"user-{user}")
+
+
+def user_of(key: UserKey) -> int:
+    return int(key.user_id.removeprefix("user-"))
 
 
 def record_of(user: int, sequence: int) -> UserRecord:
@@ -124,6 +130,44 @@ def _write(place: Place, first_number: int, connection: Connection) -> None:
             threading.Thread(target=repeat, args=(kind, user, step)).start()
 
 
+def learned_from(record: UserRecord | None, entry: LogEntry) -> UserRecord:
+    """The next record: every event is kept, and weights tell their order."""
+    weights = record.weights if record else np.zeros(17, np.float32)
+    for event in entry.events:
+        weights = np.float32(0.5) * weights + np.float32(event.timestamp)
+    events = tuple(SupportEvent(e.item_id, e.label) for e in entry.events)
+    return UserRecord(
+        key=entry.key,
+        fingerprint=fingerprint_digest("f"),
+        sequence=record.sequence + 1 if record else 1,
+        support_count=(record.support_count if record else 0) + len(events),
+        weights=weights,
+        reservoir=(*(record.reservoir if record else ()), *events),
+        log_position=entry.position,
+        features=entry.features,
+    )
+
+
+def learn(store: AdaptiveStore, entry: LogEntry) -> None:
+    """Learns from an entry, unless its user's record did so before."""
+    while True:
+        record = store.get(entry.key)
+        if record is not None and entry.position <= record.log_position:
+            return
+        if store.compare_and_put(learned_from(record, entry)):
+            return
+
+
+def _learn(place: Place, number: int, connection: Connection) -> None:
+    store, log = open_both(place)
+    while True:
+        for entry in log.read(f"learner-{number}", 2, wait_seconds=0.01):
+            learn(store, entry)
+            log.ack([entry])
+            ack = _ACK.pack(LOG, user_of(entry.key), entry.position)
+            os.write(connection.fileno(), ack)
+
+
 def kill_one_writer(place: Place, first_number: int) -> Acknowledged:
     """Starts a writer, kills it in the midst of its work.
 
@@ -134,15 +178,34 @@ def kill_one_writer(place: Place, first_number: int) -> Acknowledged:
     Returns:
         What it said was acknowledged: kind, user, sequence or number.
     """
+    return _kill(_write, place, first_number)
+
+
+def kill_one_learner(place: Place, number: int) -> Acknowledged:
+    """Starts a learner, kills it in the midst of its work.
+
+    Args:
+        place: What `open_both` takes.
+        number: Tells it from the others.
+
+    Returns:
+        What it said was learned: kind, user, position.
+    """
+    return _kill(_learn, place, number)
+
+
+def _kill(
+    work: Callable[[Place, int, Connection], None], place: Place, number: int
+) -> Acknowledged:
     receiver, sender = _FORKS.Pipe(duplex=False)
-    writer = _FORKS.Process(target=_write, args=(place, first_number, sender))
-    writer.start()
+    process = _FORKS.Process(target=work, args=(place, number, sender))
+    process.start()
     sender.close()
     told = os.read(receiver.fileno(), _ACK.size)
     time.sleep(random.uniform(0.0, 0.1))
-    assert writer.pid is not None
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.join()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
     while chunk := os.read(receiver.fileno(), 1 << 16):
         told += chunk
     receiver.close()
