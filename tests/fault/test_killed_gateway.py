@@ -1,10 +1,5 @@
-"""Gateways killed in the midst of feedback: what was acknowledged is there.
+"""Gateways killed in the midst of feedback: what was acknowledged is there."""
 
-`ADAPTOWER_FAULT_ROUNDS=200` kills as often as it should be done before a
-release.
-"""
-
-import os
 import random
 import threading
 import time
@@ -18,7 +13,6 @@ from serving.protos import recommender_pb2_grpc as pb_grpc
 
 pytestmark = pytest.mark.fault
 
-ROUNDS = int(os.environ.get("ADAPTOWER_FAULT_ROUNDS", "4"))
 NUM_USERS = 4
 
 
@@ -57,10 +51,10 @@ def acknowledged(senders):
     return sum(sender.acknowledged for sender in senders)
 
 
-def test_killed_gateway_loses_nothing_acknowledged(run_gateway):
+def test_killed_gateway_loses_nothing_acknowledged(run_gateway, rounds):
     random.seed(3)
     senders = [Sender(f"u{number}") for number in range(NUM_USERS)]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         gateway = run_gateway("--feedback-per-second=1000")
         with grpc.insecure_channel(
             gateway.target, [("grpc.enable_retries", 0)]
