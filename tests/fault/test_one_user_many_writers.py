@@ -3,30 +3,31 @@
 import dataclasses
 import random
 import threading
+import time
 
 import numpy as np
 import pytest
 
-from serving.contract.support import SupportEvent
 from serving.errors import DeletedUserError
-from serving.event_log import LmdbEventLog, LogEntry, LoggedEvent, Submission
-from serving.event_log.redis_log import RedisEventLog
-from serving.store import (
-    LmdbStore,
-    MemoryStore,
-    UserKey,
-    UserRecord,
-    fingerprint_digest,
+from serving.event_log import (
+    LmdbEventLog,
+    LogConfig,
+    LogEntry,
+    LoggedEvent,
+    Submission,
 )
-from serving.store.record import event_hash
+from serving.event_log.redis_log import RedisEventLog
+from serving.store import LmdbStore, MemoryStore, UserKey
 from serving.store.redis_store import RedisStore
 from tests.contract.adaptive_store_suite import wait_until
+from tests.helpers.killed_writers import learn, learned_from
 from tests.helpers.redis_server import RunningRedis
 
 pytestmark = pytest.mark.fault
 
 WRITERS = 32
 EVENTS = 64
+LEASE_SECONDS = 0.2
 KEY = UserKey("adaptower", "one")
 
 
@@ -52,37 +53,13 @@ def store(request, server, tmp_path):
 @pytest.fixture(params=["lmdb", "redis"])
 def log(request, server, tmp_path):
     server.clear()
+    config = LogConfig(lease_seconds=LEASE_SECONDS)
     logs = {
-        "lmdb": lambda: LmdbEventLog(tmp_path / "log"),
-        "redis": lambda: RedisEventLog(server.config()),
+        "lmdb": lambda: LmdbEventLog(tmp_path / "log", config),
+        "redis": lambda: RedisEventLog(server.config(), config),
     }
     with logs[request.param]() as log:
         yield log
-
-
-def learn_from(weights, number):
-    """Learns in a way that tells one order of events from another."""
-    return np.float32(0.5) * weights + np.float32(number)
-
-
-def learned_by(record, events):
-    """The next record, after the events that are new to it."""
-    known = record.recent_events if record else ()
-    new = [e for e in events if event_hash(e.item_id) not in known]
-    if not new:
-        return None
-    weights = record.weights if record else np.zeros(17, np.float32)
-    for event in new:
-        weights = learn_from(weights, int(event.item_id))
-    return UserRecord(
-        key=KEY,
-        fingerprint=fingerprint_digest("f"),
-        sequence=record.sequence + 1 if record else 1,
-        support_count=(record.support_count if record else 0) + len(new),
-        weights=weights,
-        reservoir=(*(record.reservoir if record else ()), *new),
-        recent_events=(*known, *(event_hash(e.item_id) for e in new)),
-    )
 
 
 def run_in_threads(work, arguments):
@@ -102,6 +79,11 @@ def run_in_threads(work, arguments):
     assert not errors, errors
 
 
+def entry_of(number):
+    event = LoggedEvent(f"e{number}", str(number), 1.0, number)
+    return LogEntry(number, KEY, (event,))
+
+
 def check_learned_once(record):
     """Every event once, and the weights as one replay gives them."""
     numbers = [int(event.item_id) for event in record.reservoir]
@@ -109,54 +91,49 @@ def check_learned_once(record):
     assert record.support_count == EVENTS
     weights = np.zeros(17, np.float32)
     for number in numbers:
-        weights = learn_from(weights, number)
+        weights = np.float32(0.5) * weights + np.float32(number)
     np.testing.assert_array_equal(record.weights, weights)
 
 
-def test_each_event_counts_once_whoever_learns_it(store):
-    def learn(seed):
-        draw = random.Random(seed)
-        # Each event is with two writers, and some twice with one.
-        numbers = [n for n in range(EVENTS) if n % WRITERS in (seed, seed ^ 1)]
-        numbers += draw.sample(numbers, 2)
-        draw.shuffle(numbers)
+def test_racing_writers_lose_no_update(store):
+    def learn_all(seed):
+        numbers = list(range(seed, EVENTS, WRITERS))
+        random.Random(seed).shuffle(numbers)
         for number in numbers:
-            while True:
-                record = store.get(KEY)
-                event = SupportEvent(str(number), 1.0)
-                learned = learned_by(record, [event])
-                if learned is None or store.compare_and_put(learned):
-                    break
+            while not store.compare_and_put(
+                learned_from(store.get(KEY), entry_of(number))
+            ):
+                pass
 
-    run_in_threads(learn, range(WRITERS))
+    run_in_threads(learn_all, range(WRITERS))
     record = store.get(KEY)
     check_learned_once(record)
     assert record.sequence == EVENTS
 
 
-def test_log_hands_each_event_on_once_and_its_learners_agree(log):
-    store = MemoryStore()
+def test_each_event_counts_once_whoever_sends_and_learns_it(store, log):
     done = threading.Event()
 
     def produce(seed):
         draw = random.Random(seed)
+        # Each event is with two producers, and twice with each.
         numbers = [n for n in range(EVENTS) if n % WRITERS in (seed, seed ^ 1)]
         draw.shuffle(numbers)
         for number in numbers:
-            event = LoggedEvent(f"e{number}", str(number), 1.0)
-            log.append([Submission(KEY, (event, event))])
+            events = entry_of(number).events
+            log.append([Submission(KEY, events + events)])
 
     def consume(name):
+        draw = random.Random(name)
         while not done.is_set():
             for entry in log.read(f"worker-{name}", 4, wait_seconds=0.05):
-                events = [
-                    SupportEvent(e.item_id, e.label) for e in entry.events
-                ]
-                while True:
-                    learned = learned_by(store.get(KEY), events)
-                    if learned is None or store.compare_and_put(learned):
-                        break
-                log.ack([entry])
+                if draw.random() < 0.1:
+                    # Its lease ends, and another gets the same entries.
+                    time.sleep(2 * LEASE_SECONDS)
+                learn(store, entry)
+                # What is not acknowledged comes once more.
+                if draw.random() < 0.8:
+                    log.ack([entry])
 
     consumers = [
         threading.Thread(target=consume, args=(name,)) for name in range(4)
@@ -175,7 +152,7 @@ def test_log_hands_each_event_on_once_and_its_learners_agree(log):
         for entry in log.events_of(KEY)
         for event in entry.events
     ]
-    # One consumer at a time: what was learned is in the order of the log.
+    # What was learned is in the order of the log.
     assert held == [int(event.item_id) for event in record.reservoir]
 
 
@@ -187,15 +164,8 @@ def test_deleted_user_does_not_come_back_with_late_writes(store):
         begun.wait()
         try:
             for number in range(10_000):
-                record = store.get(KEY)
-                event = SupportEvent(str(number), 1.0)
-                learned = learned_by(
-                    record and dataclasses.replace(record, recent_events=()),
-                    [event],
-                )
-                store.compare_and_put(
-                    dataclasses.replace(learned, reservoir=(), recent_events=())
-                )
+                record = learned_from(store.get(KEY), entry_of(number))
+                store.compare_and_put(dataclasses.replace(record, reservoir=()))
         except DeletedUserError:
             refused.append(number)
 
