@@ -12,6 +12,7 @@ ServingError
 ├── UnknownSignatureError   the SavedModel has no such signature
 ├── GraphError              TensorFlow can't load or run a SavedModel
 ├── BackendError            the model server answered with an error
+│   ├── BackendRefusalError  it will not take the request as it is
 │   ├── BackendUnavailableError
 │   └── BackendDeadlineError
 ├── StoreError              the adaptive-weight store can't be used
@@ -91,6 +92,10 @@ class GraphError(ServingError):
 
 class BackendError(ServingError):
     """The model server answered with an error or with unusable values."""
+
+
+class BackendRefusalError(BackendError):
+    """The model server refuses a request for what is in it."""
 
 
 class BackendUnavailableError(BackendError):

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from serving.contract.guard import Adapted, Guard
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import Floats, MetaState
 from serving.contract.meta_tasks import MetaTask
@@ -26,7 +27,7 @@ from serving.contract.support import (
     SupportEvent,
 )
 from trainer.episodes import Catalog
-from trainer.meta_gradient import meta_gradient
+from trainer.meta_gradient import meta_gradient, total_weight
 from trainer.stream import StreamUsers
 from trainer.support_loss import SupportSet
 from trainer.two_tower import PartitionedTwoTower
@@ -86,6 +87,7 @@ def score_arrivals(
         meta_state or exported_state(model),
         RESERVOIR_EVENTS,
         config,
+        Guard.of(model.inner_loop.settings(), model.partition.size),
     )
     return OnlineResult(
         _by_window(users.position, found.scores), found.progress
@@ -144,8 +146,25 @@ class _Model:
             support: tuple[tf.Tensor, ...],
             weights: tf.Tensor,
             state: tuple[tf.Tensor, ...],
-        ) -> tf.Tensor:
-            return model.adapt(user(indices), *rows(*support), weights, *state)
+        ) -> Adapted:
+            own, events = user(indices), rows(*support)
+            adapted = model.adapt(own, *events, weights, *state)
+            before, after, nobodys = (
+                tf.nn.sigmoid_cross_entropy_with_logits(
+                    events.label, model.score(own, events.item, each)
+                )
+                for each in (
+                    weights,
+                    adapted,
+                    tf.zeros_like(weights) + state[0],
+                )
+            )
+
+            def mean(losses: tf.Tensor) -> tf.Tensor:
+                summed = tf.reduce_sum(events.weight * losses, axis=1)
+                return summed / total_weight(events.weight)
+
+            return Adapted(adapted, mean(before), mean(after), before, nobodys)
 
         def rank(
             indices: tf.Tensor, item_row: tf.Tensor, weights: tf.Tensor
@@ -172,12 +191,13 @@ class _Model:
         supports: Sequence[Support],
         weights: Floats,
         state: MetaState,
-    ) -> Floats:
+    ) -> Adapted:
         """Runs the inner loop."""
         support = _padded_events(
             [s.events for s in supports], [s.weights for s in supports]
         )
-        return self._adapt(users, support, weights, _pair(state)).numpy()
+        found = self._adapt(users, support, weights, _pair(state))
+        return Adapted(*(np.array(each) for each in found))
 
     def rank(
         self, users: Ints, rows: Sequence[Ints], weights: Floats

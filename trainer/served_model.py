@@ -222,7 +222,9 @@ class ServedModel(tf.Module):
 
         Returns:
             New `adaptive_weights` [B, P]; mean support loss of each user
-            before and after, `loss_before` and `loss_after`, [B];
+            before and after, `loss_before` and `loss_after`, [B]; loss of
+            each event under the weights at the start, `event_loss`, and under
+            the meta-initialization, `event_loss_meta_init`, [B, S];
             `item_known` bool [B, S], as in `rank`.
         """
         model = self._model.value
@@ -239,14 +241,22 @@ class ServedModel(tf.Module):
             log_inner_lr=log_inner_lr,
         )
 
-        def loss(weights: tf.Tensor) -> tf.Tensor:
-            summed = model.support_loss(user, items, label, weight, weights)
-            return summed / total_weight(weight)
+        def event_loss(weights: tf.Tensor) -> tf.Tensor:
+            return tf.nn.sigmoid_cross_entropy_with_logits(
+                label, model.score(user, items, weights)
+            )
 
+        def mean(losses: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_sum(weight * losses, axis=1) / total_weight(weight)
+
+        before = event_loss(adaptive_weights)
+        nobodys = tf.zeros_like(adaptive_weights) + meta_init
         return {
             ADAPTIVE_WEIGHTS: adapted,
-            "loss_before": loss(adaptive_weights),
-            "loss_after": loss(adapted),
+            "loss_before": mean(before),
+            "loss_after": mean(event_loss(adapted)),
+            "event_loss": before,
+            "event_loss_meta_init": event_loss(nobodys),
             ITEM_KNOWN: rows < self._num_items,
         }
 

@@ -20,6 +20,7 @@ from components.served_model import (
     rank_inputs,
 )
 from serving.contract import protocol
+from serving.contract.guard import Adapted, Guard
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import MetaState
 from serving.contract.meta_tasks import MetaTask
@@ -78,12 +79,19 @@ class ServedUsers:
         supports: Sequence[Support],
         weights: Floats,
         state: MetaState,
-    ) -> Floats:
+    ) -> Adapted:
         """Runs the inner loop; see `StreamModel`."""
         inputs = adapt_inputs(
             self._features_of(users), supports, weights, state
         )
-        return self._model.call("adapt", inputs)["adaptive_weights"]
+        outputs = self._model.call("adapt", inputs)
+        return Adapted(
+            outputs["adaptive_weights"],
+            outputs["loss_before"],
+            outputs["loss_after"],
+            outputs.get("event_loss"),
+            outputs.get("event_loss_meta_init"),
+        )
 
     def meta_gradient(
         self, tasks: Sequence[MetaTask[int]], state: MetaState
@@ -119,6 +127,7 @@ def online_scores(
         manifest.meta_state,
         manifest.reservoir_events,
         config,
+        Guard.of(manifest.inner_loop, manifest.num_adaptive),
     )
 
 
@@ -200,5 +209,5 @@ def _adapted_scores(
             ],
             weights[learning],
             manifest.meta_state,
-        )
+        ).weights
     return served.rank(np.arange(len(users)), judged, weights)

@@ -8,14 +8,16 @@ of all users together, then the second ones, and so on. What is ranked waits
 until the end, with the weights as they were.
 """
 
+import collections
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.contract.guard import HELD_BACK, Adapted, Guard
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import Floats, MetaState
 from serving.contract.meta_tasks import MetaBatch, MetaTask, TaskCollector
@@ -54,8 +56,8 @@ class StreamModel(Protocol):
         supports: Sequence[Support],
         weights: Floats,
         state: MetaState,
-    ) -> Floats:
-        """Runs the inner loop; returns new weights [B, P].
+    ) -> Adapted:
+        """Runs the inner loop.
 
         Args:
             users: Indices, shape [B]; none of them twice.
@@ -88,10 +90,21 @@ class OnlineScores:
     Attributes:
         scores: Logits of each user's judged rows, window after window.
         progress: The meta state at the end, and how it got there.
+        guarded: How many times the guard stepped in, by reason.
     """
 
     scores: list[Floats]
     progress: MetaProgress
+    guarded: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Learn:
+    """A user's turn to learn."""
+
+    user: int
+    support: Support
+    num_new: int
 
 
 def score_online(
@@ -100,6 +113,7 @@ def score_online(
     exported: MetaState,
     reservoir_events: int,
     config: OnlineMetaConfig,
+    guard: Guard | None = None,
 ) -> OnlineScores:
     """Scores users' windows, learning from each after it was scored.
 
@@ -109,11 +123,12 @@ def score_online(
         exported: The meta state to begin with.
         reservoir_events: How many of a user's events are kept.
         config: When and how far the meta state moves.
+        guard: Which adapted weights may be used; None: all.
 
     Returns:
         Scores in the order of `users`.
     """
-    stream = _Stream(model, users, exported, reservoir_events, config)
+    stream = _Stream(model, users, exported, reservoir_events, config, guard)
     arrivals = arrival_order(users)
     for step in timeline([users[index] for index in arrivals]):
         stream.take(step, arrivals[step.arrival])
@@ -130,8 +145,11 @@ class _Stream:
         exported: MetaState,
         reservoir_events: int,
         config: OnlineMetaConfig,
+        guard: Guard | None,
     ) -> None:
         self._model = model
+        self._guard = guard
+        self._guarded: collections.Counter[str] = collections.Counter()
         self._users = users
         self._reservoir_events = reservoir_events
         self._config = config
@@ -146,7 +164,7 @@ class _Stream:
 
     def _begin_segment(self) -> None:
         # By round: what users learn from, and which rows they rank before.
-        self._learns: _Rounds[tuple[int, Support]] = defaultdict(list)
+        self._learns: _Rounds[_Learn] = defaultdict(list)
         self._ranks: _Rounds[tuple[int, Ints]] = defaultdict(list)
         self._done = dict[int, int]()
         self._num_learns = 0
@@ -163,7 +181,7 @@ class _Stream:
             before.reservoir, new_events, before.count, self._reservoir_events
         )
         self._kept[user] = support
-        self._learns[done].append((user, support))
+        self._learns[done].append(_Learn(user, support, len(new_events)))
         self._done[user] = done + 1
         self._num_learns += 1
         batch = None
@@ -192,15 +210,42 @@ class _Stream:
                 for user, rows in self._ranks[number]
             ]
             for chunk in _chunks(self._learns[number]):
-                users = np.array([user for user, _ in chunk])
-                self._weights[users] = self._model.adapt(
-                    users,
-                    [support for _, support in chunk],
-                    self._weights[users],
-                    state,
-                )
-                new[users] = False
+                self._learn(chunk, state)
         self._begin_segment()
+
+    def _learn(self, learns: Sequence["_Learn"], state: MetaState) -> None:
+        """Runs the inner loop of different users."""
+        users = np.array([learn.user for learn in learns])
+        start = self._weights[users]
+        adapted = self._model.adapt(
+            users, [learn.support for learn in learns], start, state
+        )
+        weights = adapted.weights
+        if self._guard is not None:
+            misled = self._guard.misled(
+                adapted,
+                np.array([learn.num_new for learn in learns]),
+                np.array([len(learn.support.events) for learn in learns]),
+            )
+            if len(misled):
+                start[misled] = state.meta_init
+                adapted.put(
+                    misled,
+                    self._model.adapt(
+                        users[misled],
+                        [learns[row].support for row in misled],
+                        start[misled],
+                        state,
+                    ),
+                )
+            self._guarded[HELD_BACK] += len(misled)
+            weights, reasons = self._guard.check(
+                start, adapted, state.meta_init
+            )
+            for reason, which in reasons.items():
+                self._guarded[reason] += int(which.sum())
+        self._weights[users] = weights
+        self._is_new[users] = False
 
     def finish(self) -> OnlineScores:
         """Learns and ranks what still waits."""
@@ -217,6 +262,7 @@ class _Stream:
         return OnlineScores(
             [np.concatenate([empty, *parts]) for parts in scores],
             self._progress,
+            dict(self._guarded),
         )
 
 

@@ -13,6 +13,7 @@ from serving import tf_serving
 from serving.errors import (
     BackendDeadlineError,
     BackendError,
+    BackendRefusalError,
     BackendUnavailableError,
     UnknownModelError,
 )
@@ -21,7 +22,10 @@ from serving.security.circuit_breaker import CircuitBreaker
 from serving.security.tls import ClientTls, channel_credentials
 
 _ERRORS = {
+    grpc.StatusCode.INVALID_ARGUMENT: BackendRefusalError,
     grpc.StatusCode.UNAVAILABLE: BackendUnavailableError,
+    # By the server: it came while the server began to close.
+    grpc.StatusCode.CANCELLED: BackendUnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: BackendDeadlineError,
     # A pinned version that was unloaded meanwhile.
     grpc.StatusCode.NOT_FOUND: UnknownModelError,
@@ -41,7 +45,7 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.01s",
                     "maxBackoff": "0.1s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],

@@ -5,6 +5,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from serving.event_log.config import add_log_flags, take_log_config
+from serving.event_log.event_log import LogConfig
 from serving.flags import model_flag, port_flag
 from serving.gateway import logs
 from serving.online.config import (
@@ -24,6 +26,10 @@ from serving.store.config import (
 )
 
 DEFAULT_MODEL = "adaptower"
+# When SubmitFeedback is answered: after the weights have moved, or as soon as
+# the events are durable.
+INLINE = "inline"
+ASYNCHRONOUS = "asynchronous"
 WEIGHTS_DTYPES = ("float32", "float16")
 
 
@@ -63,6 +69,8 @@ class GatewayConfig:
         host: Address to listen on.
         port: Port to listen on.
         store: Where users' weights are, and for how long.
+        log: How much the event log holds, and for how long.
+        feedback: When feedback is answered, `INLINE` or `ASYNCHRONOUS`.
         weights_dtype: How weights are stored, one of `WEIGHTS_DTYPES`.
         poll_seconds: How often the model server is asked for new versions.
         backend_timeout_seconds: Deadline of a call to the model server.
@@ -87,6 +95,8 @@ class GatewayConfig:
     host: str = "127.0.0.1"
     port: int = 8600
     store: StoreConfig = dataclasses.field(default_factory=StoreConfig)
+    log: LogConfig = dataclasses.field(default_factory=LogConfig)
+    feedback: str = INLINE
     weights_dtype: str = "float32"
     poll_seconds: float = 1.0
     backend_timeout_seconds: float = 2.0
@@ -120,12 +130,14 @@ def parse_args(arguments: Sequence[str] | None = None) -> GatewayConfig:
     limits = Limits(candidates=flags.pop("max_candidates"))
     security = take_security_config(flags, parser)
     store = take_store_config(flags, parser)
+    log = take_log_config(flags, parser)
     meta = take_meta_config(flags)
     return GatewayConfig(
         models=models,
         limits=limits,
         security=security,
         store=store,
+        log=log,
         meta=meta,
         **flags,
     )
@@ -179,6 +191,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_store_flags(parser)
     parser.add_argument(
+        "--feedback",
+        choices=(INLINE, ASYNCHRONOUS),
+        default=INLINE,
+        help="answer SubmitFeedback after the weights have moved, or as soon "
+        "as the events are durable; default: %(default)s",
+    )
+    parser.add_argument(
         "--weights-dtype",
         choices=WEIGHTS_DTYPES,
         default="float32",
@@ -228,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="A/B tests and shadows on users; see docs/experiments.md",
     )
+    add_log_flags(parser)
     add_meta_flags(parser)
     add_security_flags(parser)
     _add_observability_flags(parser)

@@ -5,10 +5,16 @@ where, if anywhere, Prometheus finds them.
 """
 
 import functools
+from collections.abc import Callable
 
 import grpc
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+)
 
 from serving.protos import recommender_pb2 as pb
 
@@ -17,6 +23,7 @@ _SECONDS = (
     *(0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015),
     *(0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
 )
+_USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class MethodMetrics:
@@ -71,6 +78,33 @@ class Metrics:
             "Steps of the meta state, by what became of them.",
             ("model", "outcome"),
         )
+        self._learned = counter(
+            "users_learned",
+            "Lessons of the online stage: a user's new events, learned from.",
+            ("model",),
+        )
+        self._guarded = counter(
+            "guarded_users",
+            "Lessons in which the guard stepped in, by reason.",
+            ("reason",),
+        )
+        self._left_out = counter(
+            "left_out_submissions",
+            "Submissions that the model server refuses to learn from.",
+        )
+        self._waiting = Gauge(
+            "waiting_submissions",
+            "Submissions in this process that are not learned from yet.",
+            namespace="adaptower",
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "lesson_users",
+            "Users who are learned from together.",
+            namespace="adaptower",
+            registry=self.registry,
+            buckets=_USERS,
+        )
         self._unknown_items = counter(
             "unknown_items",
             "Candidates and events whose item the model does not know.",
@@ -111,6 +145,27 @@ class Metrics:
         self._events.labels("accepted").inc(accepted)
         self._events.labels("duplicate").inc(duplicates)
 
+    def count_learned(self, model: str) -> None:
+        """Counts a user who was learned from."""
+        self._learned.labels(model).inc()
+
+    def count_guarded(self, reason: str, users: int) -> None:
+        """Counts users whose weights the guard did not let through."""
+        if users:
+            self._guarded.labels(reason).inc(users)
+
+    def count_left_out(self) -> None:
+        """Counts a submission that can't be learned from."""
+        self._left_out.inc()
+
+    def watch_waiting_entries(self, count: Callable[[], int]) -> None:
+        """Has the number of waiting submissions asked when it is read."""
+        self._waiting.set_function(count)
+
+    def observe_batch(self, users: int) -> None:
+        """Notes how many users are learned from together."""
+        self._batches.observe(users)
+
     def count_meta_step(self, model: str, outcome: str) -> None:
         """Counts a step of a model's meta state."""
         self._meta_steps.labels(model, outcome).inc()
@@ -121,13 +176,14 @@ class Metrics:
             self._unknown_items.labels(method).inc(items)
 
     def counters(self) -> dict[str, float]:
-        """Returns every counter's value by name and labels."""
+        """Returns the value of every counter, and of what waits, by name."""
         return {
             _series(sample.name, sample.labels): sample.value
             for metric in self.registry.collect()
-            if metric.type == "counter" and metric.name.startswith("adaptower")
+            if metric.type in ("counter", "gauge")
+            and metric.name.startswith("adaptower")
             for sample in metric.samples
-            if sample.name.endswith("_total")
+            if not sample.name.endswith("_created")
         }
 
     def serve(self, host: str, port: int) -> None:

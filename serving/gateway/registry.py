@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from serving.contract.errors import ManifestError
 from serving.contract.features import Feature
+from serving.contract.guard import Guard
 from serving.contract.manifest import AdaptiveManifest
 from serving.contract.meta_state import MetaState
 from serving.errors import (
@@ -61,6 +62,12 @@ class ServedModel:
     def user_features(self) -> Mapping[str, Feature]:
         """The features that requests may carry, by name."""
         return {f.name: f for f in self.manifest.user_features}
+
+    @functools.cached_property
+    def guard(self) -> Guard:
+        """Which weights learned under this version may be used."""
+        manifest = self.manifest
+        return Guard.of(manifest.inner_loop, manifest.num_adaptive)
 
     @functools.cached_property
     def templates(self) -> RequestTemplates:

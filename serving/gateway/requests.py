@@ -1,4 +1,4 @@
-"""Checks requests and turns them into inputs of the model's signatures.
+"""Checks requests and returns what they tell as plain values.
 
 Every check says what is wrong, where, and what would be right.
 """
@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from serving.contract.features import CATEGORICAL, NUMERIC, Feature
 from serving.errors import InvalidRequestError
 from serving.gateway.config import Limits
-from serving.gateway.templates import FeatureValue, encode_feature
+from serving.gateway.templates import FeatureValue
 from serving.protos import recommender_pb2 as pb
-from serving.protos import tf_serving_pb2
 
 # A character has at most so many bytes.
 _UTF8_BYTES = 4
@@ -167,31 +166,6 @@ def sent_features(
         if known is not None:
             sent[name] = known
     return sent
-
-
-def feature_inputs(
-    values: Mapping[str, pb.FeatureValues],
-    declared: Mapping[str, Feature],
-    limits: Limits,
-) -> dict[str, tf_serving_pb2.TensorProto]:
-    """Returns a user's features as inputs of a signature, missing ones too.
-
-    Args:
-        values: Features as sent, by name; one without values is missing.
-        declared: The model's user features by name.
-        limits: The most that one request may hold.
-
-    Raises:
-        InvalidRequestError: A feature is not known, or of another kind.
-    """
-    sent = sent_features(values, declared, limits)
-    request = tf_serving_pb2.PredictRequest.FromString(
-        b"".join(
-            encode_feature(feature, [sent.get(name)])
-            for name, feature in declared.items()
-        )
-    )
-    return dict(request.inputs)
 
 
 def _feature_value(

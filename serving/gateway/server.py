@@ -15,16 +15,13 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import (
 )
 
 from serving.errors import LaunchError
-from serving.experiments.config import load_experiments
 from serving.gateway import health
-from serving.gateway.backend import ModelServer
 from serving.gateway.config import GatewayConfig
 from serving.gateway.health import HealthService
 from serving.gateway.metrics import Metrics
+from serving.gateway.parts import open_parts
 from serving.gateway.registry import ModelRegistry
 from serving.gateway.service import SERVICE_NAME, gateway_services
-from serving.gateway.trials import Trials
-from serving.online.config import open_meta_stage
 from serving.rpc.async_server import AsyncServer
 from serving.security.wiring import (
     KEEPALIVE_OPTIONS,
@@ -32,7 +29,6 @@ from serving.security.wiring import (
     listen,
     warn_if_open,
 )
-from serving.store.config import open_store
 
 _log = logging.getLogger(__name__)
 # How often readiness is looked at before the first version is known.
@@ -45,48 +41,21 @@ async def serve(config: GatewayConfig) -> None:
     Raises:
         LaunchError: The address can't be listened on.
         StoreError: The store can't be opened.
+        EventLogError: The event log can't be opened.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
-        store = stack.enter_context(open_store(config.store))
-        backend = ModelServer(
-            config.backend,
-            config.backend_timeout_seconds,
-            config.security.backend_tls,
-        )
-        stack.push_async_callback(backend.close)
-        trials = Trials(
-            load_experiments(config.experiments) if config.experiments else None
-        )
-        stack.push_async_callback(trials.close)
-        metrics = Metrics()
-        meta_stage = open_meta_stage(
-            config.meta, backend, config.store.location
-        )
-        stack.push_async_callback(meta_stage.close)
-        registry = ModelRegistry(
-            backend, config.models, config.default_model, meta_stage.newest
-        )
-        meta_stage.subscribe(lambda name, _: registry.renew(name))
-        meta_stage.subscribe(metrics.count_meta_step)
+        parts = await stack.enter_async_context(open_parts(config))
         server, health_service = _build_server(
             config,
-            gateway_services(
-                config,
-                registry,
-                backend,
-                store,
-                metrics,
-                trials,
-                meta_stage,
-            ),
-            interceptors(config.security, metrics.count_refusal),
+            gateway_services(config, parts),
+            interceptors(config.security, parts.metrics.count_refusal),
         )
         if config.metrics_port is not None:
-            _serve_metrics(metrics, config.host, config.metrics_port)
+            _serve_metrics(parts.metrics, config.host, config.metrics_port)
         warn_if_open(config.security, config.host)
         await server.start()
         _log.info("Listening on %s:%d", config.host, config.port)
@@ -97,13 +66,15 @@ async def serve(config: GatewayConfig) -> None:
             await plain.start()
             stack.push_async_callback(plain.stop, 0)
         refresher = asyncio.create_task(
-            _keep_fresh(registry, health_service, config.poll_seconds)
+            _keep_fresh(parts.registry, health_service, config.poll_seconds)
         )
+        parts.stage.start()
         await stopped.wait()
         # First tell load balancers, then finish what has begun.
         health_service.shut_down()
         refresher.cancel()
         await server.stop(config.grace_seconds)
+        await parts.stage.close(config.grace_seconds)
         _log.info("Stopped")
 
 

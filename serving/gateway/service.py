@@ -4,14 +4,9 @@ from collections.abc import Mapping
 
 import grpc
 
-from serving.event_log import EventLog
-from serving.gateway.backend import ModelServer
 from serving.gateway.config import GatewayConfig
-from serving.gateway.ladder import Ladder
-from serving.gateway.learner import Learner
-from serving.gateway.metrics import Metrics
+from serving.gateway.parts import Parts
 from serving.gateway.ranker import Ranker
-from serving.gateway.registry import ModelRegistry
 from serving.gateway.rpcs.call import Method
 from serving.gateway.rpcs.feedback import FeedbackRpcs
 from serving.gateway.rpcs.handler import Observers
@@ -21,49 +16,33 @@ from serving.gateway.rpcs.status import StatusRpcs
 from serving.gateway.rpcs.user_data import UserDataRpcs
 from serving.gateway.shadows import Shadows
 from serving.gateway.tracing import make_tracer
-from serving.gateway.trials import Trials
-from serving.online.meta_stage import MetaStage
 from serving.protos import recommender_pb2 as pb
 from serving.security.rate_limit import FeedbackRateLimit
-from serving.store import AdaptiveStore
 from serving.tf_serving import MODEL_SERVICE, PREDICTION_SERVICE
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
 
 
 def gateway_services(
-    config: GatewayConfig,
-    registry: ModelRegistry,
-    backend: ModelServer,
-    store: AdaptiveStore,
-    metrics: Metrics,
-    trials: Trials,
-    meta_stage: MetaStage,
-    log: EventLog | None = None,
+    config: GatewayConfig, parts: Parts
 ) -> tuple[grpc.GenericRpcHandler, ...]:
     """Puts together what answers the RPCs.
 
     Args:
         config: What the flags say.
-        registry: The models.
-        backend: The model server that has them.
-        store: The users' weights.
-        metrics: What counts calls.
-        trials: The experiments on users.
-        meta_stage: Learns what new users start from.
-        log: Where users' events are, if they are kept.
+        parts: What they work with.
 
     Returns:
         Handlers to add to a gRPC server.
     """
-    ladder = Ladder(config.decay_half_life_days)
-    learner = Learner(backend, store, ladder, config.weights_dtype, meta_stage)
+    registry, store, ladder = parts.registry, parts.store, parts.ladder
+    metrics, trials, stage = parts.metrics, parts.trials, parts.stage
     observers = Observers(
         metrics, make_tracer(config.trace), config.log_requests
     )
     limits = config.limits
-    ranker = Ranker(backend)
-    shadows = Shadows(trials, registry, ranker, learner, store, ladder, limits)
+    ranker = Ranker(parts.backend)
+    shadows = Shadows(trials, registry, ranker, stage, store, ladder, limits)
     return (
         _recommender_service(
             RankingRpcs(
@@ -77,9 +56,11 @@ def gateway_services(
                 shadows,
             ),
             FeedbackRpcs(
+                config,
                 registry,
-                learner,
-                limits,
+                stage,
+                store,
+                ladder,
                 FeedbackRateLimit(
                     config.security.feedback_per_second,
                     config.security.feedback_burst,
@@ -89,13 +70,21 @@ def gateway_services(
                 shadows,
             ),
             UserDataRpcs(
-                registry, store, ladder, limits, trials, meta_stage, log
+                registry,
+                store,
+                ladder,
+                limits,
+                trials,
+                parts.meta_stage,
+                parts.log,
             ),
             StatusRpcs(registry, store, metrics),
             observers,
         ),
         *_tf_serving_services(
-            PredictionRpcs(registry, backend, store, ladder, limits, metrics),
+            PredictionRpcs(
+                registry, parts.backend, store, ladder, limits, metrics
+            ),
             observers,
         ),
     )

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from serving.experiments.assignment import Assignment
 from serving.gateway.config import Limits
 from serving.gateway.ladder import Ladder, UserState
-from serving.gateway.learner import Learner
 from serving.gateway.ranker import Ranker
 from serving.gateway.registry import ModelRegistry, ServedModel
-from serving.gateway.requests import feature_inputs, sent_features
+from serving.gateway.requests import sent_features
 from serving.gateway.trials import Treatment, Trials, treatment_of
+from serving.online.stage import OnlineStage
+from serving.online.told import encode_told, submission_of
 from serving.protos import recommender_pb2 as pb
 from serving.store import AdaptiveStore
 
@@ -28,7 +29,7 @@ class Shadows:
         trials: Trials,
         registry: ModelRegistry,
         ranker: Ranker,
-        learner: Learner,
+        stage: OnlineStage,
         store: AdaptiveStore,
         ladder: Ladder,
         limits: Limits,
@@ -36,7 +37,7 @@ class Shadows:
         self._trials = trials
         self._registry = registry
         self._ranker = ranker
-        self._learner = learner
+        self._stage = stage
         self._store = store
         self._ladder = ladder
         self._limits = limits
@@ -95,12 +96,8 @@ class Shadows:
         features: Features,
     ) -> None:
         model = self._model(treatment)
-        await self._learner.learn(
-            model,
-            user_id,
-            events,
-            feature_inputs(features, model.user_features, self._limits),
-            treatment.max_support,
+        await self._stage.submit(
+            submission_of(model.name, user_id, events, encode_told(features))
         )
 
     def _model(self, treatment: Treatment) -> ServedModel:

@@ -91,7 +91,7 @@ class RequestTemplates:
             (
                 self._rank,
                 *self._users(rows),
-                _texts("item_id", [row.item_ids for row in rows]),
+                encode_texts("item_id", [row.item_ids for row in rows]),
             )
         )
 
@@ -116,7 +116,7 @@ class RequestTemplates:
                 self._recommend,
                 *self._users([RankRow(weights, features, ())]),
                 wire.entry(_INPUTS, "k", count),
-                _texts("exclude_item_id", [excluded]),
+                encode_texts("exclude_item_id", [excluded]),
             )
         )
 
@@ -141,7 +141,7 @@ def encode_feature(
         values: One per row; None is missing.
     """
     if feature.kind == CATEGORICAL_LIST:
-        return _texts(
+        return encode_texts(
             feature.name,
             [value if isinstance(value, list) else () for value in values],
         )
@@ -169,7 +169,7 @@ def _numbers(name: str, shape: tuple[int, ...], content: bytes) -> bytes:
     return wire.entry(_INPUTS, name, tensor)
 
 
-def _texts(name: str, rows: Sequence[Sequence[str]]) -> bytes:
+def encode_texts(name: str, rows: Sequence[Sequence[str]]) -> bytes:
     """Encodes rows of texts as [B, longest row], '' at the end of others."""
     # Never empty: TensorFlow compares and concatenates over this axis.
     width = max(1, *map(len, rows))

@@ -17,6 +17,7 @@ from serving.gateway.ranker import Ranking
 from serving.gateway.registry import ServedModel
 from serving.gateway.rpcs.call import Call
 from serving.protos import recommender_pb2 as pb
+from serving.store import UserKey
 
 # Shadows must not take what users' own requests need.
 MAX_SHADOWS = 16
@@ -79,6 +80,27 @@ class Trials:
             return Treatment()
         call.arm = place.label
         return treatment_of(place.arm, place)
+
+    def lesson_of(
+        self, key: UserKey, named_model: bool, default_model: str
+    ) -> Treatment:
+        """Returns how a user's events are learned from.
+
+        Args:
+            key: The user, and the model that learns.
+            named_model: Whether the request asked for that model itself.
+            default_model: The model that arms without one of their own ask.
+        """
+        place = None
+        if self._experiments and not named_model:
+            place = assign(self._experiments, key.user_id)
+        if place is not None:
+            for arm in (place.arm, *place.experiment.shadows):
+                if (arm.model or default_model) == key.model:
+                    return dataclasses.replace(
+                        treatment_of(arm, place), model=key.model
+                    )
+        return Treatment(key.model)
 
     def shown(
         self,

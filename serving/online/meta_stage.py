@@ -8,7 +8,7 @@ tasks of many users at once, asking the model server, keeping versions.
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from serving.contract.support import SupportEvent
 from serving.errors import ServingError, StoreError
 from serving.gateway.backend import ModelServer
 from serving.gateway.registry import ServedModel
+from serving.gateway.templates import Features
 from serving.online.meta_state_files import MetaStateFiles, Stamp
-from serving.protos import tf_serving_pb2 as pb
-from serving.tf_serving import decode_tensor, encode_tensor
+from serving.online.model_calls import encode_request, padded
+from serving.tf_serving import decode_tensor
 
 # Outcomes of a step. Overtaken: another process took one, or somebody rolled
 # back, between its beginning and its end.
@@ -36,7 +37,6 @@ FAILED = "failed"
 
 _log = logging.getLogger(__name__)
 
-Features = Mapping[str, pb.TensorProto]
 # Model name and fingerprint: what a meta state belongs to.
 _Key = tuple[str, str]
 
@@ -118,7 +118,7 @@ class MetaStage:
         Args:
             model: The version that learned from the events.
             user_id: The user.
-            features: The user's features as inputs of one user.
+            features: Those of the user that are known.
             reservoir: The user's kept events before the new ones.
             count: How many events were seen before the new ones.
             new_events: Oldest first.
@@ -242,59 +242,39 @@ class MetaStage:
         tasks: Sequence[MetaTask[Features]],
         state: MetaState,
     ) -> MetaGradient:
-        inputs = {
-            **_features([task.context for task in tasks]),
-            **_rows(
+        texts, numbers = {}, dict[str, NDArray[Any]](state.inputs())
+        for half, events, weights in (
+            (
                 "support",
                 [task.support for task in tasks],
                 [task.support_weights for task in tasks],
             ),
-            **_rows(
+            (
                 "query",
                 [task.query_set for task in tasks],
                 [(1.0,) * len(task.query_set) for task in tasks],
             ),
-            **state.inputs(),
-        }
-        outputs = await self._backend.predict(
+        ):
+            texts[f"{half}_item_id"] = [
+                [event.item_id for event in own] for own in events
+            ]
+            numbers[f"{half}_label"] = padded(
+                [[event.label for event in own] for own in events]
+            )
+            numbers[f"{half}_weight"] = padded(weights)
+        response = await self._backend.run(
             model.name,
-            model.version,
-            "meta_gradient",
-            {name: encode_tensor(value) for name, value in inputs.items()},
+            encode_request(
+                model,
+                "meta_gradient",
+                [task.context for task in tasks],
+                texts,
+                numbers,
+            ),
         )
-        return MetaGradient.of_outputs(outputs)
-
-
-def _features(users: Sequence[Features]) -> dict[str, NDArray[Any]]:
-    """Inputs of one user each, as inputs of a batch."""
-    stacked = {}
-    for name in users[0]:
-        values = [decode_tensor(user[name]) for user in users]
-        if values[0].ndim == 1:
-            stacked[name] = np.concatenate(values)
-            continue
-        width = max(value.shape[1] for value in values)
-        stacked[name] = np.full((len(values), width), b"", object)
-        for row, value in enumerate(values):
-            stacked[name][row, : value.shape[1]] = value[0]
-    return stacked
-
-
-def _rows(
-    half: str,
-    events: Sequence[Sequence[SupportEvent]],
-    weights: Sequence[Sequence[float]],
-) -> dict[str, NDArray[Any]]:
-    """Items, labels and weights of one half of the tasks, padded."""
-    shape = len(events), max([1, *map(len, events)])
-    item_id = np.full(shape, b"", object)
-    label, each = np.zeros((2, *shape), np.float32)
-    for row, (own, own_weights) in enumerate(zip(events, weights, strict=True)):
-        item_id[row, : len(own)] = [event.item_id.encode() for event in own]
-        label[row, : len(own)] = [event.label for event in own]
-        each[row, : len(own)] = own_weights
-    return {
-        f"{half}_item_id": item_id,
-        f"{half}_label": label,
-        f"{half}_weight": each,
-    }
+        return MetaGradient.of_outputs(
+            {
+                name: decode_tensor(tensor)
+                for name, tensor in response.outputs.items()
+            }
+        )

@@ -3,14 +3,16 @@
 The log and the store hold it as bytes and do not look inside.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from serving.contract.features import Feature
 from serving.errors import InvalidRequestError
+from serving.event_log import LoggedEvent, Submission
 from serving.gateway.config import Limits
 from serving.gateway.requests import sent_features
 from serving.gateway.templates import FeatureValue
 from serving.protos import recommender_pb2 as pb
+from serving.store import UserKey
 
 # What was taken in is not measured again.
 _NO_LIMITS = Limits(feature_values=1 << 30, feature_bytes=1 << 30)
@@ -28,6 +30,29 @@ def encode_told(
     return pb.Told(
         features=features, named_model=named_model
     ).SerializeToString(deterministic=True)
+
+
+def submission_of(
+    model: str, user_id: str, events: Iterable[pb.FeedbackEvent], told: bytes
+) -> Submission:
+    """Returns what goes into the log.
+
+    Args:
+        model: Name of the model that learns.
+        user_id: The user.
+        events: Checked events, oldest first.
+        told: What `encode_told` made.
+    """
+    return Submission(
+        UserKey(model, user_id),
+        tuple(
+            [
+                LoggedEvent(e.event_id, e.item_id, e.label, e.timestamp)
+                for e in events
+            ]
+        ),
+        told,
+    )
 
 
 def decode_told(data: bytes) -> pb.Told:
@@ -51,7 +76,7 @@ def known_features(
     try:
         return sent_features(told.features, declared, _NO_LIMITS)
     except InvalidRequestError:
-        known = {}
+        known: dict[str, FeatureValue] = {}
         for name, value in told.features.items():
             try:
                 known |= sent_features({name: value}, declared, _NO_LIMITS)

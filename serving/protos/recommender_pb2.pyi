@@ -589,7 +589,6 @@ class UserModel(google.protobuf.message.Message):
     SUPPORT_COUNT_FIELD_NUMBER: builtins.int
     WEIGHTS_FIELD_NUMBER: builtins.int
     RESERVOIR_FIELD_NUMBER: builtins.int
-    RECENT_EVENT_HASHES_FIELD_NUMBER: builtins.int
     EVENTS_FIELD_NUMBER: builtins.int
     DELETED_MS_FIELD_NUMBER: builtins.int
     FEATURES_FIELD_NUMBER: builtins.int
@@ -606,9 +605,6 @@ class UserModel(google.protobuf.message.Message):
     def reservoir(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SupportEvent]:
         """The user's own events kept for learning, oldest first."""
     @property
-    def recent_event_hashes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Hashes of the newest event ids, by which known events are told."""
-    @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FeedbackEvent]:
         """Events kept in the event log, oldest first."""
     deleted_ms: builtins.int
@@ -624,13 +620,12 @@ class UserModel(google.protobuf.message.Message):
         support_count: builtins.int = ...,
         weights: collections.abc.Iterable[global___StoredWeights] | None = ...,
         reservoir: collections.abc.Iterable[global___SupportEvent] | None = ...,
-        recent_event_hashes: collections.abc.Iterable[builtins.int] | None = ...,
         events: collections.abc.Iterable[global___FeedbackEvent] | None = ...,
         deleted_ms: builtins.int = ...,
         features: collections.abc.Mapping[builtins.str, global___FeatureValues] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["deleted_ms", b"deleted_ms", "events", b"events", "features", b"features", "provenance", b"provenance", "recent_event_hashes", b"recent_event_hashes", "reservoir", b"reservoir", "sequence", b"sequence", "support_count", b"support_count", "weights", b"weights"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["deleted_ms", b"deleted_ms", "events", b"events", "features", b"features", "provenance", b"provenance", "reservoir", b"reservoir", "sequence", b"sequence", "support_count", b"support_count", "weights", b"weights"]) -> None: ...
 
 global___UserModel = UserModel
 

@@ -68,23 +68,60 @@ class OracleBackend:
         weights = values["adaptive_weights"][0]
         if signature == "recommend":
             return recommend(oracle, features, weights, values)
-        item_ids = texts(values["item_id"][0])
-        adapted, before, after = oracle.adapt(
-            features,
-            item_ids,
-            values["label"][0],
-            values["weight"][0],
-            weights,
-            MetaState(values["meta_init"], values["log_inner_lr"]),
-        )
+        outputs = adapt_rows(oracle, values)
         if self.adapt_result is not None:
-            adapted = np.asarray(self.adapt_result)
-        return {
-            "adaptive_weights": adapted[np.newaxis].astype(np.float32),
-            "loss_before": np.array([before], np.float32),
-            "loss_after": np.array([after], np.float32),
-            "item_known": known(item_ids),
-        }
+            outputs["adaptive_weights"] = np.asarray(
+                self.adapt_result, np.float32
+            )[np.newaxis]
+        return outputs
+
+
+def adapt_rows(oracle, values):
+    """What the signature answers, one row after the other."""
+    state = MetaState(values["meta_init"], values["log_inner_lr"])
+    rows = [
+        oracle.adapt(
+            features_of(values, row),
+            texts(values["item_id"][row]),
+            values["label"][row],
+            values["weight"][row],
+            weights,
+            state,
+        )
+        for row, weights in enumerate(values["adaptive_weights"])
+    ]
+    adapted, before, after = zip(*rows, strict=True)
+    return {
+        "adaptive_weights": np.array(adapted, np.float32),
+        "loss_before": np.array(before, np.float32),
+        "loss_after": np.array(after, np.float32),
+        "item_known": known_rows(values),
+        **{
+            name: event_losses(oracle, values, weights)
+            for name, weights in (
+                ("event_loss", values["adaptive_weights"]),
+                ("event_loss_meta_init", [state.meta_init] * len(rows)),
+            )
+        },
+    }
+
+
+def event_losses(oracle, values, weights):
+    """Loss of each event of each row under the row's weights."""
+    logits = np.array(
+        [
+            oracle.rank(
+                features_of(values, row), texts(values["item_id"][row]), own
+            )
+            for row, own in enumerate(weights)
+        ]
+    )
+    losses = np.logaddexp(0.0, logits) - values["label"] * logits
+    return losses.astype(np.float32)
+
+
+def known_rows(values):
+    return np.concatenate([known(texts(row)) for row in values["item_id"]])
 
 
 def meta_gradient(oracle, values):
@@ -141,7 +178,7 @@ def rank_rows(oracle, values):
     ]
     return {
         "score": np.array(scores, np.float32),
-        "item_known": np.concatenate([known(items) for items in item_ids]),
+        "item_known": known_rows(values),
     }
 
 

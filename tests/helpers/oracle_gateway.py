@@ -6,16 +6,17 @@ import threading
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from serving.event_log import LogConfig
+from serving.event_log.config import open_event_log
 from serving.gateway.config import GatewayConfig
 from serving.gateway.health import HealthService
-from serving.gateway.metrics import Metrics
-from serving.gateway.registry import ModelRegistry
+from serving.gateway.parts import make_parts
 from serving.gateway.service import SERVICE_NAME, gateway_services
 from serving.gateway.trials import Trials
 from serving.launch import free_port
-from serving.online.config import open_meta_stage
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.rpc.async_server import AsyncServer
+from serving.store.config import StoreConfig
 from tests.helpers.toy_model import ToyParameters
 
 
@@ -41,7 +42,7 @@ class OracleGateway:
         log=None,
         **flags,
     ):
-        self.log = log
+        self.log = log or open_event_log(StoreConfig(), LogConfig())
         self.backend = backend
         self.store = store
         names = [f"model{number}" for number in range(models)]
@@ -53,7 +54,6 @@ class OracleGateway:
         self.config = GatewayConfig(
             backend="none", models=paths, default_model=names[0], **flags
         )
-        self.metrics = Metrics()
         self.experiments = experiments
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
@@ -77,19 +77,15 @@ class OracleGateway:
         self.run(self._registry.refresh())
 
     async def _start(self):
-        self.meta_stage = open_meta_stage(
-            self.config.meta, self.backend, self.config.store.location
-        )
-        self._registry = ModelRegistry(
-            self.backend,
-            self.config.models,
-            self.config.default_model,
-            self.meta_stage.newest,
-        )
-        self.meta_stage.subscribe(lambda name, _: self._registry.renew(name))
-        self.meta_stage.subscribe(self.metrics.count_meta_step)
-        await self._registry.refresh()
         self.trials = Trials(self.experiments)
+        parts = make_parts(
+            self.config, self.store, self.log, self.backend, self.trials
+        )
+        self.metrics = parts.metrics
+        self.meta_stage = parts.meta_stage
+        self._stage = parts.stage
+        self._registry = parts.registry
+        await self._registry.refresh()
         self._server = AsyncServer(
             options=(
                 (
@@ -99,17 +95,9 @@ class OracleGateway:
             )
         )
         self._server.add_generic_rpc_handlers(
-            gateway_services(
-                self.config,
-                self._registry,
-                self.backend,
-                self.store,
-                self.metrics,
-                self.trials,
-                self.meta_stage,
-                self.log,
-            )
+            gateway_services(self.config, parts)
         )
+        self._stage.start()
         self.health = HealthService((SERVICE_NAME,))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         port = free_port()
@@ -123,8 +111,10 @@ class OracleGateway:
     def __exit__(self, *error):
         self.channel.close()
         self.run(self._server.stop(0))
+        self.run(self._stage.close(5))
         self.run(self.trials.close())
         self.run(self.meta_stage.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self.log.close()

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from serving.contract.guard import Adapted
 from serving.contract.meta_update import MetaGradient
 from serving.contract.support import SupportEvent
 from tests.helpers.toy_model import ITEM_IDS, NUM_ADAPTIVE, ToyOracle
@@ -75,18 +76,33 @@ class OracleModel:
     def adapt(self, users, supports, weights, state):
         self.calls.append(("adapt", len(users)))
         assert len(set(users)) == len(users)
-        return np.array(
-            [
-                self._oracle.adapt(
-                    self._users[u].features,
-                    *columns(s.events),
-                    s.weights,
-                    w,
-                    state,
-                )[0]
-                for u, s, w in zip(users, supports, weights, strict=True)
-            ],
-            np.float32,
+        outcomes = [
+            self._oracle.adapt(
+                self._users[u].features, *columns(s.events), s.weights, w, state
+            )
+            for u, s, w in zip(users, supports, weights, strict=True)
+        ]
+        adapted, before, after = zip(*outcomes, strict=True)
+        width = max(len(support.events) for support in supports)
+        losses = np.zeros((2, len(users), width))
+        for row, (user, support) in enumerate(
+            zip(users, supports, strict=True)
+        ):
+            items, labels = columns(support.events)
+            for by_weights, own in zip(
+                losses, (weights[row], state.meta_init), strict=True
+            ):
+                logits = self._oracle.rank(
+                    self._users[user].features, items, own
+                )
+                by_weights[row, : len(items)] = (
+                    np.logaddexp(0.0, logits) - np.array(labels) * logits
+                )
+        return Adapted(
+            np.array(adapted, np.float32),
+            np.array(before),
+            np.array(after),
+            *losses,
         )
 
     def rank(self, users, rows, weights):

@@ -180,10 +180,19 @@ def build_toy_module(
                 module.score(user, items, weights), label, weight
             )
 
+        def event_loss(weights: tf.Tensor) -> tf.Tensor:
+            return tf.nn.sigmoid_cross_entropy_with_logits(
+                label, module.score(user, items, weights)
+            )
+
         return {
             "adaptive_weights": phi,
             "loss_before": loss(start),
             "loss_after": loss(phi),
+            "event_loss": event_loss(start),
+            "event_loss_meta_init": event_loss(
+                tf.zeros_like(start) + inputs["meta_init"]
+            ),
             "item_known": module.knows(inputs["item_id"]),
         }
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from serving.contract.guard import Adapted
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_update import MetaGradient
 from serving.contract.online_stream import score_online
@@ -102,12 +103,13 @@ class NumpyModel:
 
     def adapt(self, users, supports, weights, state):
         at = [np.float64(value) for value in state.inputs().values()]
-        return np.array(
-            [
-                self._adapt(u, self._rows(s.events, s.weights), w, *at)
-                for u, s, w in zip(users, supports, weights, strict=True)
-            ]
-        )
+        adapted = [
+            self._adapt(u, self._rows(s.events, s.weights), w, *at)
+            for u, s, w in zip(users, supports, weights, strict=True)
+        ]
+        # Honest users never come to the guard, which would need the losses.
+        losses = np.zeros((2, len(users)))
+        return Adapted(np.array(adapted), *losses)
 
     def rank(self, users, rows, weights):
         scores = []

@@ -38,3 +38,14 @@ def _pinned(registry: ModelRegistry, treatment: Treatment) -> ServedModel:
         return registry.resolve(treatment.model)
     name = treatment.model or registry.default_model
     return registry.version(name, treatment.version)
+
+
+async def current_version(
+    registry: ModelRegistry, treatment: Treatment
+) -> ServedModel:
+    """Returns the version that answers, or its successor."""
+
+    async def itself(model: ServedModel) -> ServedModel:
+        return model
+
+    return await on_current_version(registry, treatment, itself)

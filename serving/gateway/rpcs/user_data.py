@@ -16,6 +16,7 @@ from serving.gateway.requests import check_id
 from serving.gateway.rpcs.call import Call
 from serving.gateway.trials import Trials
 from serving.online.meta_stage import MetaStage
+from serving.online.told import decode_told
 from serving.protos import recommender_pb2 as pb
 from serving.security.caller import check_user
 from serving.store import AdaptiveStore, Tombstone, UserKey, UserRecord
@@ -34,7 +35,7 @@ class UserDataRpcs:
         limits: Limits,
         trials: Trials,
         meta_stage: MetaStage,
-        log: EventLog | None = None,
+        log: EventLog,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -76,12 +77,9 @@ class UserDataRpcs:
             key = UserKey(name, request.user_id)
             # The log first: what a worker took out of it before that, the
             # store's tombstone refuses.
-            if self._log is not None:
-                events, tombstone = await asyncio.to_thread(
-                    self._log.delete, key
-                )
-                receipt.events += events
-                tombstones.append(tombstone)
+            events, tombstone = await asyncio.to_thread(self._log.delete, key)
+            receipt.events += events
+            tombstones.append(tombstone)
             found, tombstone = await asyncio.to_thread(self._store.delete, key)
             receipt.records += found
             tombstones.append(tombstone)
@@ -103,15 +101,14 @@ class UserDataRpcs:
             record = None
         if record is not None:
             _export(record, exported)
-        if self._log is not None:
-            entries = await asyncio.to_thread(self._log.events_of, key)
-            for event in itertools.chain(*(entry.events for entry in entries)):
-                exported.events.add(
-                    event_id=event.event_id,
-                    item_id=event.item_id,
-                    label=event.label,
-                    timestamp=event.timestamp,
-                )
+        entries = await asyncio.to_thread(self._log.events_of, key)
+        for event in itertools.chain(*(entry.events for entry in entries)):
+            exported.events.add(
+                event_id=event.event_id,
+                item_id=event.item_id,
+                label=event.label,
+                timestamp=event.timestamp,
+            )
         tombstone = await asyncio.to_thread(self._store.tombstone, key)
         if tombstone is not None:
             exported.deleted_ms = tombstone.deleted_ms
@@ -136,4 +133,5 @@ def _export(record: UserRecord, exported: pb.UserModel) -> None:
         )
     for event in record.reservoir:
         exported.reservoir.add(item_id=event.item_id, label=event.label)
-    exported.recent_event_hashes.extend(record.recent_events)
+    for name, values in decode_told(record.features).features.items():
+        exported.features[name].CopyFrom(values)

@@ -56,7 +56,7 @@ def one_call_after_the_other(users, config):
         reservoir, count = kept.get(index, ((), 0))
         new = users[index].events(rows)
         support = merge_support(reservoir, new, count, RESERVOIR)
-        weights[index] = model.adapt([index], [support], own, state)[0]
+        weights[index] = model.adapt([index], [support], own, state).weights[0]
         kept[index] = support.reservoir, support.count
         if not config.enabled or not count or len(rows) < 10:
             continue

@@ -1,4 +1,4 @@
-"""Feedback through learner and stage against the stream's closed form."""
+"""Feedback through both online stages against the stream's closed form."""
 
 import asyncio
 import dataclasses
@@ -6,23 +6,28 @@ import dataclasses
 import numpy as np
 import pytest
 
+from serving.contract.guard import Guard
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.online_stream import score_online
 from serving.contract.timeline import RANK, arrival_order, timeline
 from serving.errors import BackendUnavailableError
-from serving.gateway.config import Limits
+from serving.event_log import LogConfig, LoggedEvent, Submission
+from serving.event_log.config import open_event_log
 from serving.gateway.ladder import Ladder
-from serving.gateway.learner import Learner
+from serving.gateway.metrics import Metrics
 from serving.gateway.ranker import Ranker
 from serving.gateway.registry import ModelRegistry
-from serving.gateway.requests import feature_inputs
+from serving.gateway.trials import Trials
+from serving.online.adapting import Adapting
+from serving.online.learner import Learner
 from serving.online.meta_stage import MetaStage
 from serving.online.meta_state_files import MetaStateFiles, roll_back
-from serving.protos import recommender_pb2 as pb
-from serving.store import MemoryStore
+from serving.online.stage import OnlineStage
+from serving.store import MemoryStore, UserKey
+from serving.store.config import StoreConfig
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.stream_users import OracleModel, make_users
-from tests.helpers.toy_model import USER_FEATURES, ToyOracle
+from tests.helpers.toy_model import NUM_ADAPTIVE, ToyOracle
 
 CONFIG = OnlineMetaConfig(
     tasks_per_update=5,
@@ -32,11 +37,11 @@ CONFIG = OnlineMetaConfig(
     outer_lr=0.05,
 )
 ORACLE = ToyOracle.from_seed(0)
-BY_NAME = {feature.name: feature for feature in USER_FEATURES}
+GUARD = Guard(np.ones(NUM_ADAPTIVE))
 
 
 class Gateway:
-    """Learner, ranker, registry and stage, as `serve` puts them together."""
+    """Stages, ranker and registry, as `serve` puts them together."""
 
     def __init__(self, base_path, config=CONFIG, files=None, inline=True):
         manifest = ORACLE.parameters.manifest()
@@ -54,9 +59,7 @@ class Gateway:
         self.stage.subscribe(lambda _, outcome: self.outcomes.append(outcome))
         self.store = MemoryStore()
         self.ladder = Ladder()
-        self.learner = Learner(
-            self.backend, self.store, self.ladder, meta_stage=self.stage
-        )
+        self.log = open_event_log(StoreConfig(), LogConfig())
         self.ranker = Ranker(self.backend)
 
     @property
@@ -64,18 +67,26 @@ class Gateway:
         return self.registry.resolve().meta_state
 
     async def learn(self, user, rows):
-        events = [
-            pb.FeedbackEvent(
-                event_id=str(row),
-                item_id=user.item_ids[row],
-                label=user.labels[row],
-            )
-            for row in rows
-        ]
-        features = feature_inputs({}, BY_NAME, Limits())
-        return await self.learner.learn(
-            self.registry.resolve(), user.user_id, events, features
+        submission = Submission(
+            UserKey("adaptower", user.user_id),
+            tuple(
+                LoggedEvent(str(row), user.item_ids[row], user.labels[row])
+                for row in rows
+            ),
         )
+        learner = Learner(
+            Adapting(self.backend),
+            self.store,
+            self.log,
+            self.ladder,
+            self.registry,
+            Trials(),
+            self.stage,
+        )
+        online = OnlineStage(self.log, learner, Metrics())
+        submitted = await online.submit(submission, 20)
+        await online.close(1)
+        return submitted.learned
 
     async def rank(self, user, rows):
         model = self.registry.resolve()
@@ -107,7 +118,12 @@ def users():
 def expected(users):
     """What the offline evaluation says of the same users."""
     return score_online(
-        OracleModel(users), users, ORACLE.parameters.meta_state, 16, CONFIG
+        OracleModel(users),
+        users,
+        ORACLE.parameters.meta_state,
+        16,
+        CONFIG,
+        GUARD,
     )
 
 
@@ -270,10 +286,7 @@ def test_features_of_different_lengths_are_sent_together(users, tmp_path):
         await gateway.registry.refresh()
         model = gateway.registry.resolve()
         for number, user in enumerate(users):
-            values = pb.FeatureValues(
-                strings=pb.StringList(values=tags[number % 3])
-            )
-            features = feature_inputs({"tags": values}, BY_NAME, Limits())
+            features = {"tags": tags[number % 3]}
             events = user.events(range(20))
             await gateway.stage.observe(
                 model, user.user_id, features, events[:10], 10, events[10:]

@@ -9,7 +9,6 @@ from serving.errors import DeletedUserError, RecordError
 from serving.event_log import LmdbEventLog, LoggedEvent, Submission
 from serving.protos import recommender_pb2 as pb
 from serving.store import MemoryStore, UserKey, fingerprint_digest
-from serving.store.record import event_hash
 from tests.helpers.toy_model import NUM_ADAPTIVE
 
 
@@ -57,10 +56,6 @@ def test_export_holds_all_that_the_store_does(gateway, oracle):
     assert [(e.item_id, e.label) for e in first.reservoir] == [
         ("001", 0.5),
         ("002", 0.5),
-    ]
-    assert list(first.recent_event_hashes) == [
-        event_hash("e0"),
-        event_hash("e1"),
     ]
     assert first.provenance.rung == pb.RUNG_ADAPTED
     assert [e.item_id for e in second.reservoir] == ["003"]

@@ -1,0 +1,133 @@
+"""What a gateway consists of behind its RPCs; so does a worker without RPCs."""
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+
+from serving.event_log import EventLog
+from serving.event_log.config import open_event_log
+from serving.experiments.config import load_experiments
+from serving.gateway.backend import ModelServer
+from serving.gateway.config import GatewayConfig
+from serving.gateway.ladder import Ladder
+from serving.gateway.metrics import Metrics
+from serving.gateway.registry import ModelRegistry
+from serving.gateway.trials import Trials
+from serving.online.adapting import Adapting
+from serving.online.config import open_meta_stage
+from serving.online.learner import Learner
+from serving.online.meta_stage import MetaStage
+from serving.online.stage import OnlineStage
+from serving.online.upkeep import upkeep
+from serving.store import AdaptiveStore
+from serving.store.config import open_store
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """The parts, made for each other; they live inside one event loop.
+
+    Attributes:
+        store: The users' weights.
+        log: The users' events.
+        backend: The model server.
+        metrics: What counts.
+        trials: The experiments on users.
+        meta_stage: Learns what new users start from.
+        registry: The models.
+        ladder: Says which weights apply for a user.
+        stage: Learns from the log.
+    """
+
+    store: AdaptiveStore
+    log: EventLog
+    backend: ModelServer
+    metrics: Metrics
+    trials: Trials
+    meta_stage: MetaStage
+    registry: ModelRegistry
+    ladder: Ladder
+    stage: OnlineStage
+
+
+def make_parts(
+    config: GatewayConfig,
+    store: AdaptiveStore,
+    log: EventLog,
+    backend: ModelServer,
+    trials: Trials,
+    read_wait_seconds: float = 0.0,
+) -> Parts:
+    """Puts the parts together.
+
+    Args:
+        config: What the flags say.
+        store: The users' weights.
+        log: The users' events.
+        backend: The model server.
+        trials: The experiments on users.
+        read_wait_seconds: See `OnlineStage`.
+    """
+    metrics = Metrics()
+    meta_stage = open_meta_stage(config.meta, backend, config.store.location)
+    registry = ModelRegistry(
+        backend, config.models, config.default_model, meta_stage.newest
+    )
+    meta_stage.subscribe(lambda name, _: registry.renew(name))
+    meta_stage.subscribe(metrics.count_meta_step)
+    ladder = Ladder(config.decay_half_life_days)
+    learner = Learner(
+        Adapting(backend, config.weights_dtype, on_guard=metrics.count_guarded),
+        store,
+        log,
+        ladder,
+        registry,
+        trials,
+        meta_stage,
+    )
+    stage = OnlineStage(log, learner, metrics, read_wait_seconds)
+    return Parts(
+        store,
+        log,
+        backend,
+        metrics,
+        trials,
+        meta_stage,
+        registry,
+        ladder,
+        stage,
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_parts(
+    config: GatewayConfig, read_wait_seconds: float = 0.0
+) -> AsyncIterator[Parts]:
+    """Opens all that the flags name; closes it at the end.
+
+    Whoever uses the stage closes it first: it still needs the others.
+
+    Raises:
+        LaunchError: A file can't be used.
+        StoreError: The store can't be opened.
+        EventLogError: The log can't be opened.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        store = stack.enter_context(open_store(config.store))
+        log = stack.enter_context(open_event_log(config.store, config.log))
+        stack.enter_context(upkeep(store, log))
+        backend = ModelServer(
+            config.backend,
+            config.backend_timeout_seconds,
+            config.security.backend_tls,
+        )
+        stack.push_async_callback(backend.close)
+        trials = Trials(
+            load_experiments(config.experiments) if config.experiments else None
+        )
+        stack.push_async_callback(trials.close)
+        parts = make_parts(
+            config, store, log, backend, trials, read_wait_seconds
+        )
+        stack.push_async_callback(parts.meta_stage.close)
+        yield parts
