@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from serving.contract.guard import Adapted
+from serving.contract.guard import Adapted, Guard
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_update import MetaGradient
 from serving.contract.online_stream import score_online
@@ -103,13 +103,24 @@ class NumpyModel:
 
     def adapt(self, users, supports, weights, state):
         at = [np.float64(value) for value in state.inputs().values()]
-        adapted = [
-            self._adapt(u, self._rows(s.events, s.weights), w, *at)
-            for u, s, w in zip(users, supports, weights, strict=True)
-        ]
-        # Honest users never come to the guard, which would need the losses.
-        losses = np.zeros((2, len(users)))
-        return Adapted(np.array(adapted), *losses)
+        adapted, means, losses = [], [], []
+        width = max(len(support.events) for support in supports)
+        for u, s, w in zip(users, supports, weights, strict=True):
+            rows = self._rows(s.events, s.weights)
+            adapted.append(self._adapt(u, rows, w, *at))
+            items, label, share = rows
+            by_weights = []
+            for own in (w, adapted[-1], at[0]):
+                logits = self._oracle.score(self._embedded[u], items, own)
+                by_weights.append(np.logaddexp(0.0, logits) - label * logits)
+            means.append(by_weights[:2] @ share / share.sum())
+            padding = [(0, 0), (0, width - len(label))]
+            losses.append(np.pad(by_weights[::2], padding))
+        return Adapted(
+            np.array(adapted),
+            *np.transpose(means),
+            *np.swapaxes(losses, 0, 1),
+        )
 
     def rank(self, users, rows, weights):
         scores = []
@@ -159,8 +170,14 @@ def test_scores_equal_the_stream_in_numpy(model, users, arrivals):
         )
     ]
     expected = score_online(
-        NumpyModel(model, users), streamed, exported_state(model), 96, CONFIG
+        NumpyModel(model, users),
+        streamed,
+        exported_state(model),
+        96,
+        CONFIG,
+        Guard.of(model.inner_loop.settings(), model.partition.size),
     )
+    assert expected.guarded["loss"] > 0
     assert found.progress.promoted == expected.progress.promoted > 0
     assert found.progress.refused == expected.progress.refused
     assert found.progress.max_shift > 0.04
