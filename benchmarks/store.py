@@ -2,9 +2,9 @@
 
     python -m benchmarks.store [--users 1000000] [--stores lmdb redis]
 
-Fills a store with users as a movie model has them (17 float32 weights, a
-full reservoir of 96 items, four features that were told) in random order, then
-times point reads of random users, compare-and-puts and appends, all through
+Fills a store with users as MovieLens-1M has them (17 float32 weights, as many
+events in the reservoir as its users rated, four features that were told) in
+random order, then times point reads of random users, compare-and-puts and appends, all through
 the contracts that the gateway uses. LMDB lies in a temporary folder that the
 system's cache holds, as that of a gateway that has run for a while; Redis is a
 server of its own on a Unix socket, with an append-only file. Bytes are what
@@ -69,6 +69,9 @@ ITEMS = 3952
 BATCH = 2000
 FILL_BATCH = 50_000
 RESERVOIRS = 1000
+# Films that a user of MovieLens-1M rated, one number for every tenth of them;
+# no more than a reservoir holds.
+EVENTS = (23, 32, 44, 60, 81, *(5 * (RESERVOIR_EVENTS,)))
 READS = 20_000
 WRITERS = 32
 FLOORS = {
@@ -182,10 +185,12 @@ def measure(place: Place, users: int) -> dict[str, Any]:
     reads = timed(lambda key: place.store.get(key), keys)
     batches = [keys[start : start + 32] for start in range(0, 6400, 32)]
     batch_reads = timed(place.store.get_many, batches)
+    sizes = [len(record_of(user).to_bytes()) for user in range(RESERVOIRS)]
     return {
         "store": place.name,
         "users": users,
-        "record bytes": len(record_of(0).to_bytes()),
+        "record bytes, mean": float(np.mean(sizes)),
+        "record bytes, most": max(sizes),
         "bytes per user": filled / users,
         "read p50 ms": percentile(reads, 50),
         "read p99 ms": percentile(reads, 99),
@@ -212,11 +217,11 @@ _RESERVOIRS = [
         pack_events(
             [
                 SupportEvent(str(_draw.randint(1, ITEMS)), _draw.randint(0, 1))
-                for _ in range(RESERVOIR_EVENTS)
+                for _ in range(EVENTS[user % len(EVENTS)])
             ]
         )
     )
-    for _ in range(RESERVOIRS)
+    for user in range(RESERVOIRS)
 ]
 
 

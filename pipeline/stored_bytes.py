@@ -10,7 +10,7 @@ class BytesPerUser(TypedDict):
 
     Attributes:
         weights: Adaptive weights alone.
-        record: All that is kept of a user: weights, reservoir, event ids,
+        record: All that is kept of a user: weights, reservoir, features,
             owner, checksum.
     """
 

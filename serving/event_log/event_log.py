@@ -70,9 +70,11 @@ class EventLog(abc.ABC):
     A producer appends; what `append` returned survives a crash. Consumers
     read, learn, and acknowledge; what a consumer does not acknowledge is
     delivered again, so nothing is lost and a crash may deliver twice: whoever
-    learns remembers in the user's record what was learned (`recent_events`,
-    `log_position`). A user's entries are delivered in their order, and while
-    a consumer has some of them, no other gets more.
+    learns remembers in the user's record how far it came (`log_position`).
+
+    A user's entries are delivered in their order, and while a consumer has
+    some of them, no other gets more. A consumer that can't learn from one must
+    not go on to the user's next: it would count as learned.
 
     `tests/contract/event_log_suite.py` holds for every implementation.
     Methods are safe to call from several threads, and raise `EventLogError`

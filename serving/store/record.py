@@ -10,12 +10,11 @@ The bytes, integers as LEB128 varints unless a width is given:
         count, 2 x number of weights + dtype, weights (4 or 2 bytes each)
     length of the reservoir, the reservoir as in `packed_events.py`
     length of the features, the features
-    number of recent event ids, 4-byte hash of each
     CRC32 of everything before (4 bytes)
 
 The sequence comes first because the Lua script of the Redis store compares
 it. 17 weights as float32 with a reservoir of 96 numbered items below 4,096
-take 270 bytes, and every event id remembered 4 more.
+take 276 bytes, and the features what they are.
 """
 
 import dataclasses
@@ -42,27 +41,17 @@ _DTYPES: tuple[np.dtype[np.floating[Any]], ...] = (
     np.dtype("<f2"),
 )
 _DIGEST_BYTES = 8
-_HASH_BYTES = 4
 _FIXED = struct.Struct(f"<{_DIGEST_BYTES}sQQ")
 _NO_FINGERPRINT = bytes(_DIGEST_BYTES)
 
 
 def fingerprint_digest(fingerprint: str) -> bytes:
     """Returns the 8 bytes by which a record names a fingerprint."""
-    return _digest(fingerprint.encode(), _DIGEST_BYTES)
+    return _digest(fingerprint.encode())
 
 
-def event_hash(event_id: str) -> int:
-    """Returns the 32-bit hash by which a record remembers an event id.
-
-    Against the few dozen ids a record keeps, a new id is mistaken for a known
-    one about once in 100 million events.
-    """
-    return int.from_bytes(_digest(event_id.encode(), _HASH_BYTES), "little")
-
-
-def _digest(data: bytes, size: int) -> bytes:
-    return hashlib.blake2b(data, digest_size=size).digest()
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +79,7 @@ class UserKey:
     @property
     def digest(self) -> bytes:
         """The 8 bytes by which a record names its owner."""
-        return _digest(self.to_bytes(), _DIGEST_BYTES)
+        return _digest(self.to_bytes())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,7 +114,6 @@ class UserRecord:
         weights: What was learned last: adaptive weights, finite, float32 or
             float16, shape [P]; none, shape [0], if that version was retired.
         reservoir: The user's own events that are kept, oldest first.
-        recent_events: `event_hash` of the newest event ids, oldest first.
         updated_ms: When it was written, milliseconds since 1970, UTC.
         earlier: Weights for other fixed parts, those learned last first.
         log_position: Where in the event log the newest of the events is; 0
@@ -141,7 +129,6 @@ class UserRecord:
     support_count: int
     weights: NDArray[np.floating[Any]]
     reservoir: Sequence[SupportEvent] = ()
-    recent_events: tuple[int, ...] = ()
     updated_ms: int = 0
     earlier: tuple[VersionWeights, ...] = ()
     log_position: int = 0
@@ -228,8 +215,6 @@ class UserRecord:
             self._put_version(out, version)
         put_bytes(out, pack_events(self.reservoir))
         put_bytes(out, self.features)
-        put_varint(out, len(self.recent_events))
-        out += np.array(self.recent_events, "<u4").tobytes()
         return seal(out)
 
     def _put_version(self, out: bytearray, version: VersionWeights) -> None:
@@ -293,7 +278,6 @@ def _decode(data: bytes, key: UserKey) -> tuple[bytes, UserRecord]:
         raise ValueError("it has no weights")
     reservoir = PackedEvents(reader.bytes())
     features = reader.bytes()
-    hashes = np.frombuffer(reader.take(reader.varint() * _HASH_BYTES), "<u4")
     reader.end()
     return owner, UserRecord(
         key=key,
@@ -302,7 +286,6 @@ def _decode(data: bytes, key: UserKey) -> tuple[bytes, UserRecord]:
         support_count=support_count,
         weights=versions[0].weights,
         reservoir=reservoir,
-        recent_events=tuple(hashes.tolist()),
         updated_ms=updated_ms,
         earlier=versions[1:],
         log_position=log_position,

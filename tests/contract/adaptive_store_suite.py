@@ -39,7 +39,6 @@ def make_record(
         support_count=2 * sequence,
         weights=np.full(5, value, np.float32),
         reservoir=(SupportEvent("007", 1.0), SupportEvent("8", 0.0)),
-        recent_events=(1, 2**32 - 1),
         updated_ms=updated_ms,
         log_position=sequence << 20,
         features=b"\0told\xff",
