@@ -11,7 +11,6 @@
 The children end with their parent, even if it is killed.
 """
 
-import ctypes
 import dataclasses
 import logging
 import os
@@ -42,7 +41,19 @@ STOP_SECONDS = 15.0
 
 _POLL_SECONDS = 0.05
 _TAIL_LINES = 20
-_PR_SET_PDEATHSIG = 1
+
+# What a child runs first, given our process id and its command: it asks Linux
+# for SIGTERM when we end. Not a `preexec_fn`: for that Python forks, and
+# gRPC's fork handlers may hang in the child, before it runs anything.
+# The signal comes when the thread that started the child ends, so start
+# servers from a thread that lives as long as they should.
+_END_WITH_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -342,11 +353,10 @@ def _start(
     with log_path.open("wb") as log:
         try:
             process = subprocess.Popen(
-                command,
+                [*_ending_with_us(), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_end_with_parent(),
                 env=_child_environment(),
             )
         except OSError as error:
@@ -363,15 +373,12 @@ def _child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _end_with_parent() -> Callable[[], None] | None:
-    """Returns what a child does first: ask for SIGTERM when we end.
+def _ending_with_us() -> list[str]:
+    """Returns what to put before the command of a child.
 
     Only Linux can; elsewhere a parent that is killed leaves its children.
-    The signal comes when the thread that started the child ends, so start
-    servers from a thread that lives as long as they should.
     """
     if sys.platform != "linux":
-        return None
-    # Loaded here: between fork and exec a child should do next to nothing.
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        return []
+    python = [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT]
+    return [*python, str(os.getpid())]

@@ -3,9 +3,11 @@
 Retries are gRPC's own (gRFC A6): with jittered, growing pauses, within the
 one deadline of the call, obeying what the gateway says about when, and
 throttled, so that a gateway in trouble is not buried in retries. Only calls
-that the gateway broke off or never got are sent again (UNAVAILABLE), and
-those that lost a race (ABORTED); every call of ours may be: reads change
-nothing, a user deleted twice is deleted, and an event counts once by its id.
+that the gateway broke off or never got are sent again (UNAVAILABLE, and
+CANCELLED for those that reach a server of gRPC's between its decision to
+close and the client's hearing of it), and those that lost a race (ABORTED);
+every call of ours may be: reads change nothing, a user deleted twice is
+deleted, and an event counts once by its id. What a caller cancels ends there.
 """
 
 import copy
@@ -32,7 +34,11 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE", "ABORTED"],
+                    "retryableStatusCodes": [
+                        "UNAVAILABLE",
+                        "CANCELLED",
+                        "ABORTED",
+                    ],
                 },
             }
         ],

@@ -3,7 +3,7 @@
 JSON lines, appended; one file per process and day, so that nobody writes
 into another's and old ones can be removed as a whole:
 
-    {"kind": "exposure", "ms": 1700000000000, "experiment": "freeze",
+    {"kind": "exposure", "ms": 1700000000000.125, "experiment": "freeze",
      "arm": "control", "user": "9f86d081884c7d65", "model": "adaptower",
      "version": 3, "items": ["12", "7"], "scores": [1.5, -0.25]}
     {"kind": "outcome", "ms": ..., "user": ..., "event": "5c3a", "item": "12",
@@ -13,6 +13,9 @@ into another's and old ones can be removed as a whole:
 Users are named by a keyed hash: enough to join, and no id to leak. A user who
 is deleted is forgotten: reports leave out what came before, and purging
 removes it for good.
+
+Moments are milliseconds with three digits more: what a program makes of an
+answer comes back within the same millisecond.
 """
 
 import contextlib
@@ -166,11 +169,11 @@ class ExposureLog:
         self.close()
 
     def _write(self, **line: Any) -> None:
-        ms = int(self._clock() * 1000)
+        ms = round(self._clock() * 1000, 3)
         data = json.dumps({"ms": ms, **line}, separators=(",", ":"))
         try:
             # One write of a whole line: a kill cuts off the last, at most.
-            self._file_of(ms // _MS_PER_DAY).write(f"{data}\n".encode())
+            self._file_of(int(ms // _MS_PER_DAY)).write(f"{data}\n".encode())
             self._failing = False
         except OSError as error:
             if not self._failing:

@@ -28,14 +28,14 @@ class Exposure:
 
     Attributes:
         user: The user's name in the log.
-        ms: When, milliseconds since 1970, UTC.
+        ms: When, milliseconds since 1970, UTC, with what fractions there are.
         items: The items, best first.
         scores: Their scores.
         labels: What the user made of some of them, by item.
     """
 
     user: str
-    ms: int
+    ms: float
     items: Sequence[str]
     scores: Sequence[float]
     labels: dict[str, float] = dataclasses.field(default_factory=dict)

@@ -49,7 +49,7 @@ def purge(
     return files, lines
 
 
-def _rewrite(path: Path, forgotten: dict[str, int]) -> int:
+def _rewrite(path: Path, forgotten: dict[str, float]) -> int:
     """Leaves out the lines of forgotten users; returns how many."""
     before = path.read_text(encoding="utf-8").splitlines(keepends=True)
     after = [text for text in before if not _of_forgotten(text, forgotten)]
@@ -62,7 +62,7 @@ def _rewrite(path: Path, forgotten: dict[str, int]) -> int:
     return len(before) - len(after)
 
 
-def _of_forgotten(text: str, forgotten: dict[str, int]) -> bool:
+def _of_forgotten(text: str, forgotten: dict[str, float]) -> bool:
     try:
         line = json.loads(text)
     except ValueError:

@@ -1,5 +1,6 @@
 """A gateway told to end under load: it says so, finishes, and loses nothing."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -8,6 +9,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from serving.client import RecommenderClient
+from serving.launch import start_gateway
 from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.store import LmdbStore, UserKey
@@ -88,3 +91,56 @@ def test_drain_is_announced_and_breaks_nothing_off(
         for user, count in enumerate(acknowledged):
             record = store.get(UserKey("adaptower", f"u{user}"))
             assert record.support_count == count
+
+
+def test_clients_of_two_gateways_notice_nothing_when_one_drains(
+    model_server, run_gateway, tmp_path
+):
+    """What a rolling update does, for callers with our client."""
+    failures = []
+    answers = [0] * NUM_USERS
+    stopped = threading.Event()
+    going = run_gateway()
+    with contextlib.ExitStack() as stack:
+        staying = stack.enter_context(
+            start_gateway(
+                model_server.target,
+                {"adaptower": tmp_path / "models"},
+                log_path=tmp_path / "staying.log",
+            )
+        )
+
+        def rank(user, client):
+            while not stopped.is_set():
+                try:
+                    client.rank(f"u{user}", ["003"])
+                except grpc.RpcError as error:
+                    failures.append(error)
+                answers[user] += 1
+
+        threads = []
+        for user in range(NUM_USERS):
+            client = stack.enter_context(
+                RecommenderClient(
+                    f"ipv4:{going.target},{staying.target}",
+                    timeout_seconds=30,
+                )
+            )
+            threads.append(threading.Thread(target=rank, args=(user, client)))
+        for thread in threads:
+            thread.start()
+        wait_for_more(answers, 10)
+        going.process.send_signal(signal.SIGTERM)
+        assert going.process.wait(20) == 0
+        wait_for_more(answers, 10)
+        stopped.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def wait_for_more(answers, count):
+    """Waits until each counter has grown by so much."""
+    enough = [answer + count for answer in answers]
+    while any(a < e for a, e in zip(answers, enough, strict=True)):
+        time.sleep(0.01)

@@ -24,14 +24,19 @@ def test_server_that_ends_at_once_is_an_error_with_its_log(tmp_path):
 
 
 def test_gateway_without_model_server_is_not_ready_in_time(tmp_path):
-    with pytest.raises(LaunchError, match=r"within 2 s(.|\n)*UNAVAILABLE|DEAD"):
-        start_gateway(
-            f"127.0.0.1:{free_port()}",
-            {"adaptower": tmp_path},
-            log_path=tmp_path / "log",
-            flags=["--backend-timeout-seconds=0.5"],
-            ready_seconds=2,
-        )
+    for seconds in (2, 8, 32):
+        with pytest.raises(LaunchError, match=f"within {seconds} s") as late:
+            start_gateway(
+                f"127.0.0.1:{free_port()}",
+                {"adaptower": tmp_path},
+                log_path=tmp_path / "log",
+                flags=["--backend-timeout-seconds=0.5"],
+                ready_seconds=seconds,
+            )
+        if "for model 'adaptower'" in str(late.value):
+            return
+        # So busy a machine that the gateway had not even begun.
+    pytest.fail(str(late.value))
 
 
 def test_taken_port_is_a_clear_error(tmp_path):
@@ -100,10 +105,14 @@ def test_children_end_with_a_killed_parent(tmp_path):
     while not (found := children.read_text().split()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(0.5)
+    child = Path(f"/proc/{found[0]}")
+    # First it asks to end with its parent, then it becomes the server.
+    while "prctl" in (child / "cmdline").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    child = Path(f"/proc/{found[0]}/stat")
-    while child.exists() and child.read_text().split()[2] != "Z":
+    state = child / "stat"
+    while state.exists() and state.read_text().split()[2] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.05)

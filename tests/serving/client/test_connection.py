@@ -1,7 +1,6 @@
 """Retries, deadlines, tokens and TLS against a real server."""
 
 import asyncio
-import time
 
 import grpc
 import pytest
@@ -69,7 +68,12 @@ def client(server):
 
 
 @pytest.mark.parametrize(
-    "status", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED]
+    "status",
+    [
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.ABORTED,
+    ],
 )
 def test_broken_off_call_is_sent_again_as_it_was(server, client, status):
     server.service.script = [status, status]
@@ -97,6 +101,22 @@ def test_refused_call_is_sent_once(server, client, status):
     assert len(server.service.requests) == 1
 
 
+def test_call_that_its_caller_gives_up_is_not_sent_again(server):
+    async def give_up():
+        async with AsyncRecommenderClient(server.target) as client:
+            ranking = asyncio.ensure_future(client.rank("u", ["7"]))
+            while not server.service.requests:
+                await asyncio.sleep(0.01)
+            ranking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ranking
+            await client.rank("v", ["7"])
+
+    server.service.script = [60.0]
+    asyncio.run(give_up())
+    assert [r.user_id for r in server.service.requests] == ["u", "v"]
+
+
 def test_retries_end(server, client):
     server.service.script = [grpc.StatusCode.UNAVAILABLE] * 20
     with pytest.raises(grpc.RpcError) as failed:
@@ -107,11 +127,10 @@ def test_retries_end(server, client):
 
 def test_one_deadline_holds_for_all_tries(server, client):
     server.service.script = [grpc.StatusCode.UNAVAILABLE, 5.0]
-    start = time.monotonic()
     with pytest.raises(grpc.RpcError) as failed:
         client.with_options(timeout_seconds=0.5).rank("u", ["7"])
+    # Not UNAVAILABLE, nor the answer that the second try gives at last.
     assert failed.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert time.monotonic() - start < 2
     # What the second try had left, it was told.
     assert server.service.remaining < 0.6
 

@@ -10,6 +10,7 @@ from serving.errors import LaunchError
 from serving.experiments.assignment import Assignment
 from serving.experiments.config import Arm, Experiment
 from serving.experiments.exposure_log import MAX_ITEMS, ExposureLog, Pseudonyms
+from serving.experiments.joining import join
 from serving.experiments.purging import purge
 
 PLACE = Assignment(Experiment("x", (Arm("a"),)), Arm("a"))
@@ -100,6 +101,16 @@ def test_each_day_has_a_file_of_its_own(log, folder, clock):
         "2023-11-14",
         "2023-11-15",
     ]
+
+
+def test_answers_within_one_millisecond_keep_their_order(log, folder, clock):
+    for label in (1.0, 0.0):
+        clock.now += 1e-4
+        show(log)
+        clock.now += 1e-4
+        log.outcome("u", f"e{label}", "2", label)
+    joined = join(lines(folder), horizon_seconds=1.0)["x", "a"]
+    assert [exposure.labels for exposure in joined] == [{"2": 1.0}, {"2": 0.0}]
 
 
 def test_two_gateways_with_one_key_name_users_alike(folder, tmp_path):

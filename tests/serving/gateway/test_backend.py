@@ -46,7 +46,7 @@ def rank_request(version=1):
     return request.SerializeToString()
 
 
-def call(target, times, timeout=0.3, tls=None):
+def call(target, times, timeout=10.0, tls=None):
     """Ranks; returns each outcome, an error or None."""
 
     async def one(backend):
@@ -126,7 +126,8 @@ def test_hanging_server_costs_few_deadlines(server):
     server.delay = 60.0
     outcomes = call(server.target, 30, timeout=0.1)
     late = [e for e in outcomes if isinstance(e, BackendDeadlineError)]
-    assert len(late) == server.calls
+    # On a busy machine some are late before they have reached the server.
+    assert server.calls <= len(late)
     assert 5 <= len(late) <= 10
     assert "DEADLINE_EXCEEDED" in str(late[0])
 
@@ -135,7 +136,7 @@ def test_server_that_comes_back_is_found(server):
     port = server.port
 
     async def run():
-        backend = ModelServer(f"127.0.0.1:{port}", 0.3)
+        backend = ModelServer(f"127.0.0.1:{port}", 10.0)
         await asyncio.to_thread(server.stop)
         for _ in range(20):
             with pytest.raises(BackendUnavailableError):

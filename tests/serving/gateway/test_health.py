@@ -42,7 +42,7 @@ class Watcher:
             self.told.put(error.code())
 
     def next(self):
-        return self.told.get(timeout=5)
+        return self.told.get(timeout=60)
 
     def leave(self):
         self._call.cancel()

@@ -73,8 +73,10 @@ def test_requests_are_answered(ask):
 
 
 def test_deadline_is_the_callers(ask):
-    deadline = float(ask(b"deadline", timeout=5))
-    assert deadline == pytest.approx(time.time() + 5, abs=1)
+    before = time.time()
+    deadline = float(ask(b"deadline", timeout=50))
+    # The server counts from when the request comes, to the tenth of a second.
+    assert before + 50 - 0.2 <= deadline <= time.time() + 50 + 0.2
 
 
 @pytest.mark.parametrize(
@@ -95,15 +97,15 @@ def test_refusals_have_a_status(ask, request_bytes, code, words):
 
 def test_calls_that_waited_come_as_groups(ask, handler):
     handler.gate.clear()
-    first = ask.future(b"first", timeout=10)
+    first = ask.future(b"first", timeout=50)
     while not handler.groups:
         time.sleep(0.001)
-    others = [ask.future(b"%d" % n, timeout=10) for n in range(12)]
+    others = [ask.future(b"%d" % n, timeout=50) for n in range(12)]
     time.sleep(0.2)
     handler.gate.set()
     assert [f.result() for f in others] == [2 * (b"%d" % n) for n in range(12)]
     assert first.result() == b"firstfirst"
-    assert max(map(len, handler.groups)) == GROUPING.max_calls
+    assert 1 < max(map(len, handler.groups)) <= GROUPING.max_calls
 
 
 def test_callers_who_leave_do_no_harm(ask, handler):
