@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from serving.event_log.config import add_log_flags, take_log_config
 from serving.event_log.event_log import LogConfig
@@ -16,7 +17,9 @@ from serving.online.config import (
 )
 from serving.security.config import (
     SecurityConfig,
+    add_backend_tls_flags,
     add_security_flags,
+    take_backend_tls,
     take_security_config,
 )
 from serving.store.config import (
@@ -114,33 +117,43 @@ class GatewayConfig:
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> GatewayConfig:
-    """Reads the command line."""
+    """Reads the gateway's command line."""
     parser = _parser()
     flags = vars(parser.parse_args(arguments))
+    learning = take_learning_flags(flags, parser)
+    limits = Limits(candidates=flags.pop("max_candidates"))
+    backend_tls = learning["security"].backend_tls
+    learning["security"] = take_security_config(flags, parser, backend_tls)
+    return GatewayConfig(limits=limits, **learning, **flags)
+
+
+def take_learning_flags(
+    flags: dict[str, Any], parser: argparse.ArgumentParser
+) -> dict[str, Any]:
+    """Takes what `add_learning_flags` added out of parsed flags.
+
+    Returns:
+        Values for `GatewayConfig` by name; what remains in `flags` is ready.
+    """
     models = dict(flags.pop("models"))
-    if flags["default_model"] is None:
-        flags["default_model"] = (
+    default_model = flags.pop("default_model")
+    if default_model is None:
+        default_model = (
             DEFAULT_MODEL if DEFAULT_MODEL in models else next(iter(models))
         )
-    if flags["default_model"] not in models:
+    if default_model not in models:
         parser.error(
-            f"--default-model {flags['default_model']!r} is none of the "
-            f"models given by --model: {', '.join(models)}"
+            f"--default-model {default_model!r} is none of the models given "
+            f"by --model: {', '.join(models)}"
         )
-    limits = Limits(candidates=flags.pop("max_candidates"))
-    security = take_security_config(flags, parser)
-    store = take_store_config(flags, parser)
-    log = take_log_config(flags, parser)
-    meta = take_meta_config(flags)
-    return GatewayConfig(
-        models=models,
-        limits=limits,
-        security=security,
-        store=store,
-        log=log,
-        meta=meta,
-        **flags,
-    )
+    return {
+        "models": models,
+        "default_model": default_model,
+        "store": take_store_config(flags, parser),
+        "log": take_log_config(flags, parser),
+        "meta": take_meta_config(flags),
+        "security": SecurityConfig(backend_tls=take_backend_tls(flags, parser)),
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,6 +171,31 @@ def _parser() -> argparse.ArgumentParser:
             "--store runs/latest/store"
         ),
     )
+    add_learning_flags(parser)
+    parser.add_argument(
+        "--port", type=port_flag, default=8600, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--feedback",
+        choices=(INLINE, ASYNCHRONOUS),
+        default=INLINE,
+        help="answer SubmitFeedback after the weights have moved, or as soon "
+        "as the events are durable; default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-candidates",
+        type=int,
+        default=Limits.candidates,
+        metavar="N",
+        help="candidates of one Rank; default: %(default)s",
+    )
+    add_security_flags(parser)
+    _add_observability_flags(parser)
+    return parser
+
+
+def add_learning_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of all that learns, with RPCs or without."""
     parser.add_argument(
         "--backend",
         required=True,
@@ -181,22 +219,12 @@ def _parser() -> argparse.ArgumentParser:
         "else the first --model",
     )
     parser.add_argument(
-        "--port", type=port_flag, default=8600, help="default: %(default)s"
-    )
-    parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="default: %(default)s; on a network that others share, use "
-        "--tls-certificate and --tokens as well",
+        help="address to listen on; default: %(default)s; on a network that "
+        "others share, use --tls-certificate and --tokens as well",
     )
     add_store_flags(parser)
-    parser.add_argument(
-        "--feedback",
-        choices=(INLINE, ASYNCHRONOUS),
-        default=INLINE,
-        help="answer SubmitFeedback after the weights have moved, or as soon "
-        "as the events are durable; default: %(default)s",
-    )
     parser.add_argument(
         "--weights-dtype",
         choices=WEIGHTS_DTYPES,
@@ -223,15 +251,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=10.0,
         metavar="S",
-        help="how long running requests may take after SIGTERM; "
+        help="how long what has begun may take after SIGTERM; "
         "default: %(default)s",
-    )
-    parser.add_argument(
-        "--max-candidates",
-        type=int,
-        default=Limits.candidates,
-        metavar="N",
-        help="candidates of one Rank; default: %(default)s",
     )
     parser.add_argument(
         "--decay-half-life-days",
@@ -247,21 +268,25 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="A/B tests and shadows on users; see docs/experiments.md",
     )
-    add_log_flags(parser)
-    add_meta_flags(parser)
-    add_security_flags(parser)
-    _add_observability_flags(parser)
-    return parser
-
-
-def _add_observability_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("observability")
-    group.add_argument(
+    parser.add_argument(
         "--metrics-port",
         type=port_flag,
         metavar="PORT",
         help="answer Prometheus over HTTP on this port; default: don't",
     )
+    parser.add_argument(
+        "--log-format",
+        choices=logs.FORMATS,
+        default=logs.TEXT,
+        help="text for people, JSON lines for machines; default: %(default)s",
+    )
+    add_log_flags(parser)
+    add_meta_flags(parser)
+    add_backend_tls_flags(parser)
+
+
+def _add_observability_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("observability")
     group.add_argument(
         "--health-port",
         type=port_flag,
@@ -274,12 +299,6 @@ def _add_observability_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="make OpenTelemetry spans (extra 'traces'); start the gateway by "
         "opentelemetry-instrument to export them",
-    )
-    group.add_argument(
-        "--log-format",
-        choices=logs.FORMATS,
-        default=logs.TEXT,
-        help="text for people, JSON lines for machines; default: %(default)s",
     )
     group.add_argument(
         "--log-requests",

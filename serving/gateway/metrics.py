@@ -16,6 +16,7 @@ from prometheus_client import (
     Histogram,
 )
 
+from serving.errors import LaunchError
 from serving.protos import recommender_pb2 as pb
 
 # From a quarter of a millisecond, what a Rank takes, to a deadline.
@@ -190,9 +191,15 @@ class Metrics:
         """Answers Prometheus over HTTP, from a thread of its own.
 
         Raises:
-            OSError: The address can't be listened on.
+            LaunchError: The address can't be listened on.
         """
-        prometheus_client.start_http_server(port, host, self.registry)
+        try:
+            prometheus_client.start_http_server(port, host, self.registry)
+        except OSError as error:
+            raise LaunchError(
+                f"Can't listen on {host}:{port} for metrics: "
+                f"{error.strerror}. Choose another --metrics-port."
+            ) from error
 
 
 def _series(name: str, labels: dict[str, str]) -> str:

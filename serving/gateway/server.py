@@ -14,11 +14,9 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import (
     add_ServerReflectionServicer_to_server,
 )
 
-from serving.errors import LaunchError
 from serving.gateway import health
 from serving.gateway.config import GatewayConfig
 from serving.gateway.health import HealthService
-from serving.gateway.metrics import Metrics
 from serving.gateway.parts import open_parts
 from serving.gateway.registry import ModelRegistry
 from serving.gateway.service import SERVICE_NAME, gateway_services
@@ -55,7 +53,7 @@ async def serve(config: GatewayConfig) -> None:
             interceptors(config.security, parts.metrics.count_refusal),
         )
         if config.metrics_port is not None:
-            _serve_metrics(parts.metrics, config.host, config.metrics_port)
+            parts.metrics.serve(config.host, config.metrics_port)
         warn_if_open(config.security, config.host)
         await server.start()
         _log.info("Listening on %s:%d", config.host, config.port)
@@ -76,16 +74,6 @@ async def serve(config: GatewayConfig) -> None:
         await server.stop(config.grace_seconds)
         await parts.stage.close(config.grace_seconds)
         _log.info("Stopped")
-
-
-def _serve_metrics(metrics: Metrics, host: str, port: int) -> None:
-    try:
-        metrics.serve(host, port)
-    except OSError as error:
-        raise LaunchError(
-            f"Can't listen on {host}:{port} for metrics: {error.strerror}. "
-            "Choose another --metrics-port."
-        ) from error
 
 
 def _build_server(

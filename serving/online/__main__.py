@@ -1,8 +1,10 @@
-"""Shows the versions of a gateway's meta states, and rolls back.
+"""Learns without a gateway; shows versions of meta states, and rolls back.
 
-python -m serving.online runs/latest/store/meta_states
-python -m serving.online runs/latest/store/meta_states --model adaptower \
-    --fingerprint f00d --roll-back 3
+python -m serving.online work --backend localhost:8500 \
+    --model adaptower=runs/latest/serving/adaptower --store redis://localhost
+python -m serving.online meta-states runs/latest/store/meta_states
+python -m serving.online meta-states runs/latest/store/meta_states \
+    --model adaptower --fingerprint f00d --roll-back 3
 """
 
 import argparse
@@ -13,12 +15,25 @@ from pathlib import Path
 from serving.contract.errors import MetaStateError
 from serving.contract.meta_update import MetaProgress
 from serving.errors import StoreError
+from serving.online import work
 from serving.online.meta_state_files import MetaStateFiles, roll_back
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit status."""
-    parser = _parser()
+    """Runs a command; returns the exit status."""
+    commands = {"work": work.main, "meta-states": _meta_states}
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.online",
+        description="The online stage beside the gateway.",
+    )
+    parser.add_argument("command", choices=commands)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    args = parser.parse_args(arguments)
+    return commands[args.command](args.arguments)
+
+
+def _meta_states(arguments: Sequence[str]) -> int:
+    parser = _meta_states_parser()
     args = parser.parse_args(arguments)
     chosen = (args.model, args.fingerprint, args.roll_back)
     if any(part is not None for part in chosen) and None in chosen:
@@ -49,9 +64,9 @@ def _summary(progress: MetaProgress) -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _meta_states_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serving.online",
+        prog="python -m serving.online meta-states",
         description=(
             "Shows which versions of the meta-initialization are kept. With "
             "--roll-back an earlier one is served again, by gateways that are "

@@ -45,9 +45,6 @@ def add_security_flags(parser: argparse.ArgumentParser) -> None:
             "tokens file; callers must show a bearer token with the right "
             "scope. `python -m serving.security` makes them",
         ),
-        ("--backend-ca", "authorities (PEM) that vouch for the model server"),
-        ("--backend-certificate", "certificate shown to the model server"),
-        ("--backend-key", "its private key (PEM)"),
     ):
         group.add_argument(flag, type=Path, metavar="FILE", help=text)
     group.add_argument(
@@ -74,8 +71,34 @@ def add_security_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def take_security_config(
+def add_backend_tls_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say how the model server is known."""
+    group = parser.add_argument_group("TLS of the model server")
+    for flag, text in (
+        ("--backend-ca", "authorities (PEM) that vouch for the model server"),
+        ("--backend-certificate", "certificate shown to the model server"),
+        ("--backend-key", "its private key (PEM)"),
+    ):
+        group.add_argument(flag, type=Path, metavar="FILE", help=text)
+
+
+def take_backend_tls(
     flags: dict[str, Any], parser: argparse.ArgumentParser
+) -> ClientTls | None:
+    """Takes what `add_backend_tls_flags` added out of parsed flags."""
+    ca, own, own_key = (
+        flags.pop(name)
+        for name in ("backend_ca", "backend_certificate", "backend_key")
+    )
+    if (own is None) != (own_key is None):
+        parser.error("--backend-certificate and --backend-key go together")
+    return ClientTls(ca, own, own_key) if ca or own else None
+
+
+def take_security_config(
+    flags: dict[str, Any],
+    parser: argparse.ArgumentParser,
+    backend_tls: ClientTls | None,
 ) -> SecurityConfig:
     """Takes what `add_security_flags` added out of parsed flags."""
     certificate, key, client_ca = (
@@ -88,12 +111,6 @@ def take_security_config(
         parser.error(
             "--tls-client-ca needs --tls-certificate and --tls-key as well"
         )
-    ca, own, own_key = (
-        flags.pop(name)
-        for name in ("backend_ca", "backend_certificate", "backend_key")
-    )
-    if (own is None) != (own_key is None):
-        parser.error("--backend-certificate and --backend-key go together")
     limits = {
         name: flags.pop(name)
         for name in ("max_in_flight", "feedback_per_second", "feedback_burst")
@@ -104,6 +121,6 @@ def take_security_config(
     return SecurityConfig(
         tls=ServerTls(certificate, key, client_ca) if certificate else None,
         tokens=flags.pop("tokens"),
-        backend_tls=ClientTls(ca, own, own_key) if ca or own else None,
+        backend_tls=backend_tls,
         **limits,
     )
