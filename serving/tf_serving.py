@@ -21,6 +21,14 @@ PREDICT = f"/{PREDICTION_SERVICE}/Predict"
 GET_MODEL_METADATA = f"/{PREDICTION_SERVICE}/GetModelMetadata"
 GET_MODEL_STATUS = f"/{MODEL_SERVICE}/GetModelStatus"
 
+# What a shape says costs its sender nothing. A value may stand for so many
+# equal ones at most; larger tensors are sent whole.
+MAX_FILLED = 1 << 20
+# What no message is large enough for, but an empty tensor may claim: the
+# product of its other sizes. And as many dimensions as NumPy has.
+_MAX_VALUES = 1 << 31
+_MAX_RANK = 32
+
 _DTYPES: dict[int, Any] = {
     pb.DT_FLOAT: np.dtype("<f4"),
     pb.DT_DOUBLE: np.dtype("<f8"),
@@ -86,23 +94,43 @@ def encode_tensor(array: NDArray[Any]) -> pb.TensorProto:
     )
 
 
+def tensor_shape(tensor: pb.TensorProto) -> tuple[int, ...]:
+    """Returns the shape of a tensor from anybody, which may be forged.
+
+    Raises:
+        InvalidRequestError: No tensor has such a shape.
+    """
+    shape = tuple([dim.size for dim in tensor.tensor_shape.dim])
+    if len(shape) > _MAX_RANK:
+        raise InvalidRequestError(
+            f"A tensor has {len(shape)} dimensions; at most {_MAX_RANK} are "
+            "allowed."
+        )
+    if min(shape, default=0) < 0:
+        raise InvalidRequestError(
+            f"A tensor has the shape {list(shape)}; sizes can't be negative."
+        )
+    if math.prod([size or 1 for size in shape]) > _MAX_VALUES:
+        raise InvalidRequestError(
+            f"A tensor has the shape {list(shape)}; no more than "
+            f"{_MAX_VALUES} values are allowed."
+        )
+    return shape
+
+
 def decode_tensor(tensor: pb.TensorProto) -> NDArray[Any]:
     """Decodes a tensor; strings become an object array of bytes.
 
     Raises:
-        InvalidRequestError: The type is not supported, or the values don't
-            fill the shape.
+        InvalidRequestError: The type is not supported, the shape can't be,
+            or the values don't fill it.
     """
-    shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
+    shape = tensor_shape(tensor)
     field = _VALUE_FIELDS.get(tensor.dtype)
     if field is None:
         raise InvalidRequestError(
             f"Tensors of DataType {tensor.dtype} are not supported; use "
             "float, double, int32, int64, bool or string."
-        )
-    if min(shape, default=0) < 0:
-        raise InvalidRequestError(
-            f"A tensor has the shape {list(shape)}; sizes can't be negative."
         )
     size = math.prod(shape)
     if tensor.dtype == pb.DT_STRING:
@@ -124,6 +152,11 @@ def decode_tensor(tensor: pb.TensorProto) -> NDArray[Any]:
             raise InvalidRequestError(
                 f"A tensor of shape {list(shape)} needs {size} values, got "
                 f"{len(values)}."
+            )
+        if size > MAX_FILLED:
+            raise InvalidRequestError(
+                f"A tensor of shape {list(shape)} has {len(values)} values "
+                f"of {size}; more than {MAX_FILLED} must all be sent."
             )
         values = np.pad(values, (0, size - len(values)), mode="edge")
     return values.reshape(shape)

@@ -12,13 +12,15 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from serving.errors import GraphError, InvalidRequestError
+from serving.errors import GraphError
 from serving.model_server.c_api import tensorflow
 from serving.protos import tf_serving_pb2 as pb
-from serving.tf_serving import decode_tensor, item_bytes, shape_proto
-
-# A few bytes on the wire may stand for any number of equal values.
-MAX_VALUES = 1 << 24
+from serving.tf_serving import (
+    decode_tensor,
+    item_bytes,
+    shape_proto,
+    tensor_shape,
+)
 
 Data: TypeAlias = bytes | Sequence[bytes]
 
@@ -48,17 +50,13 @@ class Tensor:
         """Reads a tensor of a request.
 
         Raises:
-            InvalidRequestError: The type is not supported, or the values
-                don't fill the shape.
+            InvalidRequestError: The type is not supported, the shape can't
+                be, or the values don't fill it.
         """
         dtype = proto.dtype
-        shape = tuple([dim.size for dim in proto.tensor_shape.dim])
+        # TensorFlow ends the process at a shape that can't be.
+        shape = tensor_shape(proto)
         size = math.prod(shape)
-        if size > MAX_VALUES:
-            raise InvalidRequestError(
-                f"A tensor of shape {list(shape)} has {size} values; at most "
-                f"{MAX_VALUES} are allowed."
-            )
         if dtype == pb.DT_STRING:
             if len(proto.string_val) == size:
                 return cls(dtype, shape, list(proto.string_val))

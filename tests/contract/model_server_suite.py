@@ -19,6 +19,7 @@ from serving.tf_serving import (
     PREDICT,
     decode_tensor,
     encode_tensor,
+    shape_proto,
     string_tensor,
 )
 from tests.serving.conftest import push
@@ -265,6 +266,26 @@ class ModelServerSuite:
             {grpc.StatusCode.INVALID_ARGUMENT},
             "",
         )
+
+    @pytest.mark.parametrize(
+        ("values", "shape"),
+        [
+            ({"tensor_content": bytes(20)}, (-1, -5)),
+            ({"float_val": [0.0]}, (2**40, 5)),
+            ({}, (2**31, 2**31, 2**31, 0)),
+        ],
+    )
+    def test_forged_shape_ends_no_server(self, caller, values, shape):
+        request = rank_request()
+        request.inputs["adaptive_weights"].CopyFrom(
+            pb.TensorProto(
+                dtype=pb.DT_FLOAT, tensor_shape=shape_proto(shape), **values
+            )
+        )
+        with pytest.raises(grpc.RpcError) as refused:
+            caller.predict(request)
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert caller.predict(rank_request()).outputs
 
     # The following change what is served, in this order.
 

@@ -8,7 +8,13 @@ import pytest
 
 from serving.errors import InvalidRequestError
 from serving.protos import tf_serving_pb2 as pb
-from serving.tf_serving import decode_tensor, encode_tensor, string_tensor
+from serving.tf_serving import (
+    MAX_FILLED,
+    decode_tensor,
+    encode_tensor,
+    shape_proto,
+    string_tensor,
+)
 
 ARRAYS = [
     np.array([[0.5, -1.25], [np.nan, np.inf]], np.float32),
@@ -141,6 +147,17 @@ def test_both_kinds_of_messages_live_in_one_process(ours_first):
         (string_tensor(["a", "b"], (3, 0)), "needs 0 values"),
         (string_tensor(["a"], (-1,)), "negative"),
         (string_tensor([], (2,)), "needs 2 values"),
+        (string_tensor(["a"], (10**9,)), "must all be sent"),
+        (
+            pb.TensorProto(
+                dtype=pb.DT_FLOAT,
+                tensor_shape=shape_proto((MAX_FILLED + 1,)),
+                float_val=[1.0],
+            ),
+            "1 values of 1048577",
+        ),
+        (string_tensor([], (0, 2**40)), "no more than"),
+        (string_tensor(["a"], (1,) * 33), "33 dimensions"),
     ],
 )
 def test_tensor_that_does_not_fill_its_shape_is_refused(tensor, words):

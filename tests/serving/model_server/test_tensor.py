@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from serving.errors import GraphError, InvalidRequestError
 from serving.model_server.tensor import (
-    MAX_VALUES,
     LibraryTensors,
     Tensor,
     concatenate,
@@ -81,11 +80,20 @@ def test_values_one_by_one_are_read_as_well():
     )
 
 
-def test_few_bytes_cannot_stand_for_gigabytes():
+@pytest.mark.parametrize(
+    ("values", "shape"),
+    [
+        ({"float_val": [1.0]}, (10**9,)),
+        ({"tensor_content": b"abcd"}, (10**9,)),
+        # TensorFlow would end the process at these.
+        ({"tensor_content": bytes(20)}, (-1, -5)),
+        ({}, (2**31, 2**31, 2**31, 0)),
+        ({"float_val": [1.0]}, (1,) * 255),
+    ],
+)
+def test_forged_shape_is_refused(values, shape):
     proto = pb.TensorProto(
-        dtype=pb.DT_FLOAT,
-        tensor_shape=shape_proto((MAX_VALUES, 2)),
-        float_val=[1.0],
+        dtype=pb.DT_FLOAT, tensor_shape=shape_proto(shape), **values
     )
-    with pytest.raises(InvalidRequestError, match="at most"):
+    with pytest.raises(InvalidRequestError):
         Tensor.from_proto(proto)
