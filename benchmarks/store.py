@@ -4,13 +4,13 @@
 
 Fills a store with users as MovieLens-1M has them (17 float32 weights, as many
 events in the reservoir as its users rated, four features that were told) in
-random order, then times point reads of random users, compare-and-puts and appends, all through
-the contracts that the gateway uses. LMDB lies in a temporary folder that the
-system's cache holds, as that of a gateway that has run for a while; Redis is a
-server of its own on a Unix socket, with an append-only file. Bytes are what
-the file has grown to (LMDB) or the server's memory (Redis), with everything in
-it, over the users. Writes wait for the disk: a plain fsync of it is timed
-beside them.
+random order, then times point reads of random users, compare-and-puts and
+appends, all through the contracts that the gateway uses. LMDB lies in a
+temporary folder that the system's cache holds, as that of a gateway that has
+run for a while; Redis is a server of its own on a Unix socket, with an
+append-only file. Bytes are what the file has grown to (LMDB) or the server's
+memory (Redis), with everything in it, over the users. Writes wait for the
+disk: a plain fsync of it is timed beside them.
 
 Prints a table and writes benchmarks/results/store.json.
 """
