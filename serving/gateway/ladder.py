@@ -19,7 +19,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 OTHER_FINGERPRINT = (
     "the user's weights were learned for another fixed part of the model; "
-    "the next feedback learns them again"
+    "they are learned again behind this answer"
 )
 SCORES_NOT_FINITE = "the user's weights gave scores that are not finite"
 
@@ -54,6 +54,8 @@ class UserState:
         support_count: How many of the user's events the weights rest on.
         degraded_reason: Why the meta-initialization stands in for weights
             that there may be; empty if it does not.
+        behind: Whether the version has no weights of the user, or some that
+            rest on fewer events than were seen.
     """
 
     weights: NDArray[np.float32]
@@ -61,6 +63,7 @@ class UserState:
     kept_share: float = 0.0
     support_count: int = 0
     degraded_reason: str = ""
+    behind: bool = False
 
     @property
     def hit(self) -> bool:
@@ -83,17 +86,25 @@ class UserState:
         return pb.RUNG_META_INIT
 
 
+# Told of a version, and of a user it met who is behind.
+OnBehind = Callable[[ServedModel, UserRecord], None]
+
+
 class Ladder:
     """Finds each user's place."""
 
-    def __init__(self, half_life_days: float = 0.0) -> None:
+    def __init__(
+        self, half_life_days: float = 0.0, on_behind: OnBehind | None = None
+    ) -> None:
         """Sets the ladder up.
 
         Args:
             half_life_days: After how long without events half of what was
                 learned is left; 0 keeps all of it for ever.
+            on_behind: Told of users who are read and are behind.
         """
         self._half_life_ms = half_life_days * _MS_PER_DAY
+        self._on_behind = on_behind
 
     def state_of(
         self,
@@ -116,7 +127,10 @@ class Ladder:
         )
         if learned is None:
             return UserState(
-                model.meta_init, record, degraded_reason=OTHER_FINGERPRINT
+                model.meta_init,
+                record,
+                degraded_reason=OTHER_FINGERPRINT,
+                behind=True,
             )
         weights = learned.weights.astype(np.float32)
         share = self._kept_share(record.updated_ms, now_ms)
@@ -124,7 +138,10 @@ class Ladder:
             weights = model.meta_init + np.float32(share) * (
                 weights - model.meta_init
             )
-        return UserState(weights, record, share, learned.support_count)
+        count = learned.support_count
+        return UserState(
+            weights, record, share, count, behind=count < record.support_count
+        )
 
     async def read(
         self, store: AdaptiveStore, model: ServedModel, user_id: str
@@ -134,7 +151,7 @@ class Ladder:
             record = await store.aget(UserKey(model.name, user_id))
         except StoreError as error:
             return _degraded(model, error)
-        return self.state_of(model, record)
+        return self._met(model, record)
 
     async def read_many(
         self, store: AdaptiveStore, model: ServedModel, user_ids: Sequence[str]
@@ -149,7 +166,13 @@ class Ladder:
         except StoreError as error:
             return [_degraded(model, error)] * len(user_ids)
         by_id = dict(zip(known, records, strict=True))
-        return [self.state_of(model, by_id.get(id_)) for id_ in user_ids]
+        return [self._met(model, by_id.get(id_)) for id_ in user_ids]
+
+    def _met(self, model: ServedModel, record: UserRecord | None) -> UserState:
+        user = self.state_of(model, record)
+        if user.behind and record is not None and self._on_behind is not None:
+            self._on_behind(model, record)
+        return user
 
     def _kept_share(self, updated_ms: int, now_ms: float | None) -> float:
         if not self._half_life_ms:

@@ -89,6 +89,12 @@ class Metrics:
             "Lessons in which the guard stepped in, by reason.",
             ("reason",),
         )
+        self._relearned = counter(
+            "users_relearned",
+            "Users who were met with weights of another version, or weights "
+            "that rest on too few events, by what became of them.",
+            ("model", "outcome"),
+        )
         self._left_out = counter(
             "left_out_submissions",
             "Submissions that the model server refuses to learn from.",
@@ -154,6 +160,11 @@ class Metrics:
         """Counts users whose weights the guard did not let through."""
         if users:
             self._guarded.labels(reason).inc(users)
+
+    def count_relearned(self, model: str, outcome: str, users: int) -> None:
+        """Counts users who were to be learned again for a version."""
+        if users:
+            self._relearned.labels(model, outcome).inc(users)
 
     def count_left_out(self) -> None:
         """Counts a submission that can't be learned from."""

@@ -18,6 +18,7 @@ from serving.online.config import open_meta_stage
 from serving.online.learner import Learner
 from serving.online.meta_stage import MetaStage
 from serving.online.stage import OnlineStage
+from serving.online.stragglers import Stragglers
 from serving.online.upkeep import upkeep
 from serving.store import AdaptiveStore
 from serving.store.config import open_store
@@ -37,6 +38,7 @@ class Parts:
         registry: The models.
         ladder: Says which weights apply for a user.
         stage: Learns from the log.
+        stragglers: Users to learn again for the version that met them.
     """
 
     store: AdaptiveStore
@@ -48,6 +50,7 @@ class Parts:
     registry: ModelRegistry
     ladder: Ladder
     stage: OnlineStage
+    stragglers: Stragglers
 
 
 def make_parts(
@@ -75,9 +78,13 @@ def make_parts(
     )
     meta_stage.subscribe(lambda name, _: registry.renew(name))
     meta_stage.subscribe(metrics.count_meta_step)
-    ladder = Ladder(config.decay_half_life_days)
+    adapting = Adapting(
+        backend, config.weights_dtype, on_guard=metrics.count_guarded
+    )
+    stragglers = Stragglers(adapting, store, log, metrics.count_relearned)
+    ladder = Ladder(config.decay_half_life_days, stragglers.meet)
     learner = Learner(
-        Adapting(backend, config.weights_dtype, on_guard=metrics.count_guarded),
+        adapting,
         store,
         log,
         ladder,
@@ -96,6 +103,7 @@ def make_parts(
         registry,
         ladder,
         stage,
+        stragglers,
     )
 
 
@@ -130,4 +138,5 @@ async def open_parts(
             config, store, log, backend, trials, read_wait_seconds
         )
         stack.push_async_callback(parts.meta_stage.close)
+        stack.push_async_callback(parts.stragglers.close)
         yield parts

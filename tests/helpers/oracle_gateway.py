@@ -84,6 +84,7 @@ class OracleGateway:
         self.metrics = parts.metrics
         self.meta_stage = parts.meta_stage
         self._stage = parts.stage
+        self._stragglers = parts.stragglers
         self._registry = parts.registry
         await self._registry.refresh()
         self._server = AsyncServer(
@@ -112,6 +113,7 @@ class OracleGateway:
         self.channel.close()
         self.run(self._server.stop(0))
         self.run(self._stage.close(5))
+        self.run(self._stragglers.close())
         self.run(self.trials.close())
         self.run(self.meta_stage.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
