@@ -5,6 +5,7 @@ every acknowledgement through a pipe before they go on, so what the parent
 reads there, and nothing else, must have survived.
 """
 
+import hashlib
 import multiprocessing
 import os
 import random
@@ -12,13 +13,13 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
-from serving.contract.support import SupportEvent
+from serving.contract.support import RESERVOIR_EVENTS, SupportEvent
 from serving.event_log import (
     EventLog,
     LmdbEventLog,
@@ -131,21 +132,29 @@ def _write(place: Place, first_number: int, connection: Connection) -> None:
 
 
 def learned_from(record: UserRecord | None, entry: LogEntry) -> UserRecord:
-    """The next record: every event is kept, and weights tell their order."""
-    weights = record.weights if record else np.zeros(17, np.float32)
-    for event in entry.events:
-        weights = np.float32(0.5) * weights + np.float32(event.timestamp)
-    events = tuple(SupportEvent(e.item_id, e.label) for e in entry.events)
+    """The next record; it tells all events so far, and their order."""
+    events = [SupportEvent(e.item_id, e.label) for e in entry.events]
+    known = tuple(record.reservoir) if record else ()
     return UserRecord(
         key=entry.key,
         fingerprint=fingerprint_digest("f"),
         sequence=record.sequence + 1 if record else 1,
         support_count=(record.support_count if record else 0) + len(events),
-        weights=weights,
-        reservoir=(*(record.reservoir if record else ()), *events),
+        weights=np.zeros(17, np.float32),
+        reservoir=(*known, *events)[-RESERVOIR_EVENTS:],
         log_position=entry.position,
-        features=entry.features,
+        features=history(
+            (event.item_id for event in events),
+            record.features if record else b"",
+        ),
     )
+
+
+def history(item_ids: Iterable[str], before: bytes = b"") -> bytes:
+    """A digest of all items so far, in their order."""
+    for item_id in item_ids:
+        before = hashlib.blake2b(before + item_id.encode()).digest()
+    return before
 
 
 def learn(store: AdaptiveStore, entry: LogEntry) -> None:
