@@ -12,13 +12,13 @@ offline is what runs.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 # Events kept per user. Weights of older events grow when more were seen.
 RESERVOIR_EVENTS = 96
 
 
-@dataclasses.dataclass(frozen=True)
-class SupportEvent:
+class SupportEvent(NamedTuple):
     """One event of a user that weights can be learned from.
 
     Attributes:

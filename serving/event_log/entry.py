@@ -3,11 +3,15 @@
 The bytes, integers as LEB128 varints unless a width is given:
 
     head    format (1 byte); model, user id, features: length and bytes each
-    event   event id, item id: length and bytes each; timestamp; label code
-            (1 byte), and the label as float64 if it is neither 0 nor 1
+    events  their number; all event ids, then all item ids, as one text:
+            length and bytes; the first timestamp of all; and four columns:
+            characters of each event id and of each item id, seconds since
+            that timestamp, labels
+    column  type (1 byte, as `struct` calls it), the numbers
 
 LMDB keeps head and events as one value with a CRC32 at its end; Redis keeps
-each as a field with a CRC32 of its own.
+head and each event as fields with a CRC32 of their own. Workers read a lot of
+them, and columns are read at once.
 """
 
 import contextlib
@@ -15,7 +19,8 @@ import dataclasses
 import hashlib
 import itertools
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from serving.errors import RecordError
 from serving.packing import (
@@ -28,15 +33,14 @@ from serving.packing import (
 )
 from serving.store.record import UserKey
 
-_FORMAT = 1
-_FLOAT = struct.Struct("<d")
-_LABELS = (0.0, 1.0)
-_OTHER_LABEL = len(_LABELS)
+_FORMAT = 2
+# Types of columns, and how many bits each has for an integer.
+_INTEGERS = {"B": 8, "H": 16, "I": 32, "Q": 64}
+_FLOAT = "d"
 _HASH_BYTES = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class LoggedEvent:
+class LoggedEvent(NamedTuple):
     """Something a user did.
 
     Attributes:
@@ -107,24 +111,39 @@ def encode_head(submission: Submission) -> bytes:
     return bytes(out)
 
 
-def encode_event(event: LoggedEvent) -> bytes:
-    """Encodes an event."""
+def encode_events(events: Sequence[LoggedEvent]) -> bytes:
+    """Encodes events."""
     out = bytearray()
-    put_text(out, event.event_id)
-    put_text(out, event.item_id)
-    put_varint(out, event.timestamp)
-    if event.label in _LABELS:
-        out.append(_LABELS.index(event.label))
-    else:
-        out.append(_OTHER_LABEL)
-        out += _FLOAT.pack(event.label)
+    put_varint(out, len(events))
+    if not events:
+        return bytes(out)
+    event_ids, item_ids, labels, timestamps = zip(*events, strict=True)
+    put_text(out, "".join((*event_ids, *item_ids)))
+    first = min(timestamps)
+    put_varint(out, first)
+    _put_column(out, list(map(len, event_ids)))
+    _put_column(out, list(map(len, item_ids)))
+    _put_column(out, [timestamp - first for timestamp in timestamps])
+    _put_column(out, labels)
     return bytes(out)
+
+
+def _put_column(out: bytearray, numbers: Sequence[float]) -> None:
+    """Appends numbers in as few bytes each as the largest needs."""
+    code, column = _FLOAT, numbers
+    integers = list(map(int, numbers))
+    if integers == list(numbers):
+        bits = max(integers).bit_length()
+        code = next(code for code, most in _INTEGERS.items() if bits <= most)
+        column = integers
+    out += code.encode()
+    out += struct.pack(f"<{len(column)}{code}", *column)
 
 
 def encode_submission(submission: Submission) -> bytes:
     """Encodes a submission as one value."""
-    events = map(encode_event, submission.events)
-    return seal(bytearray(encode_head(submission) + b"".join(events)))
+    events = encode_events(submission.events)
+    return seal(bytearray(encode_head(submission) + events))
 
 
 def decode_submission(position: int, data: bytes) -> LogEntry:
@@ -136,7 +155,7 @@ def decode_submission(position: int, data: bytes) -> LogEntry:
     with _damaged(position):
         reader = Reader(unseal(data))
         key, features = _read_head(reader)
-        events = tuple(_read_events(reader))
+        events = _read_events(reader)
         return LogEntry(position, key, events, features)
 
 
@@ -172,15 +191,26 @@ def _read_head(reader: Reader) -> tuple[UserKey, bytes]:
     return UserKey(reader.text(), reader.text()), reader.bytes()
 
 
-def _read_events(reader: Reader) -> Iterator[LoggedEvent]:
-    while not reader.at_end:
-        event_id, item_id = reader.text(), reader.text()
-        timestamp = reader.varint()
-        code = reader.take(1)[0]
-        if code > _OTHER_LABEL:
-            raise ValueError(f"label code {code} is not known")
-        if code == _OTHER_LABEL:
-            (label,) = _FLOAT.unpack(reader.take(_FLOAT.size))
-        else:
-            label = _LABELS[code]
-        yield LoggedEvent(event_id, item_id, label, timestamp)
+def _read_events(reader: Reader) -> tuple[LoggedEvent, ...]:
+    count = reader.varint()
+    if not count:
+        reader.end()
+        return ()
+    texts, first = reader.text(), reader.varint()
+    lengths = [*_read_column(reader, count), *_read_column(reader, count)]
+    ends = list(itertools.accumulate(lengths, initial=0))
+    if ends[-1] != len(texts):
+        raise ValueError("the ids are not of the length they should have")
+    ids = [texts[a:b] for a, b in itertools.pairwise(ends)]
+    timestamps = [first + after for after in _read_column(reader, count)]
+    labels = map(float, _read_column(reader, count))
+    reader.end()
+    return tuple(map(LoggedEvent, ids[:count], ids[count:], labels, timestamps))
+
+
+def _read_column(reader: Reader, count: int) -> tuple[Any, ...]:
+    code = reader.take(1).decode()
+    if code not in _INTEGERS and code != _FLOAT:
+        raise ValueError(f"columns of type {code!r} are not known")
+    column = f"<{count}{code}"
+    return struct.unpack(column, reader.take(struct.calcsize(column)))

@@ -25,7 +25,7 @@ from serving.event_log.entry import (
     LoggedEvent,
     Submission,
     decode_fields,
-    encode_event,
+    encode_events,
     encode_head,
 )
 from serving.event_log.event_log import (
@@ -145,7 +145,7 @@ class RedisEventLog(EventLog):
             arguments += [digest, head, len(submission.events)]
             for event in submission.events:
                 arguments.append(event.hash(submission.key))
-                arguments.append(seal(bytearray(encode_event(event))))
+                arguments.append(seal(bytearray(encode_events([event]))))
         return Call(keys, arguments)
 
     def read(  # noqa: D102

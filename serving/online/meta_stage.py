@@ -125,7 +125,10 @@ class MetaStage:
         """
         if not self._config.enabled:
             return
-        line = self._line(model.name, model.manifest)
+        # Whether its file has changed matters once a step is taken, only.
+        line = self._lines.get((model.name, model.manifest.fingerprint))
+        if line is None:
+            line = self._line(model.name, model.manifest)
         batch = line.collector.observe(
             user_id, features, reservoir, count, new_events
         )

@@ -6,7 +6,7 @@ import pytest
 
 from serving.errors import RecordError
 from serving.event_log import LmdbEventLog
-from serving.event_log.entry import encode_event, encode_head
+from serving.event_log.entry import encode_events, encode_head
 from serving.event_log.redis_log import RedisEventLog
 from serving.packing import seal
 from serving.store import LmdbStore
@@ -137,7 +137,7 @@ def test_no_damaged_entry_of_redis_is_ever_learned(config, count):
                 fields = {
                     b"u": submission.key.digest,
                     b"h": seal(bytearray(encode_head(submission))),
-                    b"e": seal(bytearray(encode_event(submission.events[0]))),
+                    b"e": seal(bytearray(encode_events(submission.events[:1]))),
                 }
                 name = draw.choice((b"h", b"e"))
                 fields[name] = damaged(fields[name], draw)

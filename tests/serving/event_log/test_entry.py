@@ -7,7 +7,7 @@ from serving.event_log import LogEntry, LoggedEvent, Submission
 from serving.event_log.entry import (
     decode_fields,
     decode_submission,
-    encode_event,
+    encode_events,
     encode_head,
     encode_submission,
 )
@@ -38,7 +38,7 @@ def test_submission_survives_the_round_trip(submission, position):
     whole = encode_submission(submission)
     assert decode_submission(position, whole) == expected
     head = seal(bytearray(encode_head(submission)))
-    events = [seal(bytearray(encode_event(e))) for e in submission.events]
+    events = [seal(bytearray(encode_events([e]))) for e in submission.events]
     assert decode_fields(position, head, events) == expected
 
 
