@@ -1,4 +1,9 @@
-"""Reads of one event loop, gathered into few round trips."""
+"""Reads of one event loop, in threads, gathered into few round trips.
+
+An event loop must not wait for a disk or a server: what hangs there would
+hang all its callers. If a read takes too long, those who wait are told so,
+and whoever comes meanwhile at once, until the read is back.
+"""
 
 import asyncio
 import weakref
@@ -20,30 +25,40 @@ class ReadBatcher:
     """
 
     def __init__(
-        self, read: Callable[[Sequence[bytes]], list[bytes | None]]
+        self,
+        read: Callable[[Sequence[bytes]], list[bytes | None]],
+        seconds: float,
     ) -> None:
         """Sets it up.
 
         Args:
             read: Reads keys, and returns their values in the same order.
+            seconds: How long that may take.
         """
         self._read = read
+        self._seconds = seconds
         self._threads = ThreadPoolExecutor(_THREADS, "read-batcher")
         self._queues: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, _Queue
         ] = weakref.WeakKeyDictionary()
 
     async def get(self, key: bytes) -> bytes | None:
-        """Returns a key's value; raises what `read` raises."""
+        """Returns a key's value; raises what `read` raises.
+
+        Raises:
+            StoreError: It takes too long, or the store was closed.
+        """
         loop = asyncio.get_running_loop()
         queue = self._queues.get(loop)
         if queue is None:
-            queue = self._queues[loop] = _Queue(self._read, self._threads)
+            queue = self._queues[loop] = _Queue(
+                self._read, self._seconds, self._threads
+            )
         return await queue.add(loop, key)
 
     def close(self) -> None:
-        """Ends the threads. Calling it again does nothing."""
-        self._threads.shutdown(wait=False)
+        """Ends the threads, after the reads that run. Again does nothing."""
+        self._threads.shutdown()
 
 
 class _Queue:
@@ -52,17 +67,23 @@ class _Queue:
     def __init__(
         self,
         read: Callable[[Sequence[bytes]], list[bytes | None]],
+        seconds: float,
         threads: ThreadPoolExecutor,
     ) -> None:
         self._read = read
+        self._seconds = seconds
         self._threads = threads
         self._waiting: list[_Read] = []
         self._running = False
+        self._hangs = False
 
     def add(
         self, loop: asyncio.AbstractEventLoop, key: bytes
     ) -> "asyncio.Future[bytes | None]":
         future: asyncio.Future[bytes | None] = loop.create_future()
+        if self._hangs:
+            future.set_exception(self._late())
+            return future
         self._waiting.append((key, future))
         if not self._running:
             self._running = True
@@ -88,7 +109,26 @@ class _Queue:
                     StoreError(f"The store was closed meanwhile: {error}.")
                 )
             return
-        reading.add_done_callback(lambda done: self._finish(loop, batch, done))
+        timer = loop.call_later(self._seconds, self._give_up, batch)
+
+        def finish(done: "asyncio.Future[list[bytes | None]]") -> None:
+            timer.cancel()
+            self._hangs = False
+            self._finish(loop, batch, done)
+
+        reading.add_done_callback(finish)
+
+    def _give_up(self, batch: list[_Read]) -> None:
+        self._hangs = True
+        for _, future in (*batch, *self._waiting):
+            if not future.done():
+                future.set_exception(self._late())
+        self._waiting = []
+
+    def _late(self) -> StoreError:
+        return StoreError(
+            f"The store has not answered a read for {self._seconds:g} s."
+        )
 
     def _finish(
         self,

@@ -87,7 +87,8 @@ class RedisStore(AdaptiveStore):
         """
         self._retention = retention or Retention()
         self._server = RedisServer(config, _failed, _full)
-        self._batcher = ReadBatcher(self._read)
+        # Beyond its own timeout there is what it takes to connect.
+        self._batcher = ReadBatcher(self._read, 4 * config.read_timeout_seconds)
 
     def get(self, key: UserKey) -> UserRecord | None:  # noqa: D102
         (data,) = self._read([self._key(key)])

@@ -28,6 +28,7 @@ class OracleGateway:
         store: Where users' weights are.
         metrics: What counts its calls.
         health: Its health service.
+        target: `host:port` where it listens.
         channel: A connection to it.
         stub: Its Recommender.
     """
@@ -62,8 +63,8 @@ class OracleGateway:
             daemon=True,
         )
         self._thread.start()
-        port = self.run(self._start())
-        self.channel = grpc.insecure_channel(f"localhost:{port}")
+        self.target = f"localhost:{self.run(self._start())}"
+        self.channel = grpc.insecure_channel(self.target)
         self.stub = pb_grpc.RecommenderStub(self.channel)
 
     def run(self, coroutine):

@@ -27,7 +27,7 @@ def slow():
 
 @pytest.fixture
 def batcher(slow):
-    batcher = ReadBatcher(slow.read)
+    batcher = ReadBatcher(slow.read, seconds=60.0)
     yield batcher
     slow.go_on.release(1000)
     batcher.close()
@@ -69,7 +69,7 @@ def test_read_that_is_given_up_disturbs_no_other(slow, batcher):
 
 
 def test_error_of_a_read_reaches_all_who_wait_and_none_after(batcher):
-    failing = ReadBatcher(lambda keys: 1 // 0)
+    failing = ReadBatcher(lambda keys: 1 // 0, seconds=60.0)
 
     async def run():
         return await asyncio.gather(
@@ -81,6 +81,29 @@ def test_error_of_a_read_reaches_all_who_wait_and_none_after(batcher):
     # Another loop, and another turn.
     assert type(asyncio.run(run())[0]) is ZeroDivisionError
     failing.close()
+
+
+def test_read_that_hangs_fails_those_who_wait_and_come_until_it_is_back(slow):
+    hanging = ReadBatcher(slow.read, seconds=0.05)
+
+    async def run():
+        running = asyncio.ensure_future(hanging.get(b"a"))
+        await begun(slow, 1)
+        waiting = asyncio.ensure_future(hanging.get(b"b"))
+        for late in (running, waiting, hanging.get(b"c")):
+            with pytest.raises(StoreError, match="not answered a read"):
+                await late
+        # No thread more than the one that hangs.
+        assert slow.batches == [[b"a"]]
+        slow.go_on.release(1000)
+        while True:
+            try:
+                return await hanging.get(b"d")
+            except StoreError:
+                await asyncio.sleep(0.01)
+
+    assert asyncio.run(run()) == b"d!"
+    hanging.close()
 
 
 def test_closed_store_is_a_clear_error(slow, batcher):
