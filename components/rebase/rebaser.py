@@ -20,6 +20,7 @@ from components.served_model import (
     adapt_inputs,
     feature_inputs,
 )
+from serving.contract.guard import NOT_FINITE, Adapted, Guard
 from serving.contract.manifest import AdaptiveManifest
 from serving.errors import DeletedUserError
 from serving.event_log.config import open_event_log
@@ -171,7 +172,10 @@ class Rebaser:
         )
 
     def _learn(self, tasks: Sequence[Relearning]) -> list[UserRecord]:
-        """Runs the inner loop of a batch; leaves out what can't be stored."""
+        """Runs the inner loop of a batch, guarded as the online stage's.
+
+        Who has weights that can't be stored is left out.
+        """
         if not tasks:
             return []
         declared = {f.name: f for f in self._manifest.user_features}
@@ -179,16 +183,28 @@ class Rebaser:
             known_features(decode_told(task.record.features), declared)
             for task in tasks
         ]
+        starts = np.stack([task.start for task in tasks])
+        meta_state = self._manifest.meta_state
         outputs = self._model.call(
             "adapt",
             adapt_inputs(
                 feature_inputs(self._manifest.user_features, told),
                 [task.support for task in tasks],
-                np.stack([task.start for task in tasks]),
-                self._manifest.meta_state,
+                starts,
+                meta_state,
             ),
         )
-        learned = map(Relearning.learned, tasks, outputs["adaptive_weights"])
+        adapted = Adapted(
+            outputs["adaptive_weights"],
+            outputs["loss_before"],
+            outputs["loss_after"],
+        )
+        guard = Guard.of(self._manifest.inner_loop, len(meta_state.meta_init))
+        checked = guard.check(starts, adapted, meta_state.meta_init)
+        # The guard puts what they started from in their place, which is no
+        # news of anybody.
+        checked.weights[checked.reasons[NOT_FINITE]] = np.nan
+        learned = map(Relearning.learned, tasks, checked.weights)
         return [record for record in learned if record is not None]
 
 

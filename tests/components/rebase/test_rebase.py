@@ -12,6 +12,7 @@ from components.artifacts import RebaseResult
 from components.rebase import executor, rebaser
 from components.rebase.component import Rebase
 from components.rebase.rebaser import RebaseConfig, Rebaser
+from components.served_model import ServedModel
 from serving.contract.support import SupportEvent
 from serving.errors import StoreError
 from serving.event_log.config import open_event_log
@@ -282,6 +283,30 @@ def test_users_written_again_and_again_are_given_up_and_counted(
     )
     assert rebased.rebase(["u"])[rebaser.BUSY] == 1
     rebased.close()
+
+
+def test_users_whom_the_model_gives_nonsense_keep_what_they_have(
+    tmp_path, model_dir, monkeypatch
+):
+    config = RebaseConfig(
+        str(model_dir), NAME, StoreConfig(str(tmp_path / "store"))
+    )
+    fill(config, make_record("a"), make_record("b"))
+    rebased = Rebaser(config)
+    call = rebased._model.call
+
+    def first_is_nan(signature, inputs):
+        outputs = call(signature, inputs)
+        outputs["adaptive_weights"][0] = np.nan
+        return outputs
+
+    monkeypatch.setattr(
+        ServedModel, "call", lambda self, *args: first_is_nan(*args)
+    )
+    counts = rebased.rebase(["a", "b"])
+    rebased.close()
+    assert (counts["refused"], counts["rebased"]) == (1, 1)
+    assert [record.sequence for record in read(config, "a", "b")] == [1, 2]
 
 
 def test_a_password_is_read_from_the_environment(
