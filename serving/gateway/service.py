@@ -10,6 +10,7 @@ from serving.gateway.ranker import Ranker
 from serving.gateway.rpcs.call import Method
 from serving.gateway.rpcs.feedback import FeedbackRpcs
 from serving.gateway.rpcs.handler import Observers
+from serving.gateway.rpcs.predict_trials import PredictTrials
 from serving.gateway.rpcs.prediction import PredictionRpcs
 from serving.gateway.rpcs.ranking import RankingRpcs
 from serving.gateway.rpcs.status import StatusRpcs
@@ -83,7 +84,13 @@ def gateway_services(
         ),
         *_tf_serving_services(
             PredictionRpcs(
-                registry, parts.backend, store, ladder, limits, metrics
+                registry,
+                parts.backend,
+                store,
+                ladder,
+                limits,
+                metrics,
+                PredictTrials(trials, shadows, registry.default_model),
             ),
             observers,
         ),

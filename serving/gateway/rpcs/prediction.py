@@ -6,7 +6,8 @@ the one for the other; the empty id is nobody's and gets the
 meta-initialization. Requests that carry their own weights, ask another
 signature or name a model the gateway does not adapt pass as they are, byte
 for byte, as do the answers. How an answer came about is told in its trailing
-metadata, `adaptower-provenance-bin`.
+metadata, `adaptower-provenance-bin`. Experiments on users cover a request for
+one user, see `predict_trials.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ import grpc.aio
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from serving.errors import InvalidRequestError
+from serving.errors import InvalidRequestError, UnknownModelError
 from serving.gateway.backend import ModelServer
 from serving.gateway.config import Limits
 from serving.gateway.ladder import Ladder, UserState
@@ -25,7 +26,10 @@ from serving.gateway.provenance import provenance
 from serving.gateway.registry import ModelRegistry, ServedModel
 from serving.gateway.requests import check_id
 from serving.gateway.rpcs.call import Call
+from serving.gateway.rpcs.pinned import on_current_version
+from serving.gateway.rpcs.predict_trials import PredictTrials
 from serving.gateway.templates import ADAPTIVE_WEIGHTS, RANK, RECOMMEND
+from serving.gateway.trials import Treatment
 from serving.protos import tf_serving_pb2 as pb
 from serving.security.caller import check_user
 from serving.store import AdaptiveStore
@@ -60,7 +64,9 @@ class PredictionRpcs:
         ladder: Ladder,
         limits: Limits,
         metrics: Metrics,
+        trials: PredictTrials,
     ) -> None:
+        self._trials = trials
         self._registry = registry
         self._backend = backend
         self._store = store
@@ -117,29 +123,40 @@ class PredictionRpcs:
                 check_user(user_id)
         del request.inputs[USER_ID]
 
+        named = spec.WhichOneof("version_choice") is not None
+        treatment = (
+            Treatment(spec.name)
+            if named
+            else self._trials.treat(spec.name, user_ids, call)
+        )
+
         async def answer(model: ServedModel) -> bytes:
             users = await self._ladder.read_many(self._store, model, user_ids)
+            if not treatment.adapts:
+                users = [UserState(model.meta_init, u.record) for u in users]
             weights = np.stack([user.weights for user in users])
             if len(users) != batch:
                 weights = np.broadcast_to(weights, (batch, weights.shape[1]))
             tensor = encode_tensor(weights)
             request.inputs[ADAPTIVE_WEIGHTS].CopyFrom(tensor)
+            spec.name = model.name
             spec.version.value = model.version
             self._explain(model, users, request.inputs, call)
-            return await self._pass_on(
-                PREDICT, request.SerializeToString(), call
+            data = request.SerializeToString()
+            try:
+                response = await self._pass_on(PREDICT, data, call)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.NOT_FOUND:
+                    raise
+                raise UnknownModelError(error.details() or "") from error
+            self._trials.note(
+                treatment, user_ids[0], users[0], model, request, response
             )
+            return response
 
-        if spec.WhichOneof("version_choice") is not None:
+        if named:
             return await answer(self._named_version(spec))
-        try:
-            return await answer(self._registry.resolve(spec.name))
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.NOT_FOUND:
-                raise
-        # The model server dropped the version between two looks at its status.
-        await self._registry.refresh()
-        return await answer(self._registry.resolve(spec.name))
+        return await on_current_version(self._registry, treatment, answer)
 
     def _named_version(self, spec: pb.ModelSpec) -> ServedModel:
         if spec.HasField("version"):
