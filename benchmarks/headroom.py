@@ -48,6 +48,7 @@ from components.served_model import ServedModel
 from pipeline.catalog import load_dataset_spec
 from pipeline.fetch import DATA_VARIABLE, fetch_dataset
 from serving.contract import metrics, protocol
+from serving.contract.labels import liked
 from serving.contract.meta_config import OnlineMetaConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -155,7 +156,7 @@ def judged_rows(
             {
                 "user": user.user_id,
                 "item": user.item_ids,
-                "label": user.labels,
+                "label": liked(user.labels).astype(float),
                 "time": user.timestamps,
             }
         ).join(stars[user.user_id], on="item")

@@ -39,7 +39,7 @@ class ColdUser:
         user_id: The user's id.
         features: Raw user features by name; missing ones are absent.
         item_ids: Item of each row, shape [rows], of str.
-        labels: 0 or 1, shape [rows].
+        labels: From 0 (disliked) to 1 (liked), shape [rows].
         positions: Place of each row's event, shape [rows], not decreasing.
         timestamps: Seconds since the epoch (UTC), shape [rows].
     """

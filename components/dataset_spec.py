@@ -40,7 +40,10 @@ class LabelSpec:
     Attributes:
         column: Explicit: the column with the rating. Empty for implicit sets,
             in which every event is a positive.
-        at_least: Explicit: the label is 1 where the rating reaches this.
+        at_least: Explicit: an event is liked where the rating reaches this.
+        lowest: Explicit: the lowest rating there is. With `highest`, labels
+            tell how much an event was liked, too; without, they are 0 or 1.
+        highest: Explicit: the highest rating there is.
         negatives: Implicit: items drawn as negatives for each event.
         power: Implicit: an item is drawn in proportion to its number of
             events, raised to this power.
@@ -48,6 +51,8 @@ class LabelSpec:
 
     column: str = ""
     at_least: float = 0.0
+    lowest: float | None = None
+    highest: float | None = None
     negatives: int = 0
     power: float = 0.75
 
@@ -55,6 +60,11 @@ class LabelSpec:
     def is_implicit(self) -> bool:
         """Whether negatives must be sampled."""
         return not self.column
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether labels lie between 0 and 1."""
+        return self.lowest is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,14 +293,44 @@ def _read_label(section: Section) -> LabelSpec:
         rule.finish()
     else:
         label = LabelSpec(
-            column=section.text("column"), at_least=section.number("at_least")
+            column=section.text("column"),
+            at_least=section.number("at_least"),
+            **_read_scale(section),
         )
+        _check_scale(section, label)
     section.finish()
     return label
+
+
+def _read_scale(section: Section) -> dict[str, float]:
+    ends = ("lowest", "highest")
+    if not any(map(section.has, ends)):
+        return {}
+    return {end: section.number(end) for end in ends}
+
+
+def _check_scale(section: Section, label: LabelSpec) -> None:
+    if label.lowest is None or label.highest is None:
+        return
+    if label.lowest >= label.at_least:
+        raise section.error(
+            "lowest",
+            f"expected less than at_least ({label.at_least:g}), got "
+            f"{label.lowest:g}",
+        )
+    if label.highest < label.at_least:
+        raise section.error(
+            "highest",
+            f"expected at_least ({label.at_least:g}) or more, got "
+            f"{label.highest:g}",
+        )
 
 
 def _label_dict(label: LabelSpec) -> dict[str, Any]:
     if label.is_implicit:
         rule = {"negatives": label.negatives, "power": label.power}
         return {"implicit": rule}
-    return {"column": label.column, "at_least": label.at_least}
+    rule = {"column": label.column, "at_least": label.at_least}
+    if label.is_graded:
+        rule |= {"lowest": label.lowest, "highest": label.highest}
+    return rule

@@ -42,7 +42,7 @@ class ColdUser:
         user_id: The user's id.
         features: Raw user features by name; missing ones are absent.
         item_ids: Item of each row, shape [rows], of str.
-        labels: 0 or 1, shape [rows].
+        labels: From 0 (disliked) to 1 (liked), shape [rows].
         positions: Place of each row's event in the user's order, shape
             [rows], not decreasing; sampled negatives share their event's.
         timestamps: Seconds since the epoch (UTC), shape [rows].

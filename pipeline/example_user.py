@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.cold_stream import ColdStream, ColdUser
 from pipeline.replay import JOINT, ONLINE, ReplayResult, Session
+from serving.contract.labels import liked
 
 MAX_CANDIDATES = 10
 # The trace's own users; ONLINE's have already learned everything.
@@ -118,9 +119,9 @@ def _candidate_rows(user: ColdUser) -> NDArray[np.int64]:
         if user.item_ids[row] not in met:
             met.add(user.item_ids[row])
             new.append(row)
-    liked = [row for row in new if user.labels[row] > 0.5]
-    other = [row for row in new if user.labels[row] <= 0.5]
+    good = [row for row in new if liked(user.labels[row])]
+    other = [row for row in new if not liked(user.labels[row])]
     half = MAX_CANDIDATES // 2
-    take = min(len(liked), max(half, MAX_CANDIDATES - len(other)))
-    kept = liked[:take] + other[: MAX_CANDIDATES - take]
+    take = min(len(good), max(half, MAX_CANDIDATES - len(other)))
+    kept = good[:take] + other[: MAX_CANDIDATES - take]
     return np.array(sorted(kept), dtype=np.int64)

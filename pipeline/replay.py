@@ -32,6 +32,7 @@ from serving.client import (
     RankResult,
 )
 from serving.contract import timeline
+from serving.contract.labels import liked
 from serving.contract.metrics import Rows
 
 JOINT = "joint"
@@ -298,7 +299,7 @@ def replay(
         rows=Rows(
             user=np.repeat(users, sizes),
             window=np.repeat(windows, sizes),
-            label=np.concatenate(labels),
+            label=liked(np.concatenate(labels)).astype(np.float32),
         ),
         scores={r: np.concatenate(parts) for r, parts in scores.items()},
         user_ids=tuple(user.user_id for user in stream.users),

@@ -20,6 +20,7 @@ from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES, ReplayResult
 from pipeline.skew import MAX_SKEW, Skew
 from pipeline.stored_bytes import BytesPerUser
 from serving.contract import metrics, protocol
+from serving.contract.labels import liked
 from serving.contract.metrics import Interval, Rows
 
 # A lift is (regime, minus this regime); the paper reports these two.
@@ -201,7 +202,7 @@ UserFigure = Callable[[Rows, NDArray[np.float64]], tuple[float, int]]
 
 
 def _ndcg_of_user(rows: Rows, scores: NDArray[np.float64]) -> tuple[float, int]:
-    windows = len(np.unique(rows.window[np.asarray(rows.label, float) > 0.5]))
+    windows = len(np.unique(rows.window[liked(rows.label)]))
     if not windows:
         return 0.0, 0
     return metrics.ndcg(rows.label, scores, rows.window) * windows, windows

@@ -87,6 +87,11 @@ class TrainerConfig:
             size of the protocol's first one; the others have any size.
         max_support_events: Largest size of a support set in training. Large
             ones teach the item tower more, small ones the inner loop.
+        degree_weight: How far degrees of labels (five stars or four) count
+            in the inner loop, for the user's vector: by so much does the
+            target move per standard deviation; 0 looks at liked or not.
+        predict_degree: Whether scores are trained to predict degrees of labels
+            (ratings), instead of liked or not.
         user_weight_power: A user is drawn proportional to events ** power.
         support_rows: Rows of a support set that the inner loop sees at most,
             the most recent ones; weighted to count for all of them.
@@ -117,6 +122,8 @@ class TrainerConfig:
     zero_shot_weight: float = 0.5
     first_support_share: float = 0.3
     max_support_events: int = 80
+    degree_weight: float = 0.15
+    predict_degree: bool = False
     user_weight_power: float = 0.5
     support_rows: int = 96
     query_rows: int = 60

@@ -69,7 +69,7 @@ class InnerLoop(Solver):
         total = tf.reduce_sum(support.weight, axis=1, keepdims=True)
         scale = 1.0 / (precision + tf.exp(self.log_curvature) * total)
         rate = tf.exp(log_inner_lr) * self.gates()
-        support_gradient = SupportGradient(personalize, support)
+        support_gradient = SupportGradient(personalize, self.graded(support))
         for step in range(self.num_steps):
             gradient = support_gradient(weights)
             if self.first_order:

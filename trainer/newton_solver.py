@@ -14,7 +14,7 @@ and the loss sees nothing but z. At the minimum w - w0 = L^-1 A' u for some u of
 z's length, D + 1, so what is solved for is u: with C = A L^-1 A' and events E
 [S, D + 1], Newton's step is
 
-    u <- u - (I + E' K E C)^-1 (E' (weight * (sigmoid(logit) - label)) + u)
+    u <- u - (I + E' K E C)^-1 (E' (weight * (sigmoid(logit) - target)) + u)
 
 with logit = logit at w0 + E C u, and K the diagonal of weight * curvature. All
 systems are of size D + 1, however many weights adapt, and solvable where A has
@@ -37,7 +37,12 @@ from numpy.typing import NDArray
 
 from trainer.config import NEWTON, TrainerConfig
 from trainer.solver import Solver
-from trainer.support_loss import Personalize, SupportSet, logits
+from trainer.support_loss import (
+    GradedSupport,
+    Personalize,
+    SupportSet,
+    logits,
+)
 from trainer.towers import Embedded
 
 # So many of the last steps are Newton's own.
@@ -75,7 +80,7 @@ class NewtonSolver(Solver):
         own, jacobian = _linearize(personalize, start)
         spread = jacobian * self._variance()
         problem = _Problem(
-            support,
+            self.graded(support),
             base=logits(own, support.item),
             covariance=tf.matmul(spread, jacobian, transpose_b=True),
         )
@@ -136,7 +141,7 @@ class _Problem:
     """A batch of users' regressions, in terms of u [B, D + 1]."""
 
     def __init__(
-        self, support: SupportSet, base: tf.Tensor, covariance: tf.Tensor
+        self, support: GradedSupport, base: tf.Tensor, covariance: tf.Tensor
     ) -> None:
         """Takes logits at w0 [B, S] and C [B, D + 1, D + 1]."""
         self._support = support
@@ -157,7 +162,6 @@ class _Problem:
         support = self._support
         logit = self._base + tf.linalg.matvec(self._effects, u)
         probability = tf.sigmoid(logit)
-        error = support.weight * (probability - support.label)
         curvature = (
             probability * (1.0 - probability)
             if newton
@@ -166,7 +170,7 @@ class _Problem:
         weighted = self._events * (support.weight * curvature)[..., tf.newaxis]
         system = tf.matmul(weighted, self._effects, transpose_a=True)
         system += tf.eye(tf.shape(u)[1])
-        gradient = u + tf.linalg.matvec(self._events, error, transpose_a=True)
+        gradient = u + support.gradient(logit)
         change = tf.linalg.solve(system, gradient[..., tf.newaxis])
         return u - tf.squeeze(change, axis=-1)
 

@@ -4,6 +4,8 @@ A solver makes a user's adaptive weights of the user's own events. What it has
 learned about learning, step sizes and prior, are its variables. Like adaptive
 layers it is trainable only while meta-learning runs.
 
+Labels may hold degrees, which own vectors learn from (`trainer.graded_labels`).
+
 For preset `learned` it also has a gate per adaptive value, which its step size
 is multiplied by. The outer loss carries a penalty on the gates' sum (an L1
 penalty, since gates are never negative), and a value whose gate has reached
@@ -18,7 +20,8 @@ import tf_keras
 from numpy.typing import NDArray
 
 from trainer.config import LEARNED, TrainerConfig
-from trainer.support_loss import Personalize, SupportSet
+from trainer.graded_labels import Degrees, liked
+from trainer.support_loss import GradedSupport, Personalize, SupportSet
 
 # Log of the prior precision to start from.
 _LOG_PRECISION = 0.0
@@ -43,6 +46,7 @@ class Solver(tf_keras.layers.Layer):
         self,
         fan_in: NDArray[np.int64],
         config: TrainerConfig,
+        degrees: Degrees | None = None,
         gated: bool | None = None,
         **kwargs: Any,
     ) -> None:
@@ -53,6 +57,7 @@ class Solver(tf_keras.layers.Layer):
                 of the P adaptive weights, int [P]. The more, the tighter is
                 the prior to start from.
             config: Number of steps.
+            degrees: Of meta_train's labels; None if they are 0 and 1.
             gated: Whether it has gates; by `config.partition` if None.
             **kwargs: Of the base class.
         """
@@ -62,6 +67,13 @@ class Solver(tf_keras.layers.Layer):
         self._fan_in = fan_in
         self.log_precision = self._per_value(
             "log_precision", _LOG_PRECISION + np.log(fan_in)
+        )
+        self._degrees = degrees or Degrees()
+        self.degree_weight = self.add_weight(
+            name="degree_weight",
+            shape=[],
+            initializer=tf_keras.initializers.Constant(config.degree_weight),
+            trainable=False,
         )
         self._gate: tf.Variable | None = None
         if config.partition == LEARNED if gated is None else gated:
@@ -92,6 +104,14 @@ class Solver(tf_keras.layers.Layer):
         """
         raise NotImplementedError
 
+    def graded(self, support: SupportSet) -> GradedSupport:
+        """What a support set's labels say to own vectors and biases."""
+        item, label, weight = support
+        if self._config.predict_degree:
+            return GradedSupport(item, label, label, weight)
+        taste = self._degrees.taste(label, self.degree_weight)
+        return GradedSupport(item, taste, liked(label), weight)
+
     def gates(self) -> tf.Tensor:
         """Factors of the step sizes, [P], none negative; ones if not gated."""
         if self._gate is None:
@@ -121,7 +141,12 @@ class Solver(tf_keras.layers.Layer):
         raise NotImplementedError
 
     def _without_gates(self: Self, adapts: NDArray[np.bool_]) -> Self:
-        return type(self)(self._fan_in[adapts], self._config, gated=False)
+        return type(self)(
+            self._fan_in[adapts],
+            self._config,
+            degrees=self._degrees,
+            gated=False,
+        )
 
     def _per_value(
         self,

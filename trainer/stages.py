@@ -19,6 +19,7 @@ from trainer.episodes import (
     read_episodes,
 )
 from trainer.features import FeatureSpace
+from trainer.graded_labels import Degrees
 from trainer.learned_partition import reduce_partition
 from trainer.outer_loop import MetaLearner
 from trainer.partition import meta_learning
@@ -136,7 +137,8 @@ def train_joint(
 
 def _fresh_model(data: StageData, config: TrainerConfig) -> PartitionedTwoTower:
     tf_keras.utils.set_random_seed(config.seed)
-    return PartitionedTwoTower(data.space, config)
+    means = Degrees.of(data.meta_train)
+    return PartitionedTwoTower(data.space, config, means)
 
 
 def _validation(

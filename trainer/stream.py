@@ -36,7 +36,7 @@ class StreamUsers:
     Attributes:
         ids: What the user tower takes, int64 [users, L] by name.
         item_row: Catalog rows of each user's rows, in order.
-        label: 0 or 1 of each row.
+        label: Of each row, from 0 to 1.
         position: Place of each row's event in its user's order.
     """
 

@@ -23,6 +23,7 @@ from trainer.episodes import (
 )
 from trainer.errors import EpisodeDataError
 from trainer.features import FeatureSpace
+from trainer.graded_labels import liked
 
 # Tasks are drawn from this many times as many users as a batch has tasks.
 _USERS_PER_TASK = 2
@@ -36,7 +37,7 @@ class LabelledRows(NamedTuple):
 
     Attributes:
         item_row: Rows of the catalog.
-        label: 0 or 1.
+        label: From 0 to 1; where they are judged, 0 or 1.
         weight: How often a row counts; 0 pads.
     """
 
@@ -116,7 +117,7 @@ def sample_rows(
         picked = start + tf.minimum(rows, length - 1)
         return _drawn_user_ids(users, drawn, space), LabelledRows(
             tf.gather(users[ITEM_ROW].values, picked),
-            tf.gather(users[LABEL].values, picked),
+            judged_label(tf.gather(users[LABEL].values, picked), config),
             tf.ones_like(uniform),
         )
 
@@ -125,6 +126,11 @@ def sample_rows(
         .map(draw, num_parallel_calls=2, deterministic=True)
         .prefetch(2)
     )
+
+
+def judged_label(label: tf.Tensor, config: TrainerConfig) -> tf.Tensor:
+    """What scores are trained to predict of a label: liked or not."""
+    return label if config.predict_degree else liked(label)
 
 
 def _batches(
@@ -193,7 +199,7 @@ def _cut(
         ),
         query_set=LabelledRows(
             tf.gather(users[ITEM_ROW].values, query),
-            tf.gather(users[LABEL].values, query),
+            judged_label(tf.gather(users[LABEL].values, query), config),
             is_query,
         ),
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from trainer.config import NEWTON, TrainerConfig
 from trainer.features import FeatureSpace
+from trainer.graded_labels import Degrees, liked
 from trainer.inner_loop import InnerLoop
 from trainer.newton_solver import NewtonSolver
 from trainer.partition import Partition
@@ -28,15 +29,28 @@ from trainer.user_head import UserHead
 class PartitionedTwoTower(tf_keras.Model):
     """Two towers, and adaptive layers on the user side."""
 
-    def __init__(self, space: FeatureSpace, config: TrainerConfig) -> None:
-        """Makes the model; `config.partition` says which layers adapt."""
+    def __init__(
+        self,
+        space: FeatureSpace,
+        config: TrainerConfig,
+        degrees: Degrees | None = None,
+    ) -> None:
+        """Makes the model.
+
+        Args:
+            space: Features of users and items.
+            config: Sizes; `partition` says which layers adapt.
+            degrees: Of meta_train's labels; None if they are 0 and 1.
+        """
         super().__init__(name="two_tower")
         self.user_tower = UserTower(space, config)
         self.item_tower = ItemTower(space, config)
         self.user_head = UserHead(self.user_tower, config)
         self.partition = Partition(self.user_head.adaptive_layers)
         solver = NewtonSolver if config.solver == NEWTON else InnerLoop
-        self.inner_loop: Solver = solver(self.partition.fan_in(), config)
+        self.inner_loop: Solver = solver(
+            self.partition.fan_in(), config, degrees=degrees
+        )
 
     @property
     def user_specific_layers(self) -> list[tf_keras.layers.Layer]:
@@ -98,7 +112,7 @@ class PartitionedTwoTower(tf_keras.Model):
         Args:
             user: As embedded by the user tower, [B, ...].
             item: Items of the support sets, [B, S, ...].
-            label: 0 or 1, float [B, S].
+            label: From 0 (disliked) to 1 (liked), float [B, S].
             weight: How often an event counts, float [B, S]; 0 pads.
             start: Where the inner loop starts, float [B, P].
             meta_init: What the inner loop pulls toward, float [P]; the
@@ -127,9 +141,9 @@ class PartitionedTwoTower(tf_keras.Model):
         weight: tf.Tensor,
         weights: tf.Tensor,
     ) -> tf.Tensor:
-        """Each user's summed weighted logistic loss, float [B]."""
+        """Each user's summed weighted loss, liked or not, float [B]."""
         losses = tf.nn.sigmoid_cross_entropy_with_logits(
-            label, self.score(user, item, weights)
+            liked(label), self.score(user, item, weights)
         )
         return tf.reduce_sum(weight * losses, axis=1)
 

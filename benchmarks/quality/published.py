@@ -105,7 +105,9 @@ def _judge(
         meta_train=shuffled.take(train).episodes(),
         meta_valid=shuffled.take(valid).episodes(),
     )
-    config = TrainerConfig.from_dict({**values, "seed": seed})
+    config = TrainerConfig.from_dict(
+        {**values, "seed": seed, "predict_degree": True}
+    )
     ours, _ = train_offline(divided, config)
     joint, _ = train_joint(divided, config)
     score = figures_of(protocol)

@@ -32,6 +32,7 @@ from components.cold_users import ColdUser, join_runs, runs_of_users
 from components.served_model import ServedModel
 from serving.contract import protocol
 from serving.contract.features import CATEGORICAL, NUMERIC, Feature
+from serving.contract.labels import liked
 from serving.contract.meta_config import OnlineMetaConfig
 
 CANDIDATE = "candidate"
@@ -358,7 +359,9 @@ def _row_columns(
             [len(r) for r in rows],
         ),
         "item_id": np.concatenate([user.item_ids[r] for user, r in chosen]),
-        "label": np.concatenate([user.labels[r] for user, r in chosen]),
+        "label": liked(
+            np.concatenate([user.labels[r] for user, r in chosen])
+        ).astype(np.float32),
         "position": np.concatenate([user.positions[r] for user, r in chosen]),
     }
 

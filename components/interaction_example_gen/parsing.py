@@ -12,6 +12,7 @@ from components.interaction_example_gen.dead_letters import (
     DeadLetter,
     shorten,
 )
+from components.interaction_example_gen.grading import labels_of
 from components.interaction_example_gen.raw_batch import RawBatch
 from components.interaction_example_gen.values import (
     as_feature,
@@ -97,8 +98,9 @@ def parse_interactions(
         infinite = ~_mask(pc.is_finite(number))
         checks.append(("missing_label", missing, ratings))
         checks.append(("unparsable_label", infinite, ratings))
-        label = pc.greater_equal(number, spec.label.at_least)
-        label = label.cast(pa.float32())
+        label = pa.array(
+            labels_of(number.to_numpy(zero_copy_only=False), spec.label)
+        )
     else:
         label = pa.array(np.ones(len(raw.rows), np.float32))
     unknown_time = _mask(pc.is_null(seconds))

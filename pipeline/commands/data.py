@@ -98,4 +98,7 @@ def _label(spec: "DatasetSpec") -> str:
     label = spec.label
     if label.is_implicit:
         return f"implicit, {label.negatives} sampled negatives an event"
-    return f"1 where {label.column} >= {label.at_least:g}"
+    rule = f"liked where {label.column} >= {label.at_least:g}"
+    if label.is_graded:
+        rule += f", by degrees from {label.lowest:g} to {label.highest:g}"
+    return rule

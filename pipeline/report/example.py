@@ -7,6 +7,7 @@ from pipeline.example_user import UserTrace
 from pipeline.report.bump import Runner, bump_chart
 from pipeline.report.charts import Label
 from pipeline.report.content import DataTable, Panel, ReportInputs, Section
+from serving.contract.labels import liked
 
 LIKED = "♥"
 OTHER = "·"
@@ -19,7 +20,7 @@ def example_section(inputs: ReportInputs) -> Section | None:
         return None
     names = [inputs.item_name(item) for item in trace.candidates]
     runners = [
-        Runner(name, bool(label > 0.5), ranks.tolist())
+        Runner(name, bool(liked(label)), ranks.tolist())
         for name, label, ranks in zip(
             names, trace.labels, trace.ranks.T, strict=True
         )
@@ -43,8 +44,8 @@ def example_section(inputs: ReportInputs) -> Section | None:
         for name in ("broad", "narrow")
     )
     first_events = [
-        (LIKED if liked > 0.5 else OTHER, inputs.item_name(item))
-        for item, liked in zip(
+        (LIKED if liked(given) else OTHER, inputs.item_name(item))
+        for item, given in zip(
             trace.first_items, trace.first_labels, strict=True
         )
     ]
@@ -94,8 +95,8 @@ def _plain(value: RawValue) -> str:
 
 
 def _movement(trace: UserTrace) -> str:
-    liked = trace.labels > 0.5
-    before, after = (trace.ranks[step][liked].mean() for step in (0, -1))
+    is_liked = liked(trace.labels)
+    before, after = (trace.ranks[step][is_liked].mean() for step in (0, -1))
     if abs(before - after) < 0.05:
         verdict = "did not move on average"
     else:
@@ -103,7 +104,7 @@ def _movement(trace: UserTrace) -> str:
         verdict = f"moved {direction} from {before:.1f} to {after:.1f}"
     return (
         f"Over {trace.events_seen[-1]} events the mean rank of the "
-        f"{int(liked.sum())} liked items {verdict}."
+        f"{int(is_liked.sum())} liked items {verdict}."
     )
 
 

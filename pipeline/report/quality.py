@@ -11,6 +11,7 @@ from pipeline.report.charts import Label, Series, Whisker
 from pipeline.report.content import DataTable, Panel, ReportInputs, Section
 from pipeline.summary import LIFTS, PAPER_LIFT
 from serving.contract import metrics, protocol
+from serving.contract.labels import liked
 from serving.contract.metrics import Interval, Rows
 
 _NO_INTERVAL = (float("nan"),) * 3
@@ -165,7 +166,7 @@ def score_section(inputs: ReportInputs) -> Section:
     pooled = np.concatenate([result.scores[r] for r in REGIMES])
     low, high = np.percentile(pooled, (0.5, 99.5))
     edges = np.linspace(low, max(high, low + 1e-6), _BINS + 1)
-    positive = np.asarray(result.rows.label, float) > 0.5
+    positive = liked(result.rows.label)
     shares = {
         regime: [
             _shares(result.scores[regime][chosen], edges)

@@ -1,9 +1,9 @@
 """The protocol's figures: AUC, wGAUC, NDCG@10, log loss, intervals.
 
-All take rows as parallel arrays: `labels` (0 or 1), `scores` (logits; only
-their order matters but for the log loss) and, where grouped, integer group
-ids. Intervals are bootstrapped over users, because a user's rows are not
-independent.
+All take rows as parallel arrays: `labels` (0 to 1; what counts is liked or
+not), `scores` (logits; only their order matters but for the log loss) and,
+where grouped, integer group ids. Intervals are bootstrapped over users,
+because a user's rows are not independent.
 """
 
 import dataclasses
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from serving.contract.labels import liked
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
@@ -44,7 +46,7 @@ def auc(
     Returns:
         The AUC, or NaN if one class is absent.
     """
-    positive = np.asarray(labels, float) > 0.5
+    positive = liked(labels)
     if weights is None:
         num_positive = int(positive.sum())
         num_negative = len(positive) - num_positive
@@ -84,7 +86,7 @@ def group_aucs(
     Returns:
         The AUCs and the ids of their groups, both of shape [judged groups].
     """
-    positive = np.asarray(labels, float) > 0.5
+    positive = liked(labels)
     groups = np.asarray(groups)
     if not len(groups):
         return np.empty(0), np.empty(0, np.int64)
@@ -126,7 +128,7 @@ def group_ndcgs(
     Returns:
         NDCGs and their group ids, ascending, shape [judged groups].
     """
-    gains = (np.asarray(labels, float) > 0.5).astype(float)
+    gains = (liked(labels)).astype(float)
     groups = np.asarray(groups)
 
     def discounted(order: Ints) -> tuple[Floats, Ints]:
@@ -154,7 +156,7 @@ def ndcg(labels: Labels, scores: Floats, groups: Ints, k: int = 10) -> float:
 def log_loss(labels: Labels, scores: Floats) -> float:
     """Mean binary cross-entropy of logits, in nats."""
     logits = np.asarray(scores, dtype=float)
-    losses = np.logaddexp(0.0, logits) - np.asarray(labels, float) * logits
+    losses = np.logaddexp(0.0, logits) - liked(labels) * logits
     return float(losses.mean())
 
 
@@ -287,7 +289,7 @@ def drawn_figures(
         rows: The judged rows.
         score: The model's scores of them, shape [rows].
     """
-    positive = np.asarray(rows.label, float) > 0.5
+    positive = liked(rows.label)
     group_to_user = int(rows.window.max(initial=0)) + 1
     _, rank = np.unique(score, return_inverse=True)
     values, groups = group_aucs(rows.label, score, rows.group)

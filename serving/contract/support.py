@@ -23,7 +23,7 @@ class SupportEvent(NamedTuple):
 
     Attributes:
         item_id: The item.
-        label: 1.0 positive, 0.0 negative.
+        label: From 0 (disliked) to 1 (liked).
     """
 
     item_id: str

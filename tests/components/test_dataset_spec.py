@@ -20,7 +20,12 @@ SPEC = {
         "user": "who",
         "item": "what",
         "timestamp": {"column": "when", "format": "%d.%m.%Y %H:%M"},
-        "label": {"column": "stars", "at_least": 3.5},
+        "label": {
+            "column": "stars",
+            "at_least": 3.5,
+            "lowest": 0.5,
+            "highest": 5,
+        },
     },
     "users": {
         "files": "users.parquet",
@@ -185,6 +190,24 @@ def test_shorthand_of_a_feature_reads_the_column_of_its_name():
             True,
             "interactions.label.at_least",
             "a number, got True",
+        ),
+        (
+            "interactions.label.lowest",
+            None,
+            "interactions.label.lowest",
+            "required",
+        ),
+        (
+            "interactions.label",
+            {"column": "stars", "at_least": 4, "lowest": 4, "highest": 5},
+            "interactions.label.lowest",
+            "less than at_least (4), got 4",
+        ),
+        (
+            "interactions.label",
+            {"column": "stars", "at_least": 4, "lowest": 1, "highest": 3},
+            "interactions.label.highest",
+            "at_least (4) or more, got 3",
         ),
         (
             "interactions.label",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from trainer.config import TrainerConfig
 from trainer.episodes import Catalog
 from trainer.features import FeatureSpace
+from trainer.graded_labels import liked
 from trainer.outer_loop import mean_ranking_loss, ranking_task
 from trainer.tasks import LabelledRows, Tasks
 from trainer.towers import Embedded, ItemTower, UserTower
@@ -89,13 +90,15 @@ class HistoryTwoTower(tf_keras.Model):
         user = self.embed_stranger(user_ids, training)
         item = items.gather(history.item_row)
         as_history = self._item_as_history(history.item_row)
-        surprise = history.label - tf.sigmoid(_score(user, item))
+        is_liked = liked(history.label)
+        surprise = is_liked - tf.sigmoid(_score(user, item))
         event = tf.concat(
             [
                 item.vector,
                 item.bias,
                 as_history,
                 history.label[..., tf.newaxis],
+                is_liked[..., tf.newaxis],
                 surprise[..., tf.newaxis],
             ],
             axis=-1,

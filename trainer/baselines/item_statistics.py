@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from serving.contract.labels import liked
 from trainer.episodes import ITEM_ROW, LABEL, Catalog
 from trainer.tasks import LabelledRows
 
@@ -33,7 +34,7 @@ def count_labels(
     positives, rows = np.zeros(size), np.zeros(size)
     for batch in episodes.ragged_batch(_USERS_PER_BATCH):
         items = batch[ITEM_ROW].values.numpy()
-        positives += np.bincount(items, batch[LABEL].values.numpy(), size)
+        positives += np.bincount(items, liked(batch[LABEL].values), size)
         rows += np.bincount(items, minlength=size)
     return positives, rows
 

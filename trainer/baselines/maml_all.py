@@ -23,6 +23,7 @@ from trainer.baselines.fast_weights import (
     Masks,
 )
 from trainer.config import TrainerConfig
+from trainer.graded_labels import Degrees
 from trainer.outer_loop import mean_ranking_loss, ranking_task
 from trainer.tasks import LabelledRows, Tasks
 
@@ -35,10 +36,17 @@ _NUM_TENSORS = 11
 class MamlAll(tf_keras.layers.Layer):
     """The inner loop over all parameters of a `FastTwoTower`."""
 
-    def __init__(self, model: FastTwoTower, config: TrainerConfig) -> None:
-        """Makes the learned step sizes."""
+    def __init__(
+        self,
+        model: FastTwoTower,
+        config: TrainerConfig,
+        degrees: Degrees | None = None,
+    ) -> None:
+        """Makes the learned step sizes; `degrees` as of our solvers."""
         super().__init__(name="maml_all")
         self.model = model
+        self._degrees = degrees or Degrees()
+        self._degree_weight = config.degree_weight
         self.num_steps = config.num_inner_steps
         self.first_order = config.first_order
         self.log_inner_lr = self.add_weight(
@@ -80,6 +88,7 @@ class MamlAll(tf_keras.layers.Layer):
         overlaps = model.overlaps(events, events)
         total = tf.reduce_sum(support.weight, axis=1, keepdims=True)
         weight = support.weight / (total + tf.exp(self.log_prior_events))
+        target = self._degrees.taste(support.label, self._degree_weight)
         for step in range(self.num_steps):
             seen = model.moved(shared, overlaps, fast)
             with tf.GradientTape() as tape:
@@ -90,7 +99,7 @@ class MamlAll(tf_keras.layers.Layer):
                 flat = tf.nest.flatten(watched)
                 tape.watch(flat)
                 losses = tf.nn.sigmoid_cross_entropy_with_logits(
-                    support.label, model.score(watched, seen, masks)
+                    target, model.score(watched, seen, masks)
                 )
                 loss = tf.reduce_sum(weight * losses)
             gradients = tape.gradient(loss, flat, unconnected_gradients="zero")

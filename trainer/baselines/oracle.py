@@ -23,6 +23,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 from numpy.typing import NDArray
 
+from serving.contract.labels import liked
 from trainer.config import TrainerConfig
 from trainer.features import PAD
 from trainer.outer_loop import ranking_task
@@ -201,14 +202,16 @@ class _Rows:
         return cls(
             np.repeat(np.arange(len(users)), lengths),
             np.concatenate(users.item_row),
-            np.concatenate(users.label),
+            liked(np.concatenate(users.label)).astype(np.float32),
         )
 
     @classmethod
     def of_step(cls, step: LabelledRows, users: NDArray[np.int64]) -> "_Rows":
         user, place = np.nonzero(step.weight)
         return cls(
-            users[user], step.item_row[user, place], step.label[user, place]
+            users[user],
+            step.item_row[user, place],
+            liked(step.label[user, place]).astype(np.float32),
         )
 
     def plus(self, others: "_Rows") -> "_Rows":

@@ -15,6 +15,7 @@ from trainer.baselines.history import (
 )
 from trainer.baselines.maml_all import MamlAll, MamlLearner, MamlScorer
 from trainer.config import TrainerConfig
+from trainer.graded_labels import Degrees
 from trainer.scorer import Scorer
 from trainer.stages import StageData
 from trainer.stream_validation import ScorerValidation
@@ -39,7 +40,11 @@ def train_maml_all(
 ) -> tuple[MamlScorer, TrainingResult]:
     """Meta-learns the model of which every parameter adapts."""
     tf_keras.utils.set_random_seed(config.seed)
-    maml = MamlAll(FastTwoTower(data.space, data.catalog, config), config)
+    maml = MamlAll(
+        FastTwoTower(data.space, data.catalog, config),
+        config,
+        Degrees.of(data.meta_train),
+    )
     scorer = MamlScorer(maml)
     return scorer, _train(
         MamlLearner(maml, config), scorer, data, config, log_dir
