@@ -19,6 +19,7 @@ from serving.contract.features import (
 )
 from trainer.episodes import Catalog
 from trainer.features import PAD, USER_ROW, FeatureSpace
+from trainer.graded_labels import liked
 from trainer.meta_gradient import meta_gradient, total_weight
 from trainer.support_loss import SupportSet
 from trainer.towers import Embedded, EmbeddedUser
@@ -213,7 +214,7 @@ class ServedModel(tf.Module):
 
         Args:
             item_id: Items of the support sets, string [B, S].
-            label: float [B, S].
+            label: From 0 (disliked) to 1 (liked), float [B, S].
             weight: float [B, S]; 0 pads.
             adaptive_weights: Where to start, float [B, P].
             meta_init: What the inner loop pulls toward, float [P].
@@ -243,7 +244,7 @@ class ServedModel(tf.Module):
 
         def event_loss(weights: tf.Tensor) -> tf.Tensor:
             return tf.nn.sigmoid_cross_entropy_with_logits(
-                label, model.score(user, items, weights)
+                liked(label), model.score(user, items, weights)
             )
 
         def mean(losses: tf.Tensor) -> tf.Tensor:
