@@ -292,21 +292,22 @@ def _read_label(section: Section) -> LabelSpec:
             )
         rule.finish()
     else:
+        lowest, highest = _read_scale(section)
         label = LabelSpec(
             column=section.text("column"),
             at_least=section.number("at_least"),
-            **_read_scale(section),
+            lowest=lowest,
+            highest=highest,
         )
         _check_scale(section, label)
     section.finish()
     return label
 
 
-def _read_scale(section: Section) -> dict[str, float]:
-    ends = ("lowest", "highest")
-    if not any(map(section.has, ends)):
-        return {}
-    return {end: section.number(end) for end in ends}
+def _read_scale(section: Section) -> tuple[float | None, float | None]:
+    if not (section.has("lowest") or section.has("highest")):
+        return None, None
+    return section.number("lowest"), section.number("highest")
 
 
 def _check_scale(section: Section, label: LabelSpec) -> None:
@@ -330,7 +331,10 @@ def _label_dict(label: LabelSpec) -> dict[str, Any]:
     if label.is_implicit:
         rule = {"negatives": label.negatives, "power": label.power}
         return {"implicit": rule}
-    rule = {"column": label.column, "at_least": label.at_least}
+    explicit: dict[str, Any] = {
+        "column": label.column,
+        "at_least": label.at_least,
+    }
     if label.is_graded:
-        rule |= {"lowest": label.lowest, "highest": label.highest}
-    return rule
+        explicit |= {"lowest": label.lowest, "highest": label.highest}
+    return explicit
