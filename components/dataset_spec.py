@@ -66,6 +66,13 @@ class LabelSpec:
         """Whether labels lie between 0 and 1."""
         return self.lowest is not None
 
+    @property
+    def liked_from(self) -> float | None:
+        """Where on the scale, 0 to 1, liking starts; None if there is none."""
+        if self.lowest is None or self.highest is None:
+            return None
+        return (self.at_least - self.lowest) / (self.highest - self.lowest)
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSpec:
@@ -141,6 +148,13 @@ class DatasetSpec:
     def draw_weights(self) -> dict[str, float]:
         """By prefix of user ids, how often such users are drawn."""
         return {log.prefix: log.weight for log in self.mix if log.prefix}
+
+    @property
+    def hyper_parameters(self) -> dict[str, Any]:
+        """Hyper-parameters that the dataset comes with, by name."""
+        if self.label.liked_from is None:
+            return dict(self.training)
+        return {"liked_from": self.label.liked_from, **self.training}
 
     @property
     def user_features(self) -> tuple[Feature, ...]:

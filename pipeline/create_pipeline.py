@@ -337,7 +337,7 @@ def _custom_config(
         "regime": regime,
         "dataset": config.dataset.name,
         "draw_weights": config.dataset.draw_weights,
-        "training": dict(config.dataset.training),
+        "training": config.dataset.hyper_parameters,
         "overrides": dict(config.overrides),
         "state_dir": str(config.layout.training_state),
         "code_fingerprint": code_fingerprint(code),

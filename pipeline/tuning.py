@@ -116,7 +116,7 @@ def search_request(
         transform_graph=str(run.output("Transform", "transform_graph")),
         **declared_features(config),
         draw_weights=config.dataset.draw_weights,
-        training=dict(config.dataset.training),
+        training=config.dataset.hyper_parameters,
         overrides=dict(config.overrides),
         options=options,
         code_fingerprint=code_fingerprint("trainer"),

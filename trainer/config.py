@@ -87,9 +87,8 @@ class TrainerConfig:
             size of the protocol's first one; the others have any size.
         max_support_events: Largest size of a support set in training. Large
             ones teach the item tower more, small ones the inner loop.
-        degree_weight: How far degrees of labels (five stars or four) count
-            in the inner loop, for the user's vector: by so much does the
-            target move per standard deviation; 0 looks at liked or not.
+        liked_from: Where on the scale of ratings, 0 to 1, liking starts; the
+            pipeline takes it from the dataset's spec.
         predict_degree: Whether scores are trained to predict degrees of labels
             (ratings), instead of liked or not.
         user_weight_power: A user is drawn proportional to events ** power.
@@ -122,7 +121,7 @@ class TrainerConfig:
     zero_shot_weight: float = 0.5
     first_support_share: float = 0.3
     max_support_events: int = 80
-    degree_weight: float = 0.15
+    liked_from: float = 0.5
     predict_degree: bool = False
     user_weight_power: float = 0.5
     support_rows: int = 96

@@ -2,22 +2,25 @@
 
 A label of 0.5 and more counts as liked, and whatever is judged is judged on
 that alone. How much an event was liked (five stars or four) still tells of a
-user's taste, so the inner loop learns from it. Its target is
+user's taste, so the inner loop learns from it. Its target is the degree on the
+scale of the ratings, brought to the mean and the standard deviation that
+liked-or-not has in meta_train:
 
-    target = liked + degree_weight * (label - mean) / standard deviation
+    degree = liked_from * label / 0.5                              label < 0.5
+             liked_from + (1 - liked_from) * (label - 0.5) / 0.5   otherwise
+    target = mean(liked) + std(liked) * (degree - mean) / std
 
-mean and deviation being those of its kind, liked or disliked, in meta_train:
-four stars are drawn to a bit less than 1, five to a bit more. On average
-nothing changes, and where labels are 0 and 1 only, nothing changes at all.
-
-These are the targets of the own vector, the taste. The own bias, which says
-how often a user likes what comes, learns from liked or not.
+So on average nothing changes, and where labels are 0 and 1 only, nothing
+changes at all. These are the targets of the own vector, the taste. The own
+bias, which says how often a user likes what comes, learns from liked or not.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from serving.contract.labels import LIKED
 from serving.contract.labels import liked as is_liked
@@ -33,45 +36,58 @@ def liked(label: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Degrees:
-    """Labels of disliked and of liked events; by default, all the same.
+    """How labels become targets of taste; by default, they are them.
 
     Attributes:
-        means: Mean label of the disliked and of the liked ones.
-        deviations: Their standard deviations; 0 if all are the same.
+        liked_from: Where on the scale of ratings, 0 to 1, liking starts.
+        start: Target of the lowest degree.
+        slope: How much higher that of the highest one is.
     """
 
-    means: tuple[float, float] = (0.0, 1.0)
-    deviations: tuple[float, float] = (0.0, 0.0)
+    liked_from: float = LIKED
+    start: float = 0.0
+    slope: float = 1.0
 
     @classmethod
-    def of(cls, episodes: tf.data.Dataset) -> "Degrees":
+    def of(cls, episodes: tf.data.Dataset, liked_from: float) -> "Degrees":
         """Measures what `read_episodes` gives."""
-        sums = np.zeros([3, 2])
+        unscaled = cls(liked_from)
+        rows = np.zeros(0)
+        counts = np.zeros(0)
         for batch in episodes.ragged_batch(_USERS_PER_BATCH):
-            labels = batch[LABEL].values.numpy().astype(float)
-            kinds = is_liked(labels).astype(int)
-            for power, row in enumerate(sums):
-                row += np.bincount(kinds, labels**power, 2)
-        count = np.maximum(sums[0], 1.0)
-        means, squares = sums[1] / count, sums[2] / count
-        deviations = np.sqrt(np.maximum(squares - means**2, 0.0))
-        return cls(tuple(means.tolist()), tuple(deviations.tolist()))
+            # Of few values there are many rows.
+            found, times = np.unique(batch[LABEL].values, return_counts=True)
+            rows = np.concatenate([rows, found])
+            counts = np.concatenate([counts, times])
+        if not counts.any():
+            return cls(liked_from)
+        degree = unscaled.taste(tf.constant(rows, tf.float32)).numpy()
+        mean, deviation = _moments(degree, counts)
+        mean_liked, deviation_liked = _moments(is_liked(rows), counts)
+        if not deviation:
+            return cls(liked_from)
+        slope = deviation_liked / deviation
+        return cls(liked_from, float(mean_liked - slope * mean), float(slope))
 
-    def taste(self, label: tf.Tensor, degree_weight: tf.Tensor) -> tf.Tensor:
+    def taste(self, label: tf.Tensor) -> tf.Tensor:
         """What the own vector's part of the scores is drawn to.
 
         Args:
             label: From 0 (disliked) to 1 (liked), float [...].
-            degree_weight: How far degrees count, a scalar.
 
         Returns:
-            float [...]; may lie a bit below 0 or above 1.
+            float [...]; may lie below 0 or above 1.
         """
-        kind = liked(label)
-        is_kind = kind > 0.0
-        mean, deviation = (
-            tf.where(is_kind, *map(tf.constant, reversed(pair)))
-            for pair in (self.means, self.deviations)
+        up = label / LIKED
+        degree = tf.where(
+            label >= LIKED,
+            self.liked_from + (1.0 - self.liked_from) * (up - 1.0),
+            self.liked_from * up,
         )
-        degree = tf.math.divide_no_nan(label - mean, deviation)
-        return kind + degree_weight * degree
+        return self.start + self.slope * degree
+
+
+def _moments(values: NDArray[Any], counts: NDArray[Any]) -> tuple[float, float]:
+    mean = np.average(values, weights=counts)
+    square = np.average(np.square(values - mean), weights=counts)
+    return float(mean), float(np.sqrt(square))

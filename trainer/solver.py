@@ -69,12 +69,6 @@ class Solver(tf_keras.layers.Layer):
             "log_precision", _LOG_PRECISION + np.log(fan_in)
         )
         self._degrees = degrees or Degrees()
-        self.degree_weight = self.add_weight(
-            name="degree_weight",
-            shape=[],
-            initializer=tf_keras.initializers.Constant(config.degree_weight),
-            trainable=False,
-        )
         self._gate: tf.Variable | None = None
         if config.partition == LEARNED if gated is None else gated:
             self._gate = self._per_value("gate", _GATE_START)
@@ -109,7 +103,7 @@ class Solver(tf_keras.layers.Layer):
         item, label, weight = support
         if self._config.predict_degree:
             return GradedSupport(item, label, label, weight)
-        taste = self._degrees.taste(label, self.degree_weight)
+        taste = self._degrees.taste(label)
         return GradedSupport(item, taste, liked(label), weight)
 
     def gates(self) -> tf.Tensor:

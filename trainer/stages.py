@@ -137,8 +137,8 @@ def train_joint(
 
 def _fresh_model(data: StageData, config: TrainerConfig) -> PartitionedTwoTower:
     tf_keras.utils.set_random_seed(config.seed)
-    means = Degrees.of(data.meta_train)
-    return PartitionedTwoTower(data.space, config, means)
+    degrees = Degrees.of(data.meta_train, config.liked_from)
+    return PartitionedTwoTower(data.space, config, degrees)
 
 
 def _validation(

@@ -87,7 +87,7 @@ class Bench:
             spec.item_features,
             options.judged_split,
         )
-        base = {**spec.training, **overrides}
+        base = {**spec.hyper_parameters, **overrides}
         return cls(spec.name, inputs, base, options)
 
     def tune(self) -> None:

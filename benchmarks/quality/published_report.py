@@ -49,7 +49,7 @@ def write_published(
         inputs.data,
         rated,
         protocol,
-        {**spec.training, **overrides},
+        {**spec.hyper_parameters, **overrides},
         seeds,
         draws,
     )

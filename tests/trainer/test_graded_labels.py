@@ -23,31 +23,35 @@ def episodes_of(users):
     )
 
 
-def test_means_and_deviations_are_those_of_each_kind():
+def test_targets_have_the_moments_of_liked_or_not():
     labels = np.random.default_rng(0).choice(STARS, 500).astype(np.float32)
-    degrees = Degrees.of(episodes_of(np.split(labels, [10, 200])))
-    kinds = labels[labels < 0.5], labels[labels >= 0.5]
-    assert degrees.means == pytest.approx([kind.mean() for kind in kinds])
-    assert degrees.deviations == pytest.approx([kind.std() for kind in kinds])
-
-
-def test_labels_of_0_and_1_deviate_by_nothing():
-    for labels in ([1.0, 1.0], [0.0, 1.0, 0.0], [0.0], []):
-        episodes = episodes_of([np.array(labels, np.float32)])
-        assert Degrees.of(episodes).deviations == (0.0, 0.0)
-
-
-def test_targets_are_liked_or_not_on_average_and_rise_with_the_label():
-    labels = np.random.default_rng(1).choice(STARS, 1000).astype(np.float32)
+    degrees = Degrees.of(episodes_of(np.split(labels, [10, 200])), 0.75)
+    targets = degrees.taste(tf.constant(labels)).numpy()
     kinds = liked(labels)
-    degrees = Degrees.of(episodes_of([labels]))
-    targets = degrees.taste(tf.constant(labels), tf.constant(0.2)).numpy()
-    for kind in (False, True):
-        of_kind = targets[kinds == kind]
-        assert of_kind.mean() == pytest.approx(float(kind), abs=1e-5)
-        assert of_kind.std() == pytest.approx(0.2, abs=1e-5)
-    by_star = degrees.taste(tf.constant(STARS, tf.float32), 0.2).numpy()
-    assert np.all(np.diff(by_star) > 0)
+    assert targets.mean() == pytest.approx(kinds.mean(), abs=1e-5)
+    assert targets.std() == pytest.approx(kinds.std(), abs=1e-5)
+
+
+def test_targets_of_five_stars_are_as_far_apart_as_the_stars():
+    labels = np.random.default_rng(1).choice(STARS, 500).astype(np.float32)
+    degrees = Degrees.of(episodes_of([labels]), liked_from=0.75)
+    steps = np.diff(degrees.taste(tf.constant(STARS, tf.float32)))
+    assert steps == pytest.approx(np.full(4, steps.mean()), rel=1e-4)
+    assert steps.mean() > 0
+
+
+@pytest.mark.parametrize("liked_from", [0.2, 0.5, 0.75])
+def test_labels_of_0_and_1_are_their_own_targets(liked_from):
+    labels = np.array([0, 1, 1, 1, 0, 1], np.float32)
+    degrees = Degrees.of(episodes_of([labels]), liked_from)
+    targets = degrees.taste(tf.constant(labels)).numpy()
+    assert targets == pytest.approx(labels, abs=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[], [0.0], [1.0, 1.0], [0.5, 0.5]])
+def test_labels_that_are_all_the_same_are_not_scaled(labels):
+    episodes = episodes_of([np.array(labels, np.float32)])
+    assert Degrees.of(episodes, 0.75) == Degrees(0.75)
 
 
 def test_gradient_is_that_of_the_graded_loss():
@@ -75,48 +79,32 @@ def test_gradient_is_that_of_the_graded_loss():
     assert gradient(batch[5])[0].numpy() == pytest.approx(expected, abs=1e-4)
 
 
-def learned(solver, labels, degrees=None, **values):
-    config = tiny_world.tiny_config(solver=solver, **values)
+def learned(solver, labels, degrees=None):
+    config = tiny_world.tiny_config(solver=solver)
     tf.keras.utils.set_random_seed(3)
     model = PartitionedTwoTower(tiny_world.SPACE, config, degrees)
     tasks = tiny_world.make_tasks(len(labels))
     items = model.embed_items(
         tiny_world.make_catalog().ids, tasks.support.item_row
     )
-    start = model.initial_weights(len(labels))
     return model.adapt(
         model.user_tower(tasks.user_ids),
         items,
         tf.constant(labels, tf.float32),
         tasks.support.weight,
-        start,
+        model.initial_weights(len(labels)),
     ).numpy()
 
 
-def labels_like(tasks_labels):
+@pytest.mark.parametrize("solver", [GRADIENT, NEWTON])
+def test_users_who_liked_the_same_by_other_degrees_are_told_apart(solver):
+    plain = tiny_world.make_tasks(4).support.label.numpy()
     random = np.random.default_rng(4)
-    return np.where(
-        tasks_labels >= 0.5,
-        random.choice(STARS[3:], tasks_labels.shape),
-        random.choice(STARS[:3], tasks_labels.shape),
+    graded = np.where(
+        plain >= 0.5,
+        random.choice(STARS[3:], plain.shape),
+        random.choice(STARS[:3], plain.shape),
     )
-
-
-@pytest.mark.parametrize("solver", [GRADIENT, NEWTON])
-def test_degrees_change_taste_and_weight_0_does_not_see_them(solver):
-    plain = tiny_world.make_tasks(4).support.label.numpy()
-    graded = labels_like(plain)
-    degrees = Degrees((1 / 6, 0.75), (0.1, 0.25))
-    blind = learned(solver, graded, degrees, degree_weight=0.0)
-    assert np.array_equal(blind, learned(solver, plain))
+    degrees = Degrees(liked_from=0.75, start=-0.5, slope=1.7)
     seeing = learned(solver, graded, degrees)
-    assert not np.allclose(seeing, blind, atol=1e-4)
-
-
-@pytest.mark.parametrize("solver", [GRADIENT, NEWTON])
-def test_labels_of_0_and_1_are_learned_as_if_there_were_no_degrees(solver):
-    plain = tiny_world.make_tasks(4).support.label.numpy()
-    assert np.array_equal(
-        learned(solver, plain, degree_weight=2.0),
-        learned(solver, plain, degree_weight=0.0),
-    )
+    assert not np.allclose(seeing, learned(solver, plain, degrees), atol=1e-4)

@@ -19,27 +19,23 @@ from trainer.two_tower import PartitionedTwoTower
 _LOG_INNER_LR = (-4.0, 1.0)
 _LOG_PRECISION = (-2.0, 5.0)
 _LOG_CURVATURE = (-5.0, -1.0)
-# Searched uniformly itself.
-_DEGREE_WEIGHT = (0.0, 0.4)
 
 
 @dataclasses.dataclass(frozen=True)
 class InnerLoopSettings:
-    """Settings of the inner loop, natural logarithms but for the weight.
+    """Settings of the inner loop, natural logarithms.
 
     Attributes:
         inner_lr: Of the step size.
         scalar_precision: Of the pull of parameters with one value.
         precision: Of the pull of the other parameters.
         curvature: Of the curvature that one event adds.
-        degree_weight: How far degrees of labels count.
     """
 
     inner_lr: float
     scalar_precision: float
     precision: float
     curvature: float
-    degree_weight: float
 
     def apply(self, model: PartitionedTwoTower) -> None:
         """Sets a model's inner loop."""
@@ -56,7 +52,6 @@ class InnerLoopSettings:
             ]
         )
         loop.log_precision.assign(precision)
-        loop.degree_weight.assign(self.degree_weight)
         for name, value in (
             ("log_inner_lr", self.inner_lr),
             ("log_curvature", self.curvature),
@@ -94,7 +89,6 @@ def draw_settings(trials: int, seed: int) -> list[InnerLoopSettings]:
                     _LOG_PRECISION,
                     _LOG_PRECISION,
                     _LOG_CURVATURE,
-                    _DEGREE_WEIGHT,
                 )
             )
         )

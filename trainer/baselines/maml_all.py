@@ -46,7 +46,6 @@ class MamlAll(tf_keras.layers.Layer):
         super().__init__(name="maml_all")
         self.model = model
         self._degrees = degrees or Degrees()
-        self._degree_weight = config.degree_weight
         self.num_steps = config.num_inner_steps
         self.first_order = config.first_order
         self.log_inner_lr = self.add_weight(
@@ -88,7 +87,7 @@ class MamlAll(tf_keras.layers.Layer):
         overlaps = model.overlaps(events, events)
         total = tf.reduce_sum(support.weight, axis=1, keepdims=True)
         weight = support.weight / (total + tf.exp(self.log_prior_events))
-        target = self._degrees.taste(support.label, self._degree_weight)
+        target = self._degrees.taste(support.label)
         for step in range(self.num_steps):
             seen = model.moved(shared, overlaps, fast)
             with tf.GradientTape() as tape:
