@@ -89,6 +89,8 @@ class TrainerConfig:
             ones teach the item tower more, small ones the inner loop.
         liked_from: Where on the scale of ratings, 0 to 1, liking starts; the
             pipeline takes it from the dataset's spec.
+        degree_weight: How far degrees of labels (five stars or four) count
+            in the inner loop, for the user's vector; 0 looks at liked or not.
         predict_degree: Whether scores are trained to predict degrees of labels
             (ratings), instead of liked or not.
         user_weight_power: A user is drawn proportional to events ** power.
@@ -122,6 +124,7 @@ class TrainerConfig:
     first_support_share: float = 0.3
     max_support_events: int = 80
     liked_from: float = 0.5
+    degree_weight: float = 0.5
     predict_degree: bool = False
     user_weight_power: float = 0.5
     support_rows: int = 96

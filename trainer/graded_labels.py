@@ -2,13 +2,14 @@
 
 A label of 0.5 and more counts as liked, and whatever is judged is judged on
 that alone. How much an event was liked (five stars or four) still tells of a
-user's taste, so the inner loop learns from it. Its target is the degree on the
-scale of the ratings, brought to the mean and the standard deviation that
-liked-or-not has in meta_train:
+user's taste, so the inner loop learns from it. Its target lies between liked-or-not
+and the degree on the scale of the ratings, brought to the mean and the standard
+deviation that liked-or-not has in meta_train:
 
     degree = liked_from * label / 0.5                              label < 0.5
              liked_from + (1 - liked_from) * (label - 0.5) / 0.5   otherwise
-    target = mean(liked) + std(liked) * (degree - mean) / std
+    scaled = mean(liked) + std(liked) * (degree - mean) / std
+    target = liked + degree_weight * (scaled - liked)
 
 So on average nothing changes, and where labels are 0 and 1 only, nothing
 changes at all. These are the targets of the own vector, the taste. The own
@@ -40,18 +41,22 @@ class Degrees:
 
     Attributes:
         liked_from: Where on the scale of ratings, 0 to 1, liking starts.
-        start: Target of the lowest degree.
-        slope: How much higher that of the highest one is.
+        weight: `degree_weight`.
+        start: What the lowest degree is scaled to.
+        slope: How much higher the highest one is.
     """
 
     liked_from: float = LIKED
+    weight: float = 1.0
     start: float = 0.0
     slope: float = 1.0
 
     @classmethod
-    def of(cls, episodes: tf.data.Dataset, liked_from: float) -> "Degrees":
+    def of(
+        cls, episodes: tf.data.Dataset, liked_from: float, weight: float
+    ) -> "Degrees":
         """Measures what `read_episodes` gives."""
-        unscaled = cls(liked_from)
+        unscaled = cls(liked_from, weight=1.0)
         rows = np.zeros(0)
         counts = np.zeros(0)
         for batch in episodes.ragged_batch(_USERS_PER_BATCH):
@@ -60,14 +65,14 @@ class Degrees:
             rows = np.concatenate([rows, found])
             counts = np.concatenate([counts, times])
         if not counts.any():
-            return cls(liked_from)
+            return unscaled
         degree = unscaled.taste(tf.constant(rows, tf.float32)).numpy()
         mean, deviation = _moments(degree, counts)
         mean_liked, deviation_liked = _moments(is_liked(rows), counts)
         if not deviation:
-            return cls(liked_from)
+            return unscaled
         slope = deviation_liked / deviation
-        return cls(liked_from, float(mean_liked - slope * mean), float(slope))
+        return cls(liked_from, weight, mean_liked - slope * mean, slope)
 
     def taste(self, label: tf.Tensor) -> tf.Tensor:
         """What the own vector's part of the scores is drawn to.
@@ -84,7 +89,8 @@ class Degrees:
             self.liked_from + (1.0 - self.liked_from) * (up - 1.0),
             self.liked_from * up,
         )
-        return self.start + self.slope * degree
+        scaled = self.start + self.slope * degree
+        return liked(label) + self.weight * (scaled - liked(label))
 
 
 def _moments(values: NDArray[Any], counts: NDArray[Any]) -> tuple[float, float]:

@@ -137,7 +137,9 @@ def train_joint(
 
 def _fresh_model(data: StageData, config: TrainerConfig) -> PartitionedTwoTower:
     tf_keras.utils.set_random_seed(config.seed)
-    degrees = Degrees.of(data.meta_train, config.liked_from)
+    degrees = Degrees.of(
+        data.meta_train, config.liked_from, config.degree_weight
+    )
     return PartitionedTwoTower(data.space, config, degrees)
 
 

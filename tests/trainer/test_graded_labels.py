@@ -25,7 +25,7 @@ def episodes_of(users):
 
 def test_targets_have_the_moments_of_liked_or_not():
     labels = np.random.default_rng(0).choice(STARS, 500).astype(np.float32)
-    degrees = Degrees.of(episodes_of(np.split(labels, [10, 200])), 0.75)
+    degrees = Degrees.of(episodes_of(np.split(labels, [10, 200])), 0.75, 1.0)
     targets = degrees.taste(tf.constant(labels)).numpy()
     kinds = liked(labels)
     assert targets.mean() == pytest.approx(kinds.mean(), abs=1e-5)
@@ -34,16 +34,22 @@ def test_targets_have_the_moments_of_liked_or_not():
 
 def test_targets_of_five_stars_are_as_far_apart_as_the_stars():
     labels = np.random.default_rng(1).choice(STARS, 500).astype(np.float32)
-    degrees = Degrees.of(episodes_of([labels]), liked_from=0.75)
+    degrees = Degrees.of(episodes_of([labels]), 0.75, 1.0)
     steps = np.diff(degrees.taste(tf.constant(STARS, tf.float32)))
     assert steps == pytest.approx(np.full(4, steps.mean()), rel=1e-4)
     assert steps.mean() > 0
 
 
+def test_weight_0_sees_liked_or_not_alone():
+    labels = np.random.default_rng(2).choice(STARS, 500).astype(np.float32)
+    degrees = Degrees.of(episodes_of([labels]), 0.75, 0.0)
+    assert np.array_equal(degrees.taste(tf.constant(labels)), liked(labels))
+
+
 @pytest.mark.parametrize("liked_from", [0.2, 0.5, 0.75])
 def test_labels_of_0_and_1_are_their_own_targets(liked_from):
     labels = np.array([0, 1, 1, 1, 0, 1], np.float32)
-    degrees = Degrees.of(episodes_of([labels]), liked_from)
+    degrees = Degrees.of(episodes_of([labels]), liked_from, 0.5)
     targets = degrees.taste(tf.constant(labels)).numpy()
     assert targets == pytest.approx(labels, abs=1e-6)
 
@@ -51,7 +57,7 @@ def test_labels_of_0_and_1_are_their_own_targets(liked_from):
 @pytest.mark.parametrize("labels", [[], [0.0], [1.0, 1.0], [0.5, 0.5]])
 def test_labels_that_are_all_the_same_are_not_scaled(labels):
     episodes = episodes_of([np.array(labels, np.float32)])
-    assert Degrees.of(episodes, 0.75) == Degrees(0.75)
+    assert Degrees.of(episodes, 0.75, 0.5) == Degrees(0.75)
 
 
 def test_gradient_is_that_of_the_graded_loss():

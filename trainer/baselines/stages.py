@@ -43,7 +43,7 @@ def train_maml_all(
     maml = MamlAll(
         FastTwoTower(data.space, data.catalog, config),
         config,
-        Degrees.of(data.meta_train, config.liked_from),
+        Degrees.of(data.meta_train, config.liked_from, config.degree_weight),
     )
     scorer = MamlScorer(maml)
     return scorer, _train(
