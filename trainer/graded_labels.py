@@ -3,8 +3,8 @@
 A label of 0.5 and more counts as liked, and whatever is judged is judged on
 that alone. How much an event was liked (five stars or four) still tells of a
 user's taste, so the inner loop learns from it. Its target lies between liked-or-not
-and the degree on the scale of the ratings, brought to the mean and the standard
-deviation that liked-or-not has in meta_train:
+and the degree on the scale of the ratings, brought to the mean and the
+standard deviation that liked-or-not has in meta_train:
 
     degree = liked_from * label / 0.5                              label < 0.5
              liked_from + (1 - liked_from) * (label - 0.5) / 0.5   otherwise
@@ -57,18 +57,18 @@ class Degrees:
     ) -> "Degrees":
         """Measures what `read_episodes` gives."""
         unscaled = cls(liked_from, weight=1.0)
-        rows = np.zeros(0)
+        values = np.zeros(0)
         counts = np.zeros(0)
         for batch in episodes.ragged_batch(_USERS_PER_BATCH):
             # Of few values there are many rows.
             found, times = np.unique(batch[LABEL].values, return_counts=True)
-            rows = np.concatenate([rows, found])
+            values = np.concatenate([values, found])
             counts = np.concatenate([counts, times])
         if not counts.any():
             return unscaled
-        degree = unscaled.taste(tf.constant(rows, tf.float32)).numpy()
+        degree = unscaled.taste(tf.constant(values, tf.float32)).numpy()
         mean, deviation = _moments(degree, counts)
-        mean_liked, deviation_liked = _moments(is_liked(rows), counts)
+        mean_liked, deviation_liked = _moments(is_liked(values), counts)
         if not deviation:
             return unscaled
         slope = deviation_liked / deviation
