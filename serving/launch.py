@@ -272,6 +272,46 @@ def start_gateway(
     return server
 
 
+def start_worker(
+    backend: str,
+    models: Mapping[str, Path],
+    store: Path | str,
+    log_path: Path | None = None,
+    flags: Sequence[str] = (),
+    ready_seconds: float = READY_SECONDS,
+) -> ServerProcess:
+    """Starts a worker of the online stage and waits until it learns.
+
+    Args:
+        backend: `host:port` of the model server.
+        models: Base path of each model by name.
+        store: Where users' weights and the event log are.
+        log_path: Where its output goes; a temporary file by default.
+        flags: More flags of `python -m serving.online work`.
+        ready_seconds: How long to wait.
+
+    Raises:
+        LaunchError: It did not come up; the message quotes its log.
+    """
+    # It answers Prometheus, and nothing else.
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "serving.online", "work"),
+        *(f"--host={HOST}", f"--metrics-port={port}", f"--backend={backend}"),
+        *(f"--model={name}={path}" for name, path in models.items()),
+        f"--store={store}",
+        *flags,
+    ]
+    server = _start("worker", command, port, _log_path(log_path, "worker"))
+
+    def is_listening(channel: grpc.Channel) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, port)) == 0
+
+    server.wait_until_ready(is_listening, ready_seconds)
+    return server
+
+
 def tf_serving_config(models: Mapping[str, Path]) -> str:
     """Returns a model config file that keeps two versions of each model.
 

@@ -85,6 +85,14 @@ def add_log_flags(parser: argparse.ArgumentParser) -> None:
         "taken in; default: %(default)s",
     )
     group.add_argument(
+        "--log-lease-seconds",
+        type=float,
+        default=LogConfig.lease_seconds,
+        metavar="S",
+        help="what a worker took, and has not learned from after so long, is "
+        "given to another; default: %(default)g",
+    )
+    group.add_argument(
         "--log-map-bytes",
         type=int,
         default=LogConfig.map_bytes,
@@ -102,6 +110,7 @@ def take_log_config(
         keep_seconds=flags.pop("log_keep_seconds"),
         dedup_seconds=flags.pop("log_dedup_seconds"),
         max_entries=flags.pop("log_max_entries"),
+        lease_seconds=flags.pop("log_lease_seconds"),
         map_bytes=flags.pop("log_map_bytes"),
     )
     if not config.keep_seconds >= 0:
@@ -111,6 +120,7 @@ def take_log_config(
     for name, value in (
         ("dedup-seconds", config.dedup_seconds),
         ("max-entries", config.max_entries),
+        ("lease-seconds", config.lease_seconds),
         ("map-bytes", config.map_bytes),
     ):
         if not value > 0:

@@ -1,4 +1,7 @@
-"""Gateways killed in the midst of feedback: what was acknowledged is there."""
+"""Gateways killed in the midst of feedback: acknowledged events are learned.
+
+Each counts once and in its order, though some were sent twice.
+"""
 
 import random
 import threading
@@ -10,10 +13,12 @@ import pytest
 from serving.client import RecommenderClient
 from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
+from tests.helpers.toy_model import ITEM_IDS
 
 pytestmark = pytest.mark.fault
 
 NUM_USERS = 4
+RESERVOIR = 16
 
 
 class Sender:
@@ -21,7 +26,7 @@ class Sender:
 
     Attributes:
         sent: Events sent, the last one maybe in vain.
-        acknowledged: Events that the gateway said it learned from.
+        acknowledged: Events that the gateway said it has taken in.
     """
 
     def __init__(self, user_id):
@@ -34,7 +39,9 @@ class Sender:
             # One that got no answer is sent again, as real senders do.
             if self.sent == self.acknowledged:
                 self.sent += 1
-            event = pb.FeedbackEvent(event_id=str(self.sent), item_id="003")
+            event = pb.FeedbackEvent(
+                event_id=str(self.sent), item_id=item_of(self.sent)
+            )
             try:
                 stub.SubmitFeedback(
                     pb.SubmitFeedbackRequest(
@@ -45,6 +52,10 @@ class Sender:
             except grpc.RpcError:
                 return
             self.acknowledged = self.sent
+
+
+def item_of(number):
+    return ITEM_IDS[number % len(ITEM_IDS)]
 
 
 def acknowledged(senders):
@@ -76,8 +87,25 @@ def test_killed_gateway_loses_nothing_acknowledged(run_gateway, rounds):
         gateway.process.wait()
     with RecommenderClient(run_gateway().target) as client:
         for sender in senders:
+            user = learned(client, sender)
+            assert user.support_count <= sender.sent
+            # No event is missing, none is there twice, none is out of order.
+            last = user.support_count
+            assert [item for item, _ in user.reservoir] == [
+                item_of(number + 1)
+                for number in range(max(0, last - RESERVOIR), last)
+            ]
             answer = client.rank(sender.user_id, ["003"])
-            # Each event counts once, though some were sent twice.
-            assert sender.acknowledged <= answer.support_count <= sender.sent
             assert answer.store_hit
             assert not answer.degraded
+
+
+def learned(client, sender):
+    """What is held of a user, once all that was acknowledged is learned."""
+    deadline = time.monotonic() + 10
+    while True:
+        (user,) = client.get_user(sender.user_id).models
+        if user.support_count >= sender.acknowledged:
+            return user
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
