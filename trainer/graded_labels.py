@@ -2,9 +2,9 @@
 
 A label of 0.5 and more counts as liked, and whatever is judged is judged on
 that alone. How much an event was liked (five stars or four) still tells of a
-user's taste, so the inner loop learns from it. Its target lies between liked-or-not
-and the degree on the scale of the ratings, brought to the mean and the
-standard deviation that liked-or-not has in meta_train:
+user's taste, so the inner loop learns from it. Its target lies between
+liked-or-not and the degree on the scale of the ratings, brought to the mean and
+the standard deviation that liked-or-not has in meta_train:
 
     degree = liked_from * label / 0.5                              label < 0.5
              liked_from + (1 - liked_from) * (label - 0.5) / 0.5   otherwise
