@@ -4,12 +4,10 @@ import dataclasses
 import pathlib
 
 from pipeline.catalog import load_dataset_spec
-from pipeline.create_pipeline import create_pipeline
+from pipeline.create_pipeline import create_data_pipeline
 from pipeline.fetch import fetch_dataset
+from pipeline.local_runner import run_pipeline
 from pipeline.pipeline_config import PipelineConfig
-from pipeline.reporting_runner import ReportingRunner
-from pipeline.run_lock import run_lock
-from pipeline.stages import print_stage
 from serving.contract.protocol import META_TEST, META_TRAIN, META_VALID
 
 EPISODE_GEN = "EpisodeGen"
@@ -75,8 +73,4 @@ def _run_data_stages(dataset: str, run_dir: pathlib.Path) -> None:
     config = PipelineConfig(
         dataset=spec, data_folder=fetch_dataset(spec), run_dir=run_dir
     )
-    pipeline = create_pipeline(config)
-    names = [component.id for component in pipeline.components]
-    pipeline.components = pipeline.components[: names.index(EPISODE_GEN) + 1]
-    with run_lock(config.layout.root):
-        ReportingRunner(print_stage).run(pipeline)
+    run_pipeline(config, define=create_data_pipeline)
