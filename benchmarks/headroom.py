@@ -60,7 +60,7 @@ GROUPS = {
     "score": ["score"],
     "score, features alone": SCORES,
     "+ labels": [*SCORES, "label_mean", "label_excess", "known"],
-    "+ items": [*SCORES, "item_mean", "item_count"],
+    "+ items": [*SCORES, "item_mean", "item_liked", "item_count"],
     "+ times": [*SCORES, "since_first", "since_last", "known_span"],
     "+ stars": [*SCORES, "star_mean", "star_spread", "star_excess"],
 }
@@ -125,7 +125,7 @@ def read_users(root: pathlib.Path, model: ServedModel) -> list[ColdUser]:
 
 
 def read_log(spec: DatasetSpec) -> pd.DataFrame:
-    """The log with the values that labels are made from."""
+    """The log with the values that labels are made from, and the labels."""
     folder = str(fetch_dataset(spec))
     wanted = [spec.user_column, spec.item_column, spec.label.column]
     frames = [
@@ -137,6 +137,7 @@ def read_log(spec: DatasetSpec) -> pd.DataFrame:
     ]
     log = pd.concat(frames).set_axis(["user", "item", "star"], axis=1)
     log["star"] = log["star"].astype(float)
+    log["liked"] = (log["star"] >= spec.label.at_least).astype(float)
     return log.drop_duplicates(["user", "item"], keep="last")
 
 
@@ -180,7 +181,7 @@ def judged_rows(
 
 
 def item_means(log: pd.DataFrame) -> pd.DataFrame:
-    """Items by meta_train's events: mean label is the events' own there."""
+    """Items by meta_train's events: how many stars, and how often liked."""
     split = {
         user: protocol.split_of_bucket(
             farmhash.fingerprint64(user) % 100, count
@@ -188,11 +189,20 @@ def item_means(log: pd.DataFrame) -> pd.DataFrame:
         for user, count in log.user.value_counts().items()
     }
     train = log[log.user.map(split) == protocol.META_TRAIN]
-    stars = train.groupby("item").star
-    prior = train.star.mean()
-    count = stars.count()
-    mean = (stars.sum() + PRIOR_LABELS * prior) / (count + PRIOR_LABELS)
-    return pd.DataFrame({"item_mean": mean, "item_count": np.log1p(count)})
+    values = ["star", "liked"]
+    items = train.groupby("item")[values]
+    count = items.size()
+    prior = train[values].mean()
+    means = (items.sum() + PRIOR_LABELS * prior).div(
+        count + PRIOR_LABELS, axis=0
+    )
+    return pd.DataFrame(
+        {
+            "item_mean": means.star,
+            "item_liked": means.liked,
+            "item_count": np.log1p(count),
+        }
+    )
 
 
 def known_figures(known: pd.DataFrame) -> dict[str, float]:
@@ -200,7 +210,7 @@ def known_figures(known: pd.DataFrame) -> dict[str, float]:
     return {
         "known": np.log1p(len(known)),
         "label_mean": known.label.mean(),
-        "label_excess": known.label.mean() - known.item_mean.mean() / 5,
+        "label_excess": (known.label - known.item_liked).mean(),
         "star_mean": known.star.mean(),
         "star_spread": known.star.std(),
         "star_excess": (known.star - known.item_mean).mean(),
