@@ -57,7 +57,10 @@ def open_both(place: Place) -> tuple[AdaptiveStore, EventLog]:
     """Opens store and log in a folder, or at a Redis server's address."""
     config = LogConfig(map_bytes=_MAP_BYTES, lease_seconds=_LEASE_SECONDS)
     if isinstance(place, str):
-        server = RedisConfig(place, read_timeout_seconds=10.0)
+        # A busy machine must not turn it into a test of timeouts.
+        server = RedisConfig(
+            place, read_timeout_seconds=60.0, write_timeout_seconds=60.0
+        )
         return RedisStore(server), RedisEventLog(server, config, shards=2)
     store = LmdbStore(place / "store", _MAP_BYTES)
     return store, LmdbEventLog(place / "log", config)
