@@ -35,6 +35,7 @@ def close(
     console: Console,
     max_users: int | None = None,
     gateway: str | None = None,
+    clients: int = 1,
 ) -> Summary:
     """Replays a run's cold users and writes summary and report.
 
@@ -45,6 +46,7 @@ def close(
         max_users: Only the first so many cold users; all if None.
         gateway: `host:port` of a gateway that runs already on this run's
             store; own servers are started if None.
+        clients: How many clients call at once.
 
     Returns:
         The figures.
@@ -70,7 +72,11 @@ def close(
         session = Session(client)
         with ReplayProgress(console) as progress:
             result = replay(
-                client, stream, on_progress=progress, session=session
+                client,
+                stream,
+                on_progress=progress,
+                session=session,
+                clients=clients,
             )
         trace = trace_example_user(session, stream, result)
     # The skew is written down before it may stop us: it is the clue.

@@ -69,7 +69,11 @@ def run_main_job(config: RunConfig) -> int:
 
 
 def replay_run(
-    layout: RunLayout, *, max_users: int | None, gateway: str | None = None
+    layout: RunLayout,
+    *,
+    max_users: int | None,
+    gateway: str | None = None,
+    clients: int = 1,
 ) -> int:
     """Replays the cold users of a finished pipeline, and reports.
 
@@ -78,6 +82,7 @@ def replay_run(
         max_users: Only the first so many; all if None.
         gateway: `host:port` of a gateway that runs already; the run's own
             servers are started if None.
+        clients: How many clients call at once.
 
     Returns:
         0: the exit status of a replay that went well.
@@ -88,7 +93,8 @@ def replay_run(
     """
     console = Console()
     console.rule("replay through the gateway", align="left")
-    close(layout, RunRecord.load(layout), console, max_users, gateway)
+    record = RunRecord.load(layout)
+    close(layout, record, console, max_users, gateway, clients)
     return 0
 
 

@@ -10,11 +10,14 @@ user ids of its own, so that what one regime learns never reaches another:
 
 `online` comes last, when the others are through: what streams in then moves
 the meta-initialization too, from which users of `offline` must not start.
+
+One client takes the steps in the order of time, and its figures are exact.
+With several clients at once users come in no certain order, as in service.
 """
 
 import dataclasses
-import itertools
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
@@ -25,6 +28,7 @@ from numpy.typing import NDArray
 
 from pipeline.cold_stream import ColdStream, ColdUser
 from pipeline.errors import ReplayError, ReplayInterrupted
+from pipeline.replay_clients import InOrder, walk
 from serving.client import (
     Features,
     FeedbackEvent,
@@ -54,6 +58,8 @@ JOINT_MODEL = "joint"
 
 
 _Answer = TypeVar("_Answer")
+# Logits of a window by regime.
+_Answers = dict[str, NDArray[np.float64]]
 
 
 class Client(Protocol):
@@ -129,6 +135,8 @@ class Progress:
 class Session:
     """Calls of one replay: ids of its own, latencies, what was answered.
 
+    Several threads may make calls.
+
     Ids carry a token, so that a second replay against the same store starts
     from users nobody has seen.
     """
@@ -142,6 +150,7 @@ class Session:
         """
         self._client = client
         self._token = token or secrets.token_hex(4)
+        self._lock = threading.Lock()
         self.rank_ms: list[float] = []
         self.rank_rows: list[int] = []
         self.feedback_ms: list[float] = []
@@ -174,11 +183,12 @@ class Session:
                 JOINT_MODEL if regime == JOINT else None,
             ),
         )
-        self.rank_ms.append(milliseconds)
-        self.rank_rows.append(len(item_ids))
-        self.degraded += answer.provenance.degraded
         model = f"{answer.provenance.model}/{answer.provenance.version}"
-        self.model_versions[model] = None
+        with self._lock:
+            self.rank_ms.append(milliseconds)
+            self.rank_rows.append(len(item_ids))
+            self.degraded += answer.provenance.degraded
+            self.model_versions[model] = None
         scores = np.asarray(answer.scores, dtype=np.float64)
         if scores.shape != (len(item_ids),) or not np.isfinite(scores).all():
             raise ReplayError(
@@ -247,6 +257,7 @@ def replay(
     *,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     session: Session | None = None,
+    clients: int = 1,
 ) -> ReplayResult:
     """Replays the protocol's stream through the gateway.
 
@@ -255,6 +266,7 @@ def replay(
         stream: The cold users.
         on_progress: Called after each window.
         session: Where calls are made and counted; a new one by default.
+        clients: How many make calls at once, each for users of its own.
 
     Returns:
         Scores of every judged row in every regime, with latencies.
@@ -269,24 +281,32 @@ def replay(
     judged: list[tuple[int, int, NDArray[np.int64]]] = []
     labels: list[NDArray[np.float32]] = []
     scores: dict[str, list[NDArray[np.float64]]] = {r: [] for r in REGIMES}
+
+    def note(window: tuple[timeline.Step, _Answers]) -> None:
+        nonlocal done
+        step, answers = window
+        if not answers:
+            return
+        for regime, answer in answers.items():
+            scores[regime].append(answer)
+        if _WALKS[0][0] in answers:
+            judged.append((step.arrival, step.window, step.rows))
+            labels.append(stream.users[step.arrival].labels[step.rows])
+        done += 1
+        on_progress(Progress(done, total, labels, scores))
+
+    def walk_through(regimes: Sequence[str]) -> None:
+        noted = InOrder(note)
+
+        def take(number: int, step: timeline.Step) -> None:
+            noted.put(number, (step, _answers(session, stream, regimes, step)))
+
+        walk(timeline.timeline(stream.users), clients, take)
+
     start = time.monotonic()
     try:
-        for regimes, step in itertools.product(
-            _WALKS, timeline.timeline(stream.users)
-        ):
-            user = stream.users[step.arrival]
-            if step.kind != timeline.RANK:
-                for regime in _LEARNING[step.kind].intersection(regimes):
-                    session.submit(regime, user, step.rows)
-                continue
-            candidates = user.item_ids[step.rows].tolist()
-            for regime in regimes:
-                scores[regime].append(session.rank(regime, user, candidates))
-            if regimes == _WALKS[0]:
-                judged.append((step.arrival, step.window, step.rows))
-                labels.append(user.labels[step.rows])
-            done += 1
-            on_progress(Progress(done, total, labels, scores))
+        for regimes in _WALKS:
+            walk_through(regimes)
     except KeyboardInterrupt:
         raise ReplayInterrupted(
             f"Interrupted after {done} of {total} windows; nothing "
@@ -313,3 +333,21 @@ def replay(
         model_versions=tuple(session.model_versions),
         seconds=time.monotonic() - start,
     )
+
+
+def _answers(
+    session: Session,
+    stream: ColdStream,
+    regimes: Sequence[str],
+    step: timeline.Step,
+) -> _Answers:
+    """Takes a step in some regimes; returns what was ranked, if it was."""
+    user = stream.users[step.arrival]
+    if step.kind != timeline.RANK:
+        for regime in _LEARNING[step.kind].intersection(regimes):
+            session.submit(regime, user, step.rows)
+        return {}
+    candidates = user.item_ids[step.rows].tolist()
+    return {
+        regime: session.rank(regime, user, candidates) for regime in regimes
+    }

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.serving.figures import Figure, show, write
 from benchmarks.serving.online import measure_online
 from benchmarks.serving.rank import measure_rank
+from benchmarks.serving.replay import measure_replay
 from benchmarks.serving.rollover import measure_rollover
 from benchmarks.serving.setting import Setting, running
 
@@ -18,6 +19,7 @@ MEASUREMENTS: dict[str, Callable[[Setting, float], Iterator[Figure]]] = {
     "rank": measure_rank,
     "online": measure_online,
     "rollover": measure_rollover,
+    "replay": measure_replay,
 }
 
 

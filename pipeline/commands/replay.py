@@ -17,6 +17,7 @@ EPILOG = """
 examples:
   adaptower replay                             the last run, all cold users
   adaptower replay --users 20                  a quick look
+  adaptower replay --clients 64                under load, as in service
   adaptower replay --gateway localhost:8600    against `adaptower serve`
 """
 
@@ -34,6 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--users", type=positive, help="only the first so many cold users"
     )
     parser.add_argument(
+        "--clients",
+        type=positive,
+        default=1,
+        help="how many call at once, each for users of its own: learning from "
+        "all users comes to other figures then, a little (default: "
+        "%(default)s, exact)",
+    )
+    parser.add_argument(
         "--gateway",
         metavar="HOST:PORT",
         help="a gateway that runs already; started here by default",
@@ -46,5 +55,8 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.run_config import open_run
 
     return replay_run(
-        open_run(args.run), max_users=args.users, gateway=args.gateway
+        open_run(args.run),
+        max_users=args.users,
+        gateway=args.gateway,
+        clients=args.clients,
     )
