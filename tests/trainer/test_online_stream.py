@@ -192,8 +192,12 @@ def test_scores_equal_the_stream_in_numpy(model, users, arrivals):
         )
 
 
-def test_without_meta_updates_it_is_the_stream_in_step(model, users, arrivals):
+def test_without_meta_updates_it_is_the_stream_in_step(
+    model, users, arrivals, monkeypatch
+):
     """`score_stream` goes through the windows of all users side by side."""
+    # It has no guard, and an untrained inner loop overshoots now and then.
+    monkeypatch.setattr(Guard, "of", lambda *_: None)
     found = score_arrivals(model, CATALOG, users, *arrivals, OFF)
     expected = score_stream(
         TwoTowerScorer(model, CATALOG),
