@@ -18,6 +18,7 @@ from serving.errors import (
     UnknownModelError,
 )
 from serving.protos import tf_serving_pb2 as pb
+from serving.rpc.async_channel import AsyncChannel
 from serving.security.circuit_breaker import CircuitBreaker
 from serving.security.tls import ClientTls, channel_credentials
 
@@ -63,6 +64,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
+_PREDICT = tf_serving.PREDICT.encode()
 
 
 class ModelServer:
@@ -87,23 +89,11 @@ class ModelServer:
         self._target = target
         self._timeout = timeout_seconds
         self._breaker = CircuitBreaker()
-        self._channel = (
-            grpc.aio.insecure_channel(target, _CHANNEL_OPTIONS)
-            if tls is None
-            else grpc.aio.secure_channel(
-                target, channel_credentials(tls), _CHANNEL_OPTIONS
-            )
+        self._channel = AsyncChannel(
+            target,
+            _CHANNEL_OPTIONS,
+            None if tls is None else channel_credentials(tls),
         )
-        self._predict = self._channel.unary_unary(
-            tf_serving.PREDICT,
-            response_deserializer=pb.PredictResponse.FromString,
-        )
-        self._status = self._channel.unary_unary(
-            tf_serving.GET_MODEL_STATUS,
-            request_serializer=pb.GetModelStatusRequest.SerializeToString,
-            response_deserializer=pb.GetModelStatusResponse.FromString,
-        )
-        self._forwarded: dict[str, Any] = {}
 
     async def predict(
         self,
@@ -140,10 +130,8 @@ class ModelServer:
             BackendError: The server did not answer, or with an error.
         """
         with self._errors_of(model), self._breaker.guard():
-            response: pb.PredictResponse = await self._predict(
-                request, timeout=self._timeout
-            )
-        return response
+            answer = await self._channel.call(_PREDICT, request, self._timeout)
+        return pb.PredictResponse.FromString(answer)
 
     async def forward(
         self, method: str, request: bytes, seconds: float | None = None
@@ -159,17 +147,11 @@ class ModelServer:
             grpc.aio.AioRpcError: What the server answered, or that it did
                 not.
         """
-        call = self._forwarded.get(method)
-        if call is None:
-            # Without serializers gRPC sends and gives bytes.
-            call = self._channel.unary_unary(method)
-            self._forwarded[method] = call
         timeout = self._timeout
         if seconds is not None:
             timeout = min(timeout, seconds)
         with self._breaker.guard(counts_deadline=timeout == self._timeout):
-            answer: bytes = await call(request, timeout=timeout)
-        return answer
+            return await self._channel.call(method.encode(), request, timeout)
 
     async def available_versions(self, model: str) -> list[int]:
         """Returns the versions that can answer, newest first.
@@ -181,9 +163,13 @@ class ModelServer:
         request = pb.GetModelStatusRequest()
         request.model_spec.name = model
         with self._errors_of(model):
-            response = await self._status(
-                request, timeout=self._timeout, wait_for_ready=True
+            answer = await self._channel.call(
+                tf_serving.GET_MODEL_STATUS.encode(),
+                request.SerializeToString(),
+                self._timeout,
+                wait_for_ready=True,
             )
+        response = pb.GetModelStatusResponse.FromString(answer)
         return sorted(
             (
                 status.version

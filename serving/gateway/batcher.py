@@ -2,9 +2,9 @@
 
 Weights are an input, so a batch may mix users, and sixteen rows cost the
 gateway and the model server little more than one. Nobody waits for a batch to
-fill up: a rank is sent at once while few requests are on their way, and those
-that come meanwhile leave together when one of them is back. So a lonely
-caller notices nothing, and batches grow with the load.
+fill up: ranks that came in together are sent at once while few requests are on
+their way, and those that come meanwhile leave together when one of them is
+back. So a lonely caller notices nothing, and batches grow with the load.
 """
 
 import asyncio
@@ -89,16 +89,11 @@ class RankBatcher:
         """
         if len(row.item_ids) > MAX_SHARED_CANDIDATES:
             return (await self._ask(model, [row]))[0]
+        loop = asyncio.get_running_loop()
         if self._calls < MAX_CALLS and not self._waiting:
-            self._calls += 1
-            try:
-                return (await self._ask(model, [row]))[0]
-            finally:
-                self._calls -= 1
-                self._send()
-        outcome: asyncio.Future[RowScores] = (
-            asyncio.get_running_loop().create_future()
-        )
+            # What else is ready in this turn of the loop comes along.
+            loop.call_soon(self._send)
+        outcome: asyncio.Future[RowScores] = loop.create_future()
         self._waiting.append(_Waiting(model, row, outcome))
         return await outcome
 

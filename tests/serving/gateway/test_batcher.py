@@ -79,6 +79,15 @@ def start(batcher, *rows, version=1):
     ]
 
 
+async def occupy(batcher, rows):
+    """Has every call that may be on its way carry one rank."""
+    ranks = []
+    for row in rows[:MAX_CALLS]:
+        ranks += start(batcher, row)
+        await settle()
+    return ranks
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(
@@ -121,11 +130,29 @@ def test_lonely_rank_is_sent_at_once_and_alone():
     )
 
 
+def test_what_comes_at_once_leaves_together():
+    async def run():
+        backend = SlowBackend()
+        rows = [row(number) for number in range(7)]
+        ranks = start(RankBatcher(backend), *rows)
+        await settle()
+        assert backend.batches == [7]
+        backend.go.set()
+        for each, answer in zip(
+            rows, await asyncio.gather(*ranks), strict=True
+        ):
+            np.testing.assert_allclose(answer.scores, expected(each), atol=1e-5)
+
+    asyncio.run(run())
+
+
 def test_what_comes_meanwhile_leaves_together():
     async def run():
         backend = SlowBackend()
+        batcher = RankBatcher(backend)
         rows = [row(number) for number in range(MAX_CALLS + MAX_ROWS + 5)]
-        ranks = start(RankBatcher(backend), *rows)
+        ranks = await occupy(batcher, rows)
+        ranks += start(batcher, *rows[MAX_CALLS:])
         await settle()
         assert backend.batches == [1] * MAX_CALLS
         backend.go.set()
@@ -141,8 +168,7 @@ def test_versions_and_very_unequal_lengths_do_not_mix():
     async def run():
         backend = SlowBackend()
         batcher = RankBatcher(backend)
-        ranks = start(batcher, *[row(n) for n in range(MAX_CALLS)])
-        await settle()
+        ranks = await occupy(batcher, [row(n) for n in range(MAX_CALLS)])
         ranks += start(batcher, row(1, 3), row(2, 3))
         ranks += start(batcher, row(3, 3), version=2)
         ranks += start(batcher, row(4, 100), row(5, 2))
@@ -178,7 +204,9 @@ def test_caller_who_hangs_up_costs_the_others_nothing():
     async def run():
         backend = SlowBackend()
         batcher = RankBatcher(backend)
-        ranks = start(batcher, *[row(n) for n in range(MAX_CALLS + 4)])
+        rows = [row(n) for n in range(MAX_CALLS + 4)]
+        ranks = await occupy(batcher, rows)
+        ranks += start(batcher, *rows[MAX_CALLS:])
         await settle()
         # One that is on its way, and one that waits.
         ranks.pop(0).cancel()
@@ -222,9 +250,10 @@ def test_row_that_fails_does_not_take_the_batch_along():
 def test_server_that_is_gone_is_not_asked_row_by_row(error):
     async def run():
         backend = SlowBackend(lambda items: error("gone"))
-        ranks = start(
-            RankBatcher(backend), *[row(n) for n in range(MAX_CALLS + 4)]
-        )
+        batcher = RankBatcher(backend)
+        rows = [row(n) for n in range(MAX_CALLS + 4)]
+        ranks = await occupy(batcher, rows)
+        ranks += start(batcher, *rows[MAX_CALLS:])
         await settle()
         backend.go.set()
         answers = await asyncio.gather(*ranks, return_exceptions=True)
