@@ -1,8 +1,10 @@
 import asyncio
+import dataclasses
 
 import numpy as np
 import pytest
 
+from serving.contract.guard import Guard
 from serving.contract.support import SupportEvent, merge_support
 from serving.errors import (
     BackendRefusalError,
@@ -378,3 +380,55 @@ def test_kept_events_are_learned_again_for_a_new_fixed_part(tmp_path):
     state = Ladder().state_of(outcome.learned.model, second.record())
     assert state.hit
     first.close()
+
+
+def test_one_user_who_poisons_moves_within_bounds_and_alone(tmp_path):
+    """10,000 events on one item; others' weights are the same to the bit."""
+    poisoned = [
+        submission(*((n, "003", 1.0) for n in range(start, start + 1000)))
+        for start in range(0, 10_000, 1000)
+    ]
+    others = [several(0, 5, f"o{number}") for number in range(5)]
+    clean = Stages(tmp_path / "clean")
+    clean.submit(*others)
+    stages = Stages(tmp_path / "poisoned")
+
+    async def run():
+        async with stages.running() as stage:
+            await asyncio.gather(
+                *(stage.submit(each, 20) for each in [*poisoned, *others])
+            )
+
+    asyncio.run(run())
+    record = stages.record()
+    assert record.support_count == 10_000
+    guard = Guard(np.ones(NUM_ADAPTIVE))
+    meta_init = ORACLES[1].parameters.meta_init
+    norm = guard.norm(record.weights[np.newaxis], meta_init)
+    assert norm <= guard.config.max_norm
+    for each in others:
+        np.testing.assert_array_equal(
+            stages.record(each.key.user_id).weights,
+            clean.record(each.key.user_id).weights,
+        )
+    stages.close()
+    clean.close()
+
+
+def test_weights_that_new_events_speak_against_are_learned_over(stages):
+    """A poisoned start is left behind instead of continued from."""
+    bad = submission(*((n, "003", 1.0) for n in range(8)))
+    stages.submit(bad)
+    wrong = ORACLES[1].parameters.meta_init + np.float32(30.0)
+    record = stages.record()
+    stages.store.compare_and_put(
+        dataclasses.replace(record, sequence=record.sequence + 1, weights=wrong)
+    )
+    honest = submission(*((100 + n, "003", 0.0) for n in range(8)))
+    (outcome,) = stages.submit(honest)
+    expected, _, _ = ORACLES[1].adapt({}, ["003"] * 16, [1.0] * 8 + [0.0] * 8)
+    np.testing.assert_allclose(
+        outcome.learned.user.weights, expected, atol=1e-5
+    )
+    name = 'adaptower_guarded_users_total{reason="held_back"}'
+    assert stages.metrics.counters()[name] == 1
