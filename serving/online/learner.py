@@ -141,9 +141,15 @@ class Learner:
         taught = {each.study: each for each in itertools.chain(*groups_taught)}
         ordered = [taught[study] for study in studies]
         outcomes = await asyncio.to_thread(self._keep, ordered)
-        for each, outcome in zip(ordered, outcomes, strict=True):
-            if isinstance(outcome, Learned):
-                await self._observe(each)
+        # All at once: while one waits for a step of the meta state, users may
+        # be deleted, and what comes of them after that nobody would forget.
+        await asyncio.gather(
+            *(
+                self._observe(each)
+                for each, outcome in zip(ordered, outcomes, strict=True)
+                if isinstance(outcome, Learned)
+            )
+        )
         return outcomes
 
     def _study(self, lesson: Lesson, record: UserRecord | None) -> _Study:
