@@ -118,6 +118,7 @@ class EventLogSuite:
             log.ack(others)
             assert log.status().unlearned == 1
             assert self.read_until(log, "b", 1) == [late]
+            log.ack([late])
             assert log.read("a", 9) == []
 
     def test_entries_of_a_dead_consumer_go_to_another_in_order(self, tmp_path):
@@ -126,7 +127,8 @@ class EventLogSuite:
                 log.append([submit(n)])
             assert len(log.read("dead", 2)) == 2
             claimed = self.read_until(log, "alive", 3)
-            assert ids(claimed) == ["u1:e0", "u1:e1", "u1:e2"]
+            # On a busy machine its own lease may end, too.
+            assert [*dict.fromkeys(ids(claimed))] == ["u1:e0", "u1:e1", "u1:e2"]
 
     def read_until(self, log, consumer, count) -> list[LogEntry]:
         """Reads until so many entries came, across leases that end."""
@@ -134,7 +136,7 @@ class EventLogSuite:
 
         def enough() -> bool:
             found.extend(log.read(consumer, count))
-            return len(found) >= count
+            return len({entry.position for entry in found}) >= count
 
         wait_until(enough)
         return found
@@ -211,19 +213,22 @@ class EventLogSuite:
                 assert log.events_of(entry.key) == []
 
     def test_deleted_user_leaves_nothing_and_stays_away(self, tmp_path):
-        with self.configured(tmp_path, tombstone_seconds=1.5) as log:
+        with self.configured(tmp_path, tombstone_seconds=3600) as log:
             log.append([submit(1), submit(2), submit(1, name="u2")])
             before = now_ms()
             removed, tombstone = log.delete(user())
             assert removed == 2
             assert before <= tombstone.deleted_ms <= now_ms()
-            assert tombstone.expires_ms == tombstone.deleted_ms + 1500
+            assert tombstone.expires_ms == tombstone.deleted_ms + 3_600_000
             assert log.events_of(user()) == []
             assert ids(log.entries()) == ["u2:e1"]
             refused, taken = log.append([submit(3), submit(3, name="u2")])
             assert isinstance(refused, DeletedUserError)
             assert taken.events == submit(3).events
             assert ids(log.read("c", 9)) == ["u2:e1", "u2:e3"]
+        with self.configured(tmp_path, tombstone_seconds=0.1) as log:
+            # Deleting again renews the tombstone: here, it ends at once.
+            log.delete(user())
             wait_until(lambda: isinstance(log.append([submit(9)])[0], LogEntry))
 
     def test_unknown_user_can_be_deleted(self, log):
