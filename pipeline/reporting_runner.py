@@ -174,7 +174,7 @@ def _read_execution(
         key = event.path.steps[0].key
         outputs[key] = (*outputs.get(key, ()), artifact.uri)
         if event.type == metadata_store_pb2.Event.OUTPUT:
-            summaries += _describe(artifact)
+            summaries += describe(artifact)
     return {
         "state": _STATES.get(execution.last_known_state, stages.FAILED),
         "summary": "; ".join(summaries),
@@ -182,7 +182,7 @@ def _read_execution(
     }
 
 
-def _describe(artifact: metadata_store_pb2.Artifact) -> list[str]:
+def describe(artifact: metadata_store_pb2.Artifact) -> list[str]:
     """What people want to know of an artifact, from its custom properties.
 
     Components of this project say it in `summary`; blessings and pushed
@@ -199,7 +199,9 @@ def _describe(artifact: metadata_store_pb2.Artifact) -> list[str]:
         if "blessing_message" in properties and not is_blessed:
             parts.append(properties["blessing_message"].string_value)
     if "pushed" in properties:
-        version = properties["pushed_version"].string_value
-        is_pushed = properties["pushed"].int_value == 1
-        parts.append(f"pushed as {version}" if is_pushed else "NOT pushed")
+        parts.append(
+            f"pushed as {properties['pushed_version'].string_value}"
+            if properties["pushed"].int_value == 1
+            else "NOT pushed"
+        )
     return parts

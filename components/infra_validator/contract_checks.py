@@ -33,7 +33,14 @@ _INPUTS = {
 _OUTPUTS = {
     "rank": {"score", "item_known"},
     "recommend": {"item_id", "score"},
-    "adapt": {"adaptive_weights", "loss_before", "loss_after", "item_known"},
+    "adapt": {
+        "adaptive_weights",
+        "loss_before",
+        "loss_after",
+        "event_loss",
+        "event_loss_meta_init",
+        "item_known",
+    },
     "meta_gradient": {"loss", "meta_init_gradient", "log_inner_lr_gradient"},
 }
 

@@ -11,7 +11,11 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 
 from pipeline.errors import StageError
-from pipeline.reporting_runner import ReportingRunner, root_message
+from pipeline.reporting_runner import (
+    ReportingRunner,
+    describe,
+    root_message,
+)
 from pipeline.stages import CACHED, DONE, FAILED, RUNNING, print_stage
 from tests.helpers import tiny_pipeline
 
@@ -144,3 +148,12 @@ def test_root_message_leaves_out_tracebacks():
     assert root_message(raised.value) == (
         "EpisodeError: column gone [while running 'Pack']"
     )
+
+
+def test_refused_model_is_said_to_be_not_pushed():
+    artifact = metadata_store_pb2.Artifact()
+    artifact.custom_properties["pushed"].int_value = 0
+    assert describe(artifact) == ["NOT pushed"]
+    artifact.custom_properties["pushed"].int_value = 1
+    artifact.custom_properties["pushed_version"].string_value = "3"
+    assert describe(artifact) == ["pushed as 3"]
