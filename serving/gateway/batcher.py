@@ -89,24 +89,33 @@ class RankBatcher:
         """
         if len(row.item_ids) > MAX_SHARED_CANDIDATES:
             return (await self._ask(model, [row]))[0]
-        loop = asyncio.get_running_loop()
-        if self._calls < MAX_CALLS and not self._waiting:
-            # What else is ready in this turn of the loop comes along.
-            loop.call_soon(self._send)
-        outcome: asyncio.Future[RowScores] = loop.create_future()
+        outcome: asyncio.Future[RowScores] = (
+            asyncio.get_running_loop().create_future()
+        )
         self._waiting.append(_Waiting(model, row, outcome))
+        if len(self._waiting) == 1:
+            self._start_call()
         return await outcome
 
-    def _send(self) -> None:
-        """Sends what waits, as far as calls are free."""
-        while self._calls < MAX_CALLS:
-            batch = self._next_batch()
-            if not batch:
-                return
+    def _start_call(self) -> None:
+        """Has a task send what waits, if one more request may be sent."""
+        if self._calls < MAX_CALLS:
             self._calls += 1
-            task = asyncio.create_task(self._answer(batch))
+            # It begins once all that is ready in this turn of the loop has
+            # joined those that wait.
+            task = asyncio.create_task(self._answer_waiting())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def _answer_waiting(self) -> None:
+        """Sends batch after batch, until nobody waits."""
+        try:
+            while batch := self._next_batch():
+                if self._waiting:
+                    self._start_call()
+                await self._answer_together(batch)
+        finally:
+            self._calls -= 1
 
     def _next_batch(self) -> list[_Waiting]:
         """Takes the ranks that leave together: the oldest, and its like."""
@@ -124,15 +133,8 @@ class RankBatcher:
         self._waiting.extendleft(reversed(others))
         return batch
 
-    async def _answer(self, batch: Sequence[_Waiting]) -> None:
-        """Sends a batch, and tells each row's caller what came of it."""
-        try:
-            await self._answer_together(batch)
-        finally:
-            self._calls -= 1
-            self._send()
-
     async def _answer_together(self, batch: Sequence[_Waiting]) -> None:
+        """Sends a batch, and tells each row's caller what came of it."""
         model = batch[0].model
         try:
             answers = await self._ask(model, [each.row for each in batch])
