@@ -40,7 +40,7 @@ from trainer.baselines.oracle import RetrainSettings, oracle_scores
 from trainer.baselines.stages import train_history, train_maml_all
 from trainer.config import TrainerConfig
 from trainer.partition import BYTES_PER_VALUE
-from trainer.scorer import Learning, TwoTowerScorer, score_stream
+from trainer.scorer import Learning, Scorer, TwoTowerScorer, score_stream
 from trainer.stages import train_joint, train_offline
 from trainer.stream_validation import StreamValidation
 from trainer.training import adapted_objective, zero_shot_objective
@@ -126,13 +126,7 @@ def _history(
     # The user's vector and bias; or the events, which are stored anyway.
     outcome.info["bytes_per_user"] = BYTES_PER_VALUE * (config.vector_size + 1)
     if score:
-        outcome.info["adapt_seconds"] = adapt_seconds(scorer, inputs.test)
-        outcome.add_stream(
-            inputs.test,
-            scorer,
-            {"history_offline": Learning.ONCE, "history": Learning.ALWAYS},
-        )
-        outcome.add_few_shot(inputs.test, scorer, "history")
+        _add_adapted(outcome, inputs, scorer, "history")
     return outcome
 
 
@@ -151,14 +145,21 @@ def _maml_all(
         outcome.info["bytes_per_user"] = BYTES_PER_VALUE * floats_per_user(
             fast, support.weight.shape[1]
         )
-        outcome.info["adapt_seconds"] = adapt_seconds(scorer, inputs.test)
-        outcome.add_stream(
-            inputs.test,
-            scorer,
-            {"maml_all_offline": Learning.ONCE, "maml_all": Learning.ALWAYS},
-        )
-        outcome.add_few_shot(inputs.test, scorer, "maml_all")
+        _add_adapted(outcome, inputs, scorer, "maml_all")
     return outcome
+
+
+def _add_adapted(
+    outcome: Outcome, inputs: Inputs, scorer: Scorer, name: str
+) -> None:
+    """Scores meta_test with what learns once, and with what always does."""
+    outcome.info["adapt_seconds"] = adapt_seconds(scorer, inputs.test)
+    outcome.add_stream(
+        inputs.test,
+        scorer,
+        {f"{name}_offline": Learning.ONCE, name: Learning.ALWAYS},
+    )
+    outcome.add_few_shot(inputs.test, scorer, name)
 
 
 def _items(

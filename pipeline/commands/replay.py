@@ -10,7 +10,7 @@ taught.
 import argparse
 import pathlib
 
-from pipeline.commands.run import positive
+from pipeline.commands.arguments import positive
 
 HELP = "replay the cold users through the gateway"
 EPILOG = """

@@ -7,7 +7,12 @@ from the cache, so a run that was stopped goes on where it was.
 """
 
 import argparse
-import pathlib
+
+from pipeline.commands.arguments import (
+    add_dataset_arguments,
+    add_hyper_parameters,
+    positive,
+)
 
 HELP = "train, evaluate, push, serve and replay"
 EPILOG = """
@@ -33,43 +38,9 @@ results:
 DAY_SECONDS = 24 * 3600.0
 
 
-def positive(text: str) -> int:
-    """Reads a whole number above zero."""
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return value
-
-
-def hyper_parameter(text: str) -> tuple[str, str]:
-    """Reads NAME=VALUE; the trainer knows names and types."""
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text}")
-    return name, value
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument(
-        "dataset",
-        nargs="?",
-        default="movielens-100k",
-        help="shipped dataset or path of a YAML spec (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--data-path",
-        type=pathlib.Path,
-        metavar="PATH",
-        help="folder or archive that holds the files already",
-    )
-    parser.add_argument(
-        "--runs",
-        type=pathlib.Path,
-        default=pathlib.Path("runs"),
-        metavar="FOLDER",
-        help="where runs are kept (default: %(default)s)",
-    )
+    add_dataset_arguments(parser)
     parser.add_argument(
         "--train-steps", type=positive, help="outer-loop steps of the trainer"
     )
@@ -105,14 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="D",
         help="as the gateways have it",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        type=hyper_parameter,
-        metavar="NAME=VALUE",
-        help="a hyper-parameter of the trainer (see trainer/config.py); "
-        "may be given more than once",
+    add_hyper_parameters(
+        parser, "a hyper-parameter of the trainer (see trainer/config.py)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="(default: %(default)s)"

@@ -15,7 +15,11 @@ training takes long; `random` is the yardstick of both.
 import argparse
 import pathlib
 
-from pipeline.commands.run import hyper_parameter, positive
+from pipeline.commands.arguments import (
+    add_dataset_arguments,
+    add_hyper_parameters,
+    positive,
+)
 
 HELP = "search hyper-parameters under a byte budget"
 EPILOG = """
@@ -42,25 +46,7 @@ Workers on other machines: docs/tuning.md.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument(
-        "dataset",
-        nargs="?",
-        default="movielens-100k",
-        help="shipped dataset or path of a YAML spec (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--data-path",
-        type=pathlib.Path,
-        metavar="PATH",
-        help="folder or archive that holds the files already",
-    )
-    parser.add_argument(
-        "--runs",
-        type=pathlib.Path,
-        default=pathlib.Path("runs"),
-        metavar="FOLDER",
-        help="where runs are kept (default: %(default)s)",
-    )
+    add_dataset_arguments(parser)
     parser.add_argument(
         "--trials",
         type=positive,
@@ -91,14 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help="outer-loop steps of a trial at most",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        type=hyper_parameter,
-        metavar="NAME=VALUE",
-        help="a hyper-parameter that is given and not searched; may be given "
-        "more than once",
+    add_hyper_parameters(
+        parser, "a hyper-parameter that is given and not searched"
     )
     parser.add_argument(
         "--seed",
