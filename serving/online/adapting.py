@@ -50,7 +50,7 @@ class Pupil(NamedTuple):
     start: NDArray[np.float32]
 
 
-class Outcome(NamedTuple):
+class Adaptation(NamedTuple):
     """What became of one.
 
     Attributes:
@@ -89,7 +89,7 @@ class Adapting:
 
     async def adapt(
         self, model: ServedModel, pupils: Sequence[Pupil]
-    ) -> list[Outcome]:
+    ) -> list[Adaptation]:
         """Learns from each user's support set.
 
         Args:
@@ -108,7 +108,7 @@ class Adapting:
                 for places in batches
             )
         )
-        outcomes: list[Outcome | None] = [None] * len(pupils)
+        outcomes: list[Adaptation | None] = [None] * len(pupils)
         for places, answer in zip(batches, answers, strict=True):
             for place, outcome in zip(places, answer, strict=True):
                 outcomes[place] = outcome
@@ -116,7 +116,7 @@ class Adapting:
 
     async def _adapt(
         self, model: ServedModel, pupils: Sequence[Pupil]
-    ) -> list[Outcome]:
+    ) -> list[Adaptation]:
         batch = _Batch(pupils)
         adapted, known = await self._run(model, batch)
         misled = model.guard.misled(adapted, batch.num_new, batch.sizes)
@@ -133,7 +133,7 @@ class Adapting:
                 self._on_guard(reason, int(users.sum()))
         return list(
             map(
-                Outcome,
+                Adaptation,
                 weights.astype(self._dtype),
                 adapted.loss_before.tolist(),
                 adapted.loss_after.tolist(),

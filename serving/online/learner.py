@@ -14,7 +14,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from serving.contract.support import Support, SupportEvent, merge_support
 from serving.errors import DeletedUserError, EventLogError
 from serving.event_log import EventLog, LogEntry, LoggedEvent
-from serving.gateway.ladder import Ladder, UserState
+from serving.gateway.ladder import Ladder
 from serving.gateway.registry import ModelRegistry, ServedModel
 from serving.gateway.rpcs.pinned import on_current_version
 from serving.gateway.templates import Features
 from serving.gateway.trials import Treatment, Trials
-from serving.online.adapting import Adapting, Pupil
+from serving.online.adapting import Adaptation, Adapting, Pupil
 from serving.online.lesson import Learned, Lesson
 from serving.online.meta_stage import MetaStage
 from serving.online.told import decode_told, known_features
@@ -185,61 +185,78 @@ class Learner:
     async def _teach_version(
         self, studies: Sequence[_Study], model: ServedModel
     ) -> list[_Taught]:
-        taught: list[_Taught] = []
-        pupils: list[Pupil] = []
-        begun: list[tuple[_Study, UserState, Support, dict[int, int]]] = []
-        for study in studies:
-            user = self._ladder.state_of(model, study.record)
-            events, accepted = _admitted(study)
-            accepted |= study.known_before
-            if not events:
-                learned = Learned(model, user, accepted)
-                taught.append(_Taught(study, learned))
-                continue
-            record = study.record
-            support = merge_support(
-                record.reservoir if record else (),
-                [SupportEvent(e.item_id, e.label) for e in events],
-                record.support_count if record else 0,
-                model.manifest.reservoir_events,
-            )
-            features = known_features(
-                decode_told(study.features), model.user_features
-            )
-            pupils.append(Pupil(features, support, len(events), user.weights))
-            begun.append((study, user, support, accepted))
-        outcomes = await self._adapting.adapt(model, pupils)
+        admitted = [(study, *_admitted(study)) for study in studies]
+        begun = [
+            (study, accepted, self._pupil(study, events, model))
+            for study, events, accepted in admitted
+            if events
+        ]
+        outcomes = await self._adapting.adapt(
+            model, [pupil for _, _, pupil in begun]
+        )
         now_ms = time.time_ns() // 1_000_000
+        return [
+            *(
+                self._taught(study, accepted, pupil, outcome, model, now_ms)
+                for (study, accepted, pupil), outcome in zip(
+                    begun, outcomes, strict=True
+                )
+            ),
+            *(
+                _Taught(
+                    study,
+                    Learned(
+                        model,
+                        self._ladder.state_of(model, study.record),
+                        accepted,
+                    ),
+                )
+                for study, events, accepted in admitted
+                if not events
+            ),
+        ]
+
+    def _pupil(
+        self, study: _Study, events: Sequence[LoggedEvent], model: ServedModel
+    ) -> Pupil:
+        """Returns what the inner loop needs to know of a user."""
+        record = study.record
+        support = merge_support(
+            record.reservoir if record else (),
+            [SupportEvent(e.item_id, e.label) for e in events],
+            record.support_count if record else 0,
+            model.manifest.reservoir_events,
+        )
+        return Pupil(
+            known_features(decode_told(study.features), model.user_features),
+            support,
+            len(events),
+            self._ladder.state_of(model, record).weights,
+        )
+
+    def _taught(
+        self,
+        study: _Study,
+        accepted: Mapping[int, int],
+        pupil: Pupil,
+        outcome: Adaptation,
+        model: ServedModel,
+        now_ms: int,
+    ) -> _Taught:
+        """Returns what the inner loop made of a user, ready to be stored."""
         fingerprint = fingerprint_digest(model.manifest.fingerprint)
-        for (study, _, support, accepted), pupil, outcome in zip(
-            begun, pupils, outcomes, strict=True
-        ):
-            stored = _next_record(
-                study, fingerprint, support, outcome.weights, now_ms
-            )
-            new_events = support.events[-pupil.num_new :]
-            unknown = set()
-            if outcome.known is not None:
-                unknown = {
-                    event.item_id
-                    for event, known in zip(
-                        new_events,
-                        outcome.known[-pupil.num_new :].tolist(),
-                        strict=True,
-                    )
-                    if not known
-                }
-            learned = Learned(
-                model,
-                self._ladder.state_of(model, stored, now_ms),
-                accepted,
-                (outcome.loss_before, outcome.loss_after),
-                unknown,
-            )
-            taught.append(
-                _Taught(study, learned, stored, pupil.features, new_events)
-            )
-        return taught
+        stored = _next_record(
+            study, fingerprint, pupil.support, outcome.weights, now_ms
+        )
+        new_events = pupil.support.events[-pupil.num_new :]
+        learned = Learned(
+            model,
+            self._ladder.state_of(model, stored, now_ms),
+            accepted,
+            (outcome.loss_before, outcome.loss_after),
+            _unknown_items(new_events, outcome),
+        )
+        return _Taught(study, learned, stored, pupil.features, new_events)
 
     def _keep(self, taught: Sequence[_Taught]) -> list[Outcome]:
         """Stores records, then acknowledges what is durable."""
@@ -282,12 +299,15 @@ class Learner:
 
 
 def _admitted(study: _Study) -> tuple[list[LoggedEvent], dict[int, int]]:
-    """Returns the events to learn from, and how many of each entry."""
+    """Returns the events to learn from, and how many are known of each entry.
+
+    That is by position; entries that were learned from before are among them.
+    """
     most = study.treatment.max_support
     seen = study.record.support_count if study.record else 0
     room = None if most is None else max(0, most - seen)
     events: list[LoggedEvent] = []
-    accepted = {}
+    accepted = study.known_before
     for entry in study.entries:
         new = entry.events[:room]
         events += new
@@ -295,6 +315,20 @@ def _admitted(study: _Study) -> tuple[list[LoggedEvent], dict[int, int]]:
         if room is not None:
             room -= len(new)
     return events, accepted
+
+
+def _unknown_items(
+    new_events: Sequence[SupportEvent], outcome: Adaptation
+) -> Collection[str]:
+    """Returns the items of the newest events that the model does not know."""
+    if outcome.known is None or outcome.known.all():
+        return ()
+    known = outcome.known[-len(new_events) :].tolist()
+    return {
+        event.item_id
+        for event, is_known in zip(new_events, known, strict=True)
+        if not is_known
+    }
 
 
 def _next_record(
