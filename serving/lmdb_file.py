@@ -6,6 +6,9 @@ one each (group commit).
 """
 
 import contextlib
+import errno
+import os
+import shutil
 import threading
 import time
 from collections import deque
@@ -26,6 +29,8 @@ _MAX_READERS = 256
 # Slots of readers that were killed are freed this often, while we write:
 # once all are taken, no process can even open the file.
 _CHECK_READERS_SECONDS = 1.0
+# So little is left of a disk that is full.
+_NEARLY_NOTHING = 1 << 16
 
 
 class _Write(Generic[_T]):
@@ -174,12 +179,12 @@ class LmdbFile:
         """Turns LMDB's errors into ours."""
         try:
             yield
-        except (lmdb.MapFullError, lmdb.DiskError) as error:
-            raise self._full(
-                f"{self._path} is full ({self._map_bytes} bytes at most, and "
-                "what the disk has left)"
-            ) from error
         except lmdb.Error as error:
+            if self._has_no_room(error):
+                raise self._full(
+                    f"{self._path} is full ({self._map_bytes} bytes at most, "
+                    "and what the disk has left)"
+                ) from error
             raise self._failed(
                 f"{self._path} failed: {error}. See that the folder is on a "
                 "local disk, may be written, and holds what it should."
@@ -188,3 +193,12 @@ class LmdbFile:
             raise self._failed(
                 f"{self._path} can't be opened: {error.strerror}."
             ) from error
+
+    def _has_no_room(self, error: Exception) -> bool:
+        if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
+            return True
+        # What LMDB says of a write that a disk without room cut short.
+        return (
+            os.strerror(errno.EIO) in str(error)
+            and shutil.disk_usage(self._path).free < _NEARLY_NOTHING
+        )
