@@ -13,6 +13,7 @@ from benchmarks.serving.setting import (
     PREDICT,
     RANK,
     Setting,
+    cpu_seconds,
     resident_mb,
     running_echo,
 )
@@ -23,11 +24,20 @@ CLIENTS = 32
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Round:
-    """The three servers under the same load, one right after the other."""
+    """The three servers under the same load, one right after the other.
+
+    Attributes:
+        straight: Predict, straight at the model server.
+        gateway: Rank, at the gateway.
+        echo: The bare server.
+        cpu_ms: CPU time of a server per request, by what was asked; unlike
+            the rest it tells the same on a machine that does other work.
+    """
 
     straight: Result
     gateway: Result
     echo: Result
+    cpu_ms: dict[str, float]
 
 
 def measure_rank(setting: Setting, seconds: float) -> Iterator[Figure]:
@@ -41,19 +51,35 @@ def measure_rank(setting: Setting, seconds: float) -> Iterator[Figure]:
     with grpc.insecure_channel(setting.gateway.target) as channel:
         answer: bytes = channel.unary_unary(RANK)(rank[0], timeout=30)
     with running_echo(len(answer)) as echo_target:
+        gateway, model_server = setting.gateway, setting.model_server
 
         def measure(clients: int) -> Round:
+            cpu_ms: dict[str, float] = {}
+
             def load(target: str, method: str, requests: list[bytes]) -> Result:
                 job = Job(target, method, seconds, clients)
+                before = cpu_seconds(gateway), cpu_seconds(model_server)
                 result = drive(job, requests)
                 if result.failures:
                     raise RuntimeError(f"{method} failed: {result.failures}")
+                warm = 1 + job.warm_seconds / seconds
+                for name, server, start in zip(
+                    ("gateway", "model_server"),
+                    (gateway, model_server),
+                    before,
+                    strict=True,
+                ):
+                    used = 1e3 * (cpu_seconds(server) - start)
+                    used /= warm * len(result.latencies)
+                    name = f"{method.rpartition('/')[2]}: {name}"
+                    cpu_ms[name] = round(used, 3)
                 return result
 
             return Round(
-                load(setting.model_server.target, PREDICT, predict),
-                load(setting.gateway.target, RANK, rank),
+                load(model_server.target, PREDICT, predict),
+                load(gateway.target, RANK, rank),
                 load(echo_target, echo.METHOD, rank),
+                cpu_ms,
             )
 
         crowd = [measure(CLIENTS) for _ in range(ROUNDS)]
@@ -82,6 +108,7 @@ def _throughput(rounds: list[Round]) -> Iterator[Figure]:
     }
     detail = {
         "clients": CLIENTS,
+        "cpu_ms": _cpu_ms(rounds),
         **{name: list(map(round, values)) for name, values in rates.items()},
     }
     for name, other, floor, goal in (
@@ -114,7 +141,8 @@ def _added_latency(rounds: list[Round]) -> Figure:
         statistics.median(added),
         floor=1.0,
         goal=0.4,
-        detail={
+        detail={"cpu_ms": _cpu_ms(rounds)}
+        | {
             f"{name}_{percent}_ms": [
                 round(getattr(each, name).percentile(percent), 3)
                 for each in rounds
@@ -123,3 +151,15 @@ def _added_latency(rounds: list[Round]) -> Figure:
             for percent in (50, 99)
         },
     )
+
+
+def _cpu_ms(rounds: list[Round]) -> dict[str, float]:
+    """CPU time of the servers per request, medians of the rounds."""
+    return {
+        name: statistics.median(each.cpu_ms[name] for each in rounds)
+        for name in (
+            "Predict: model_server",
+            "Rank: gateway",
+            "Rank: model_server",
+        )
+    }

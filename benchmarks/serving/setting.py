@@ -234,6 +234,12 @@ def running_echo(size: int) -> Iterator[str]:
         process.wait()
 
 
+def cpu_seconds(server: ServerProcess) -> float:
+    """CPU time that a server has used since its start."""
+    times = psutil.Process(server.process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
 def resident_mb(server: ServerProcess) -> float:
     """Resident memory of a server and its children, in megabytes."""
     process = psutil.Process(server.process.pid)
