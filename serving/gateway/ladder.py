@@ -157,16 +157,13 @@ class Ladder:
         self, store: AdaptiveStore, model: ServedModel, user_ids: Sequence[str]
     ) -> list[UserState]:
         """Reads several users at once; the empty id is nobody's."""
-        if len(user_ids) == 1 and user_ids[0]:
-            return [await self.read(store, model, user_ids[0])]
-        known = [user_id for user_id in user_ids if user_id]
-        keys = [UserKey(model.name, user_id) for user_id in known]
-        try:
-            records = await asyncio.to_thread(store.get_many, keys)
-        except StoreError as error:
-            return [_degraded(model, error)] * len(user_ids)
-        by_id = dict(zip(known, records, strict=True))
-        return [self._met(model, by_id.get(id_)) for id_ in user_ids]
+        known = sorted({*user_ids} - {""})
+        states = await asyncio.gather(
+            *(self.read(store, model, user_id) for user_id in known)
+        )
+        by_id = dict(zip(known, states, strict=True))
+        nobody = self.state_of(model, None)
+        return [by_id.get(user_id, nobody) for user_id in user_ids]
 
     def _met(self, model: ServedModel, record: UserRecord | None) -> UserState:
         user = self.state_of(model, record)

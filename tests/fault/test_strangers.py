@@ -1,5 +1,6 @@
 """Callers who have no business here reach neither handler nor store."""
 
+import datetime
 import hashlib
 
 import grpc
@@ -87,7 +88,7 @@ def refusal(target, user="a:1", **options):
 
 
 def test_strangers_get_a_defined_refusal_and_nothing_is_read(
-    secured, known, tmp_path
+    secured, authority, known, tmp_path
 ):
     # A handshake that fails looks to a client like a server that is away.
     away = {
@@ -95,13 +96,23 @@ def test_strangers_get_a_defined_refusal_and_nothing_is_read(
         grpc.StatusCode.DEADLINE_EXCEEDED,
     }
     stranger = write_pair(trustme.CA().issue_cert("web"), tmp_path, "stranger")
+    yesterday = datetime.datetime.now(datetime.timezone.utc)
+    yesterday -= datetime.timedelta(days=1)
+    expired = write_pair(
+        authority.issue_cert(
+            "web",
+            not_before=yesterday - datetime.timedelta(days=1),
+            not_after=yesterday,
+        ),
+        tmp_path,
+        "expired",
+    )
     target = secured.target
     assert refusal(target, token="a.secret") in away
     assert refusal(target, tls=ClientTls(known.ca), token="a.secret") in away
-    assert (
-        refusal(target, tls=ClientTls(known.ca, *stranger), token="a.secret")
-        in away
-    )
+    for pair in (stranger, expired):
+        tls = ClientTls(known.ca, *pair)
+        assert refusal(target, tls=tls, token="a.secret") in away
     for token in (None, "a.wrong", "nobody.secret", "old.secret", "a"):
         code = refusal(target, tls=known, token=token)
         assert code == grpc.StatusCode.UNAUTHENTICATED

@@ -94,11 +94,17 @@ def test_users_of_a_batch_each_get_their_own_rung():
     np.testing.assert_array_equal(users[3].weights, record().weights)
 
 
-def test_unreadable_store_degrades_the_whole_batch():
+def test_user_who_cannot_be_read_is_degraded_and_no_other():
     class Broken(MemoryStore):
-        def get_many(self, keys):
+        async def aget(self, key):
+            if key.user_id == "known":
+                return await super().aget(key)
             raise StoreError("the disk is gone")
 
-    users = read_many(Broken(), "a", "b")
-    assert [user.degraded_reason for user in users] == ["the disk is gone"] * 2
-    np.testing.assert_array_equal(users[1].weights, META_INIT)
+    store = Broken()
+    store.compare_and_put(record("known", updated_ms=int(time.time() * 1e3)))
+    users = read_many(store, "a", "known", "", "b")
+    reasons = [user.degraded_reason for user in users]
+    assert reasons == ["the disk is gone", "", "", "the disk is gone"]
+    assert users[1].hit
+    np.testing.assert_array_equal(users[3].weights, META_INIT)
