@@ -2,7 +2,9 @@
 
 Version and manifest switch together, as one value: a request takes the value
 once and pins the version, so it never mixes the weights of one fixed part
-with another.
+with another. Known users were learned for a version before it was pushed, so
+that it is available is all there is to wait for; a version that does not
+answer as it should is passed over.
 """
 
 import asyncio
@@ -21,11 +23,14 @@ from serving.contract.guard import Guard
 from serving.contract.manifest import AdaptiveManifest
 from serving.contract.meta_state import MetaState
 from serving.errors import (
+    BackendDeadlineError,
+    BackendError,
     BackendUnavailableError,
     ServingError,
     UnknownModelError,
 )
 from serving.gateway.backend import ModelServer
+from serving.gateway.fitness import check_fitness
 from serving.gateway.templates import RequestTemplates
 
 _log = logging.getLogger(__name__)
@@ -195,27 +200,38 @@ class ModelRegistry:
         """
         for name in self._base_paths:
             try:
-                await self._refresh_model(name)
+                trouble = await self._refresh_model(name)
                 self.renew(name)
-                self._troubles.pop(name, None)
             except ServingError as error:
-                # Once per trouble, not once per poll.
-                if self._troubles.get(name) != str(error):
-                    self._troubles[name] = str(error)
-                    _log.warning("%s", error)
+                trouble = str(error)
             except Exception:
                 _log.exception("%s: looking for new versions failed", name)
+                continue
+            # Once per trouble, not once per poll.
+            if trouble and self._troubles.get(name) != trouble:
+                _log.error("%s", trouble)
+            self._troubles[name] = trouble
 
-    async def _refresh_model(self, name: str) -> None:
+    async def _refresh_model(self, name: str) -> str:
+        """Switches to the newest version that is fit.
+
+        Returns:
+            What speaks against newer ones, if there are any.
+        """
         current = self._served.get(name)
+        troubles: list[str] = []
         for version in await self._backend.available_versions(name):
             if current is not None and current.version == version:
-                return
+                break
             path = self._base_paths[name] / str(version)
             try:
                 manifest = _load_manifest(path)
-            except ManifestError as error:
-                _log.error("Version %d is passed over: %s", version, error)
+                await check_fitness(self._backend, name, version, manifest)
+            except (BackendUnavailableError, BackendDeadlineError):
+                # Says nothing of the version.
+                raise
+            except (ManifestError, BackendError) as error:
+                troubles.append(f"Version {version} is passed over: {error}")
                 continue
             self._served[name] = self._pinned(name, version, manifest)
             _log.info(
@@ -226,7 +242,8 @@ class ModelRegistry:
                 manifest.fingerprint,
                 manifest.num_adaptive,
             )
-            return
+            break
+        return " ".join(troubles)
 
     async def refresh_forever(self, poll_seconds: float) -> None:
         """Keeps looking for new versions until cancelled."""

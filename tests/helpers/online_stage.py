@@ -47,7 +47,8 @@ class Stages:
         """Gives a stage that learns until the block ends."""
         self.metrics = Metrics()
         registry = ModelRegistry(self.backend, {MODEL: self._base_path}, MODEL)
-        await registry.refresh()
+        with self.backend.sound():
+            await registry.refresh()
         learner = Learner(
             Adapting(self.backend, dtype, self.metrics.count_guarded),
             self.store,

@@ -87,7 +87,8 @@ class OracleGateway:
         self._stage = parts.stage
         self._stragglers = parts.stragglers
         self._registry = parts.registry
-        await self._registry.refresh()
+        with self.backend.sound():
+            await self._registry.refresh()
         self._server = AsyncServer(
             options=(
                 (

@@ -1,11 +1,24 @@
 import asyncio
 
+import numpy as np
 import pytest
 
-from serving.errors import BackendUnavailableError, UnknownModelError
+from serving.errors import (
+    BackendError,
+    BackendRefusalError,
+    BackendUnavailableError,
+    UnknownModelError,
+)
 from serving.gateway.registry import ModelRegistry
 from tests.helpers.oracle_backend import OracleBackend
-from tests.helpers.toy_model import ToyParameters
+from tests.helpers.toy_model import ToyOracle, ToyParameters
+
+ORACLES = {version: ToyOracle.from_seed(version) for version in (1, 2)}
+BROKEN = {
+    "rank": ("score", "rank gives no score of shape"),
+    "recommend": ("score", "recommend gives no score of shape"),
+    "adapt": ("adaptive_weights", "adapt gives no adaptive_weights of shape"),
+}
 
 
 @pytest.fixture
@@ -38,14 +51,14 @@ def test_model_without_a_version_is_unavailable(registry):
 
 
 def test_version_and_manifest_switch_together(registry, backend):
-    backend.versions = {1: None}
+    backend.versions = {1: ORACLES[1]}
     assert refresh(registry).version == 1
-    backend.versions = {1: None, 2: None}
+    backend.versions = ORACLES
     served = refresh(registry)
     assert served.version == 2
     fingerprint = ToyParameters.from_seed(2).fingerprint
     assert served.manifest.fingerprint == fingerprint
-    backend.versions = {1: None}
+    backend.versions = {1: ORACLES[1]}
     assert refresh(registry).version == 1
 
 
@@ -54,12 +67,68 @@ def test_version_with_an_unreadable_manifest_is_passed_over(
 ):
     manifest = base_path / "2/assets.extra/adaptive_manifest.json"
     manifest.write_text("{}")
-    backend.versions = {1: None, 2: None}
+    backend.versions = ORACLES
+    assert refresh(registry).version == 1
+
+
+@pytest.mark.parametrize("signature", BROKEN)
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (lambda values: np.full_like(values, np.nan), "not finite"),
+        (lambda values: np.repeat(values, 2, axis=1), "of shape"),
+        (None, "gives no"),
+    ],
+    ids=["nan", "of another shape", "missing"],
+)
+def test_version_that_does_not_answer_as_it_should_is_passed_over(
+    registry, backend, signature, broken, reason, caplog
+):
+    backend.versions = {1: ORACLES[1]}
+    refresh(registry)
+    predict = backend.predict
+
+    async def answer(model, version, asked, inputs):
+        outputs = await predict(model, version, asked, inputs)
+        if version == 2 and asked == signature:
+            name, _ = BROKEN[signature]
+            values = outputs.pop(name)
+            if broken is not None:
+                outputs[name] = broken(values)
+        return outputs
+
+    backend.predict = answer
+    backend.versions = ORACLES
+    assert refresh(registry).version == 1
+    assert reason in registry.trouble("adaptower")
+    refresh(registry)
+    assert len(caplog.records) == 1
+    # A model server that has mended it, or a newer push, is followed.
+    backend.predict = predict
+    assert refresh(registry).version == 2
+    assert registry.trouble("adaptower") == ""
+
+
+@pytest.mark.parametrize("error", [BackendRefusalError, BackendError])
+def test_version_that_refuses_to_answer_is_passed_over(
+    registry, backend, error
+):
+    backend.versions = {1: ORACLES[1]}
+    refresh(registry)
+    predict = backend.predict
+
+    async def answer(model, version, asked, inputs):
+        if version == 2 and asked == "adapt":
+            raise error("no such input")
+        return await predict(model, version, asked, inputs)
+
+    backend.predict = answer
+    backend.versions = ORACLES
     assert refresh(registry).version == 1
 
 
 def test_unreachable_model_server_changes_nothing(registry, backend):
-    backend.versions = {1: None}
+    backend.versions = {1: ORACLES[1]}
     refresh(registry)
 
     async def fail(model):
