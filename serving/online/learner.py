@@ -32,6 +32,7 @@ from serving.online.adapting import Adaptation, Adapting, Pupil
 from serving.online.lesson import Learned, Lesson
 from serving.online.meta_stage import MetaStage
 from serving.online.told import decode_told, known_features
+from serving.protos import recommender_pb2 as pb
 from serving.store import (
     AdaptiveStore,
     UserRecord,
@@ -54,6 +55,7 @@ class _Study:
         treatment: Which version learns, and up to how many events.
         features: What the user told, as bytes: with the last entry that told
             any, or before.
+        told: The same, decoded.
     """
 
     lesson: Lesson
@@ -61,6 +63,7 @@ class _Study:
     entries: Sequence[LogEntry]
     treatment: Treatment
     features: bytes
+    told: pb.Told
 
     @property
     def known_before(self) -> dict[int, int]:
@@ -141,15 +144,14 @@ class Learner:
         taught = {each.study: each for each in itertools.chain(*groups_taught)}
         ordered = [taught[study] for study in studies]
         outcomes = await asyncio.to_thread(self._keep, ordered)
-        # All at once: while one waits for a step of the meta state, users may
-        # be deleted, and what comes of them after that nobody would forget.
-        await asyncio.gather(
-            *(
-                self._observe(each)
-                for each, outcome in zip(ordered, outcomes, strict=True)
-                if isinstance(outcome, Learned)
-            )
-        )
+        # All of them first: while one waits for a step of the meta state,
+        # users may be deleted, and nobody would forget what comes after that.
+        steps = [
+            self._observe(each)
+            for each, outcome in zip(ordered, outcomes, strict=True)
+            if isinstance(outcome, Learned)
+        ]
+        await asyncio.gather(*filter(None, steps))
         return outcomes
 
     def _study(self, lesson: Lesson, record: UserRecord | None) -> _Study:
@@ -167,12 +169,17 @@ class Learner:
             itertools.takewhile(lambda each: each == treatments[0], treatments)
         )
         entries = left[: len(same)]
-        features = record.features if record else b""
-        for entry, each in zip(entries, told, strict=False):
-            if each.features:
-                features = entry.features
         treatment = same[0] if same else Treatment(lesson.key.model)
-        return _Study(lesson, record, entries, treatment, features)
+        pairs = list(zip(entries, told, strict=False))
+        for entry, each in reversed(pairs):
+            if each.features:
+                return _Study(
+                    lesson, record, entries, treatment, entry.features, each
+                )
+        features = record.features if record else b""
+        return _Study(
+            lesson, record, entries, treatment, features, decode_told(features)
+        )
 
     async def _teach(self, studies: Sequence[_Study]) -> list[_Taught]:
         """Learns under one version, or its successor if it is gone."""
@@ -228,7 +235,7 @@ class Learner:
             model.manifest.reservoir_events,
         )
         return Pupil(
-            known_features(decode_told(study.features), model.user_features),
+            known_features(study.told, model.user_features),
             support,
             len(events),
             self._ladder.state_of(model, record).weights,
@@ -283,12 +290,12 @@ class Learner:
             _log.warning("Not acknowledged: %s", error)
         return outcomes
 
-    async def _observe(self, taught: _Taught) -> None:
-        """Shows the outer loop what was learned, if anything was."""
+    def _observe(self, taught: _Taught) -> "asyncio.Future[None] | None":
+        """Shows the outer loop what was learned; returns what to wait for."""
         if taught.record is None or taught.features is None:
-            return
+            return None
         before = taught.study.record
-        await self._meta_stage.observe(
+        return self._meta_stage.observe(
             taught.learned.model,
             taught.record.key.user_id,
             taught.features,

@@ -74,9 +74,9 @@ class MetaStage:
             backend: Answers `meta_gradient`.
             config: When and how far meta states move.
             files: Where versions are kept; None keeps them in memory.
-            inline: Whether `observe` returns only after the step that its
-                events were enough for: the same calls in the same order then
-                give the same versions. If not, steps are taken behind it.
+            inline: Whether callers of `observe` are given the step that their
+                events were enough for, to wait for it: the same calls in the
+                same order then give the same versions.
         """
         self._backend = backend
         self._config = config
@@ -102,7 +102,7 @@ class MetaStage:
         """Returns versions, and how many were promoted and refused."""
         return self._line(name, manifest).progress
 
-    async def observe(
+    def observe(
         self,
         model: ServedModel,
         user_id: str,
@@ -110,8 +110,8 @@ class MetaStage:
         reservoir: Sequence[SupportEvent],
         count: int,
         new_events: Sequence[SupportEvent],
-    ) -> None:
-        """Takes note of what a user did; takes a step if it was due.
+    ) -> "asyncio.Future[None] | None":
+        """Takes note of what a user did; begins a step if it was due.
 
         A step that fails is logged: it must not fail the user's feedback.
 
@@ -122,9 +122,12 @@ class MetaStage:
             reservoir: The user's kept events before the new ones.
             count: How many events were seen before the new ones.
             new_events: Oldest first.
+
+        Returns:
+            The step to wait for, if the stage is inline and one has begun.
         """
         if not self._config.enabled:
-            return
+            return None
         # Whether its file has changed matters once a step is taken, only.
         line = self._lines.get((model.name, model.manifest.fingerprint))
         if line is None:
@@ -133,13 +136,12 @@ class MetaStage:
             user_id, features, reservoir, count, new_events
         )
         if batch is None:
-            return
+            return None
         step = asyncio.create_task(self._step(model, line, batch))
         self._steps.add(step)
         step.add_done_callback(self._steps.discard)
-        if self._inline:
-            # A caller who hangs up does not end the step.
-            await asyncio.shield(step)
+        # A caller who hangs up does not end the step.
+        return asyncio.shield(step) if self._inline else None
 
     def forget(self, user_id: str) -> None:
         """Drops what is collected of a user who was deleted."""

@@ -18,6 +18,7 @@ take 276 bytes, and the features what they are.
 """
 
 import dataclasses
+import functools
 import hashlib
 import struct
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ _FIXED = struct.Struct(f"<{_DIGEST_BYTES}sQQ")
 _NO_FINGERPRINT = bytes(_DIGEST_BYTES)
 
 
+@functools.lru_cache(maxsize=64)
 def fingerprint_digest(fingerprint: str) -> bytes:
     """Returns the 8 bytes by which a record names a fingerprint."""
     return _digest(fingerprint.encode())

@@ -200,10 +200,17 @@ def test_weights_of_the_old_fixed_part_are_not_applied(client, oracles):
 def test_feedback_learns_the_kept_events_for_the_new_fixed_part(
     client, oracles
 ):
+    # The user came, and was learned again behind the answer.
+    deadline = time.monotonic() + 20
+    while not client.rank("swapped", ITEMS).store_hit:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     result = client.submit_feedback("swapped", events(10, 1, "001", 0.0))
-    weights, _, _ = oracles[1].adapt(
-        {}, ["003"] * 4 + ["001"], [1.0] * 4 + [0.0]
-    )
+    weights = None
+    for items, labels in (([], []), (["001"], [0.0])):
+        weights, _, _ = oracles[1].adapt(
+            {}, ["003"] * 4 + items, [1.0] * 4 + labels, weights=weights
+        )
     assert result.support_count == 5
     ranked = client.rank("swapped", ITEMS)
     assert (ranked.store_hit, ranked.degraded) == (True, False)

@@ -288,9 +288,11 @@ def test_features_of_different_lengths_are_sent_together(users, tmp_path):
         for number, user in enumerate(users):
             features = {"tags": tags[number % 3]}
             events = user.events(range(20))
-            await gateway.stage.observe(
+            step = gateway.stage.observe(
                 model, user.user_id, features, events[:10], 10, events[10:]
             )
+            if step is not None:
+                await step
 
     asyncio.run(run())
     (inputs, outputs), *_ = answers[CONFIG.tasks_per_update]
