@@ -163,12 +163,12 @@ def test_callers_without_patience_do_not_open_the_breaker(server):
     server.delay = 0.2
 
     async def run():
-        backend = ModelServer(server.target, 5.0)
+        backend = ModelServer(server.target, 60.0)
         for _ in range(10):
             with pytest.raises(grpc.aio.AioRpcError) as late:
                 await backend.forward(PREDICT, rank_request(), seconds=0.01)
             assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        answer = await backend.forward(PREDICT, rank_request(), seconds=5.0)
+        answer = await backend.forward(PREDICT, rank_request(), seconds=60.0)
         await backend.close()
         return pb.PredictResponse.FromString(answer)
 
