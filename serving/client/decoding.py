@@ -153,6 +153,10 @@ def _user_model(message: pb.UserModel) -> UserModel:
             for e in message.events
         ),
         deleted_ms=message.deleted_ms or None,
+        features={
+            name: (*values.strings.values, *values.numbers.values)
+            for name, values in message.features.items()
+        },
     )
 
 

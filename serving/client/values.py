@@ -139,10 +139,10 @@ class RecommendResult(_Explained):
 
 @dataclasses.dataclass(frozen=True)
 class FeedbackResult(_Explained):
-    """What the events changed.
+    """What the events changed; they are durable.
 
     Attributes:
-        accepted: Events learned from.
+        accepted: Events learned from, or to be learned from if pending.
         duplicates: Events left out because they were known.
         loss_before: Loss on the support set before learning; None if there
             was nothing new.
@@ -191,6 +191,7 @@ class UserModel:
         events: Events kept in the event log, oldest first.
         deleted_ms: When the user was deleted, milliseconds since 1970, UTC;
             None if not.
+        features: Values of each feature that the user last told, by name.
     """
 
     provenance: Provenance
@@ -200,6 +201,9 @@ class UserModel:
     reservoir: tuple[tuple[str, float], ...]
     events: tuple[FeedbackEvent, ...]
     deleted_ms: int | None
+    features: Mapping[str, tuple[str | float, ...]] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 @dataclasses.dataclass(frozen=True)

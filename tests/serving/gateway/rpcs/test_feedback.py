@@ -1,10 +1,14 @@
+import asyncio
+import threading
 import time
 
 import grpc
 import numpy as np
 import pytest
 
+from serving.client.decoding import user_export
 from serving.contract.support import SupportEvent
+from serving.errors import BackendUnavailableError
 from serving.gateway.config import Limits
 from serving.protos import recommender_pb2 as pb
 from serving.store import UserKey, UserRecord, fingerprint_digest
@@ -121,3 +125,70 @@ def test_bad_feedback_is_refused_and_changes_nothing(start, events, words):
     assert words in refused.value.details()
     assert gateway.store.get(key).to_bytes() == before
     assert gateway.backend.calls == ["adapt"]
+
+
+def wait_until_learned(gateway, count, user_id="u"):
+    deadline = time.monotonic() + 20
+    while True:
+        record = gateway.store.get(UserKey("model0", user_id))
+        if record is not None and record.support_count == count:
+            return record
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_asynchronous_feedback_is_answered_before_it_is_learned(start, oracle):
+    gateway = start(feedback="asynchronous")
+    answer = submit(gateway, [event(1), event(2, "001", 0.0), event(1)])
+    assert (answer.accepted, answer.duplicates) == (2, 1)
+    assert answer.pending
+    assert not answer.HasField("loss_before")
+    record = wait_until_learned(gateway, 2)
+    expected, _, _ = oracle.adapt({}, ["003", "001"], [1.0, 0.0])
+    np.testing.assert_allclose(record.weights, expected, atol=1e-5)
+    again = submit(gateway, [event(1)])
+    assert (again.accepted, again.duplicates, again.pending) == (0, 1, False)
+    assert again.provenance.support_count == 2
+
+
+def test_feedback_that_learns_too_slowly_is_pending_and_no_error(start):
+    gateway = start(backend_timeout_seconds=0.2)
+    run = gateway.backend.run
+    answered = threading.Event()
+
+    async def slow(model, request):
+        while not answered.is_set():
+            await asyncio.sleep(0.01)
+        return await run(model, request)
+
+    gateway.backend.run = slow
+    answer = submit(gateway, [event(1)])
+    answered.set()
+    assert (answer.accepted, answer.pending) == (1, True)
+    assert answer.provenance.support_count == 0
+    wait_until_learned(gateway, 1)
+
+
+def test_feedback_waits_in_the_log_for_a_model_server_that_is_down(start):
+    gateway = start()
+    run = gateway.backend.run
+
+    async def gone(model, request):
+        raise BackendUnavailableError("gone")
+
+    gateway.backend.run = gone
+    assert submit(gateway, [event(1)]).pending
+    assert submit(gateway, [event(2)]).pending
+    gateway.backend.run = run
+    assert wait_until_learned(gateway, 2).reservoir == (
+        (SupportEvent("003", 1.0),) * 2
+    )
+
+
+def test_what_a_user_told_is_exported(gateway):
+    told = {"age": pb.FeatureValues(numbers=pb.NumberList(values=[33.0]))}
+    submit(gateway, [event(1)], features=told)
+    export = gateway.stub.GetUser(pb.GetUserRequest(user_id="u"))
+    assert dict(export.models[0].features) == told
+    (model,) = user_export(export).models
+    assert model.features == {"age": (33.0,)}
