@@ -112,6 +112,9 @@ class ModelRegistry:
         self._default_model = default_model
         self._served: dict[str, ServedModel] = {}
         self._troubles: dict[str, str] = {}
+        self._looking = asyncio.Lock()
+        # When the last look began, by the event loop's clock.
+        self._looked = 0.0
 
     @property
     def names(self) -> Collection[str]:
@@ -196,8 +199,18 @@ class ModelRegistry:
     async def refresh(self) -> None:
         """Looks for new versions and meta states once.
 
-        A model whose status or manifest can't be read stays as it is.
+        A model whose status or manifest can't be read stays as it is. Those
+        who ask at the same time share a look that begins after they asked:
+        one that began before might switch to what is gone by now.
         """
+        clock = asyncio.get_running_loop().time
+        asked = clock()
+        async with self._looking:
+            if self._looked <= asked:
+                self._looked = clock()
+                await self._look()
+
+    async def _look(self) -> None:
         for name in self._base_paths:
             try:
                 trouble = await self._refresh_model(name)

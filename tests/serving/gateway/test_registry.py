@@ -141,3 +141,33 @@ def test_unreachable_model_server_changes_nothing(registry, backend):
 def test_unknown_model_error_names_those_there_are(registry):
     with pytest.raises(UnknownModelError, match="served are: adaptower"):
         registry.resolve("nobody")
+
+
+def test_a_look_that_began_too_early_does_not_bring_back_what_is_gone(
+    registry, backend
+):
+    backend.versions = {1: ORACLES[1]}
+    refresh(registry)
+    predict, looks = backend.predict, []
+
+    async def answer(model, version, asked, inputs):
+        if asked == "rank":
+            looks.append(version)
+        outputs = await predict(model, version, asked, inputs)
+        if version == 2 and asked == "adapt":
+            # It was fit, but is gone before anybody can be told.
+            backend.versions = {1: ORACLES[1]}
+        return outputs
+
+    backend.predict = answer
+
+    async def look():
+        backend.versions = {2: ORACLES[2]}
+        first = asyncio.create_task(registry.refresh())
+        await asyncio.sleep(0)
+        await asyncio.gather(first, *(registry.refresh() for _ in range(9)))
+
+    asyncio.run(look())
+    assert registry.resolve().version == 1
+    # Nine asked while one looked: they shared a look.
+    assert looks == [2, 1]
