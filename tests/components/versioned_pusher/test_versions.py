@@ -1,8 +1,5 @@
 """Versions appear whole or not at all, whatever happens while pushing."""
 
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -62,41 +59,6 @@ def test_a_clock_that_went_back_still_gives_a_higher_version(tmp_path):
     (tmp_path / "1700000009").mkdir()
     (tmp_path / "notes").mkdir()
     assert versions.next_version(tmp_path, now=1_600_000_000) == 1_700_000_010
-
-
-def test_a_push_killed_at_any_file_leaves_no_partial_version(
-    model_dir, tmp_path
-):
-    push_dir = tmp_path / "serving" / "adaptower"
-    kept = versions.push_version(model_dir, push_dir)
-    for nth in range(len(FILES)):
-        push = textwrap.dedent(f"""
-            import os, pathlib, signal
-            from components.versioned_pusher import versions
-            copied = 0
-            def copy(source, destination):
-                global copied
-                if copied == {nth}:
-                    # Half of the file is there when the power goes.
-                    half = source.read_bytes()[: source.stat().st_size // 2]
-                    destination.write_bytes(half)
-                    os.kill(os.getpid(), signal.SIGKILL)
-                versions.copy_file_durably(source, destination)
-                copied += 1
-            versions.push_version(
-                pathlib.Path({str(model_dir)!r}),
-                pathlib.Path({str(push_dir)!r}),
-                copy_file=copy,
-            )
-        """)
-        killed = subprocess.run([sys.executable, "-c", push], check=False)
-        assert killed.returncode == -9
-        assert [path.name for path in push_dir.iterdir()] == [str(kept)]
-        assert contents(push_dir / str(kept)) == FILES
-    # Nothing is left in the way of the next push, which also tidies up.
-    after = versions.push_version(model_dir, push_dir)
-    assert after > kept
-    assert not list(push_dir.parent.glob(".staging-*"))
 
 
 def test_a_failed_copy_removes_its_staging_folder(model_dir, tmp_path):
