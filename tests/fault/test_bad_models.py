@@ -23,7 +23,12 @@ from serving.contract.manifest import MANIFEST_FILE
 from serving.launch import start_gateway, start_model_server
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import GET_MODEL_STATUS
-from tests.fault.test_rollovers import ITEMS, PoissonLoad, wait_until
+from tests.fault.test_rollovers import (
+    ITEMS,
+    PATIENT_SECONDS,
+    PoissonLoad,
+    wait_until,
+)
 from tests.helpers.cold_examples import make_users, write_examples
 from tests.helpers.toy_model import ToyOracle, ToyParameters, export_toy
 from tests.helpers.toy_module import build_toy_module
@@ -116,7 +121,10 @@ def servers(tmp_path_factory):
             models,
             folder / "store",
             log_path=folder / "gateway.log",
-            flags=["--poll-seconds=0.1"],
+            flags=[
+                "--poll-seconds=0.1",
+                f"--backend-timeout-seconds={PATIENT_SECONDS}",
+            ],
         ) as gateway,
     ):
         yield base_path, model_server, gateway
@@ -141,7 +149,7 @@ def test_the_old_version_keeps_serving_when_one_is_pushed_past_the_gates(
     base_path, model_server, gateway = servers
     make(tmp_path / "bad")
     with (
-        RecommenderClient(gateway.target) as client,
+        RecommenderClient(gateway.target, PATIENT_SECONDS) as client,
         PoissonLoad(client) as load,
     ):
         pushed = push_version(tmp_path / "bad", base_path)
