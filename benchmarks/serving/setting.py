@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.serving import echo
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
-from serving.contract.manifest import AdaptiveManifest
+from serving.contract.manifest import MANIFEST_FILE, AdaptiveManifest
 from serving.gateway.templates import RankRow, RequestTemplates
 from serving.launch import (
     ServerProcess,
@@ -150,9 +150,22 @@ class Setting:
         return [self.requests.predict() for _ in self.users]
 
     def push(self, version: int) -> None:
-        """Pushes the model again, complete or not at all."""
+        """Pushes the model again, complete or not at all.
+
+        By its fingerprint it has another fixed part: nobody's weights are
+        good for it.
+        """
         building = self.base_path / f".building-{version}"
-        shutil.copytree(self.source, building, copy_function=os.link)
+        shutil.copytree(
+            self.source,
+            building,
+            copy_function=os.link,
+            ignore=shutil.ignore_patterns(Path(MANIFEST_FILE).name),
+        )
+        manifest = AdaptiveManifest.load(self.source)
+        dataclasses.replace(
+            manifest, fingerprint=f"{manifest.fingerprint}-{version}"
+        ).save(building)
         building.rename(self.base_path / str(version))
 
 
