@@ -27,6 +27,7 @@ from serving.contract.support import (
     SupportEvent,
 )
 from trainer.episodes import Catalog
+from trainer.graded_labels import liked
 from trainer.meta_gradient import meta_gradient, total_weight
 from trainer.stream import StreamUsers
 from trainer.support_loss import SupportSet
@@ -123,7 +124,7 @@ class _User:
 
 
 class _Model:
-    """A `serving.contract.online_stream.StreamModel`."""
+    """A `serving.contract.stream_model.StreamModel`."""
 
     def __init__(
         self, model: PartitionedTwoTower, catalog: Catalog, users: StreamUsers
@@ -151,7 +152,7 @@ class _Model:
             adapted = model.adapt(own, *events, weights, *state)
             before, after, nobodys = (
                 tf.nn.sigmoid_cross_entropy_with_logits(
-                    events.label, model.score(own, events.item, each)
+                    liked(events.label), model.score(own, events.item, each)
                 )
                 for each in (
                     weights,

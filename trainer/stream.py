@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.contract import metrics
+from serving.contract.labels import liked
 from serving.contract.protocol import (
     MAX_WINDOWS,
     few_shot_rows,
@@ -163,7 +164,7 @@ class JudgedRows:
         self.rows = metrics.Rows(
             user=np.concatenate(users),
             window=np.repeat(np.arange(len(users)), [len(u) for u in users]),
-            label=self.flat([rows.label for rows in judged]),
+            label=liked(self.flat([rows.label for rows in judged])),
         )
 
     def flat(
