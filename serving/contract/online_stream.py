@@ -12,75 +12,30 @@ import collections
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from serving.contract.guard import HELD_BACK, Adapted, Guard
+from serving.contract.guard import HELD_BACK, Guard
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import Floats, MetaState
-from serving.contract.meta_tasks import MetaBatch, MetaTask, TaskCollector
-from serving.contract.meta_update import MetaGradient, MetaProgress
-from serving.contract.support import Support, SupportEvent, merge_support
+from serving.contract.meta_tasks import MetaBatch, TaskCollector
+from serving.contract.meta_update import MetaProgress
+from serving.contract.stream_model import EventUser, Ints, StreamModel
+from serving.contract.support import Support, merge_support
 from serving.contract.timeline import (
     RANK,
     Step,
-    StreamUser,
     arrival_order,
     timeline,
 )
 
-Ints = NDArray[np.int64]
 _Item = TypeVar("_Item")
 _Rounds = defaultdict[int, list[_Item]]
 
 # Bounds the memory of one call, and of what waits to be learned.
 _USERS_PER_CALL = 512
 _LEARNS_PER_SEGMENT = 4096
-
-
-class EventUser(StreamUser, Protocol):
-    """A user of a stream, with events."""
-
-    def events(self, rows: Ints) -> Sequence[SupportEvent]:
-        """The rows with these indices, as a model learns from them."""
-
-
-class StreamModel(Protocol):
-    """A model, asked for a batch of users by their indices."""
-
-    def adapt(
-        self,
-        users: Ints,
-        supports: Sequence[Support],
-        weights: Floats,
-        state: MetaState,
-    ) -> Adapted:
-        """Runs the inner loop.
-
-        Args:
-            users: Indices, shape [B]; none of them twice.
-            supports: What each learns from.
-            weights: Where each starts, [B, P].
-            state: The meta state.
-        """
-
-    def meta_gradient(
-        self, tasks: Sequence[MetaTask[int]], state: MetaState
-    ) -> MetaGradient:
-        """Differentiates the query loss of tasks; `context` is the user."""
-
-    def rank(
-        self, users: Ints, rows: Sequence[Ints], weights: Floats
-    ) -> Sequence[Floats]:
-        """Scores rows of users; returns their logits, one array per user.
-
-        Args:
-            users: Indices, shape [B]; any of them several times.
-            rows: Indices of the user's rows.
-            weights: Adaptive weights, [B, P].
-        """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the Redis event log does inside the server, each script atomically.
 
-`redis_log.py` says which keys there are. Streams have one consumer group.
+`redis_streams` says which keys there are. Streams have one consumer group.
 A server without memory refuses scripts that begin with `#!lua` as a whole;
 those that free memory are allowed to run.
 """

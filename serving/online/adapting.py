@@ -1,53 +1,25 @@
-"""The inner loop of many users: padded calls of the model's `adapt`, guarded.
-
-Padding costs as much as events do, so users share a call with those of about
-the same support size.
-"""
+"""The inner loop of many users: calls of the model's `adapt`, guarded."""
 
 import asyncio
-import collections
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.contract.guard import HELD_BACK, Adapted
-from serving.contract.support import Support
 from serving.errors import BackendError
 from serving.gateway.backend import ModelServer
 from serving.gateway.batcher import ITEM_KNOWN
 from serving.gateway.registry import ServedModel
-from serving.gateway.templates import ADAPTIVE_WEIGHTS, Features
-from serving.online.model_calls import encode_request, padded
+from serving.gateway.templates import ADAPTIVE_WEIGHTS
+from serving.online.pupils import Pupil, PupilBatch, places_by_call
 from serving.tf_serving import decode_tensor
 
-ADAPT = "adapt"
 # Losses of events, from models that tell them.
 _EVENT_LOSSES = ("event_loss", "event_loss_meta_init")
-# Smaller supports are padded to so many events.
-_MIN_WIDTH = 16
-# Of one call: users, and events with their padding.
-_MAX_ROWS = 256
-_MAX_EVENTS = 32_768
 
 OnGuard = Callable[[str, int], None]
-
-
-class Pupil(NamedTuple):
-    """A user to run the inner loop for.
-
-    Attributes:
-        features: Those that are known.
-        support: What is learned from.
-        num_new: How many of its events, the last ones, are new.
-        start: Weights to start from, float32, shape [P].
-    """
-
-    features: Features
-    support: Support
-    num_new: int
-    start: NDArray[np.float32]
 
 
 class Adaptation(NamedTuple):
@@ -101,7 +73,7 @@ class Adapting:
             BackendError: The model server failed, or gave outputs of another
                 shape.
         """
-        batches = list(_batches(pupils))
+        batches = list(places_by_call(pupils))
         answers = await asyncio.gather(
             *(
                 self._adapt(model, [pupils[place] for place in places])
@@ -117,11 +89,11 @@ class Adapting:
     async def _adapt(
         self, model: ServedModel, pupils: Sequence[Pupil]
     ) -> list[Adaptation]:
-        batch = _Batch(pupils)
+        batch = PupilBatch(pupils)
         adapted, known = await self._run(model, batch)
         misled = model.guard.misled(adapted, batch.num_new, batch.sizes)
         if len(misled):
-            over = _Batch([pupils[row] for row in misled], model.meta_init)
+            over = PupilBatch([pupils[row] for row in misled], model.meta_init)
             batch.start[misled] = over.start
             adapted.put(misled, (await self._run(model, over))[0])
         weights, reasons = model.guard.check(
@@ -142,7 +114,7 @@ class Adapting:
         )
 
     async def _run(
-        self, model: ServedModel, batch: "_Batch"
+        self, model: ServedModel, batch: PupilBatch
     ) -> tuple[Adapted, Iterable[NDArray[np.bool_] | None]]:
         """Calls the model; returns what it learned, and items it knows."""
         response = await self._backend.run(model.name, batch.request(model))
@@ -184,68 +156,3 @@ class Adapting:
             row[:size]
             for row, size in zip(outputs[ITEM_KNOWN], sizes, strict=True)
         ]
-
-
-class _Batch:
-    """Some users' inputs, as arrays.
-
-    Attributes:
-        sizes: Support events of each, [B].
-        label: [B, S].
-        num_new: How many of them are new, [B].
-        start: Weights to start from, [B, P].
-    """
-
-    def __init__(
-        self,
-        pupils: Sequence[Pupil],
-        start: NDArray[np.float32] | None = None,
-    ) -> None:
-        """Pads the users.
-
-        Args:
-            pupils: The users.
-            start: Where all of them start, [P]; each its own if None.
-        """
-        self._pupils = pupils
-        supports = [pupil.support for pupil in pupils]
-        self.label = padded([[e.label for e in s.events] for s in supports])
-        self._weight = padded([support.weights for support in supports])
-        self.sizes = np.array([len(support.events) for support in supports])
-        self.num_new = np.array([pupil.num_new for pupil in pupils])
-        self.start = np.array(
-            [pupil.start if start is None else start for pupil in pupils],
-            np.float32,
-        )
-
-    def request(self, model: ServedModel) -> bytes:
-        """Returns the request of `adapt`."""
-        return encode_request(
-            model,
-            ADAPT,
-            [pupil.features for pupil in self._pupils],
-            {
-                "item_id": [
-                    [event.item_id for event in pupil.support.events]
-                    for pupil in self._pupils
-                ]
-            },
-            {
-                "label": self.label,
-                "weight": self._weight,
-                ADAPTIVE_WEIGHTS: self.start,
-                **model.meta_state.inputs(),
-            },
-        )
-
-
-def _batches(pupils: Sequence[Pupil]) -> Iterator[list[int]]:
-    """Yields places of those that share a call."""
-    by_width: dict[int, list[int]] = collections.defaultdict(list)
-    for place, pupil in enumerate(pupils):
-        size = max(len(pupil.support.events), _MIN_WIDTH)
-        by_width[1 << (size - 1).bit_length()].append(place)
-    for width, places in by_width.items():
-        rows = max(1, min(_MAX_ROWS, _MAX_EVENTS // width))
-        for start in range(0, len(places), rows):
-            yield places[start : start + rows]

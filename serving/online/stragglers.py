@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from serving.errors import DeletedUserError, ServingError
 from serving.event_log import EventLog
 from serving.gateway.registry import ServedModel
-from serving.online.adapting import Adapting, Pupil
+from serving.online.adapting import Adapting
+from serving.online.pupils import Pupil
 from serving.online.relearning import Relearning
 from serving.online.told import decode_told, known_features
 from serving.store import AdaptiveStore, UserKey, UserRecord

@@ -14,8 +14,9 @@ from serving.gateway.ladder import Ladder
 from serving.gateway.registry import ModelRegistry, ServedModel
 from serving.gateway.rpcs.pinned import on_current_version
 from serving.gateway.templates import Features
-from serving.online.adapting import Adaptation, Adapting, Pupil
+from serving.online.adapting import Adaptation, Adapting
 from serving.online.lesson import Learned
+from serving.online.pupils import Pupil
 from serving.online.study import Study
 from serving.online.told import known_features
 from serving.store import UserRecord, fingerprint_digest

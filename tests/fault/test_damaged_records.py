@@ -141,8 +141,8 @@ def test_no_damaged_entry_of_redis_is_ever_learned(config, count):
                 }
                 name = draw.choice((b"h", b"e"))
                 fields[name] = damaged(fields[name], draw)
-                stream = log._stream(log._shard(submission.key))
-                pipeline.xadd(stream, fields)
+                shard = log._streams.shard(submission.key)
+                pipeline.xadd(log._streams.name(shard), fields)
             pipeline.execute()
         (whole,) = log.append([submission_of(1, count)])
         check_entries(log, count, whole)
