@@ -18,8 +18,7 @@ from serving.model_server.service import ModelServerService
 from serving.rpc.call_server import CallServer, Grouping
 
 # How long a thread may keep Python's lock while others wait for it. The one
-# that loads a version keeps it longest; a lower priority would not help, for
-# on a busy machine whoever has the lock and no CPU holds up everybody.
+# that loads a version keeps it longest.
 _SWITCH_SECONDS = 0.0005
 
 _log = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ The first call of a signature is slow, because TensorFlow optimises the graph
 then. The requests lie in the SavedModel, as for TF Serving.
 """
 
+import functools
 import itertools
 import logging
 import struct
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from serving.errors import GraphError
+from serving.model_server.leftover_cpu import with_leftover_cpu
 from serving.model_server.loaded_model import LoadedModel
 from serving.protos import tf_serving_pb2 as pb
 
@@ -47,7 +49,8 @@ def load_warm(path: Path) -> LoadedModel:
 def _replay(model: LoadedModel, log: pb.PredictionLog) -> bool:
     if not log.HasField("predict_log"):
         return False
-    model.predict(log.predict_log.request)
+    request = log.predict_log.request
+    with_leftover_cpu(functools.partial(model.predict, request))
     return True
 
 
