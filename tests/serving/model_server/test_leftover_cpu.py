@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from serving.model_server.leftover_cpu import NICENESS, with_leftover_cpu
+from serving.model_server.leftover_cpu import with_leftover_cpu
 
 linux_only = pytest.mark.skipif(
     sys.platform != "linux", reason="threads have no priority of their own"
@@ -19,10 +19,12 @@ def niceness():
 @linux_only
 def test_work_after_the_first_has_a_low_priority_and_nobody_else():
     script = (
-        "from tests.serving.model_server.test_leftover_cpu import *\n"
+        "from serving.model_server.leftover_cpu import *\n"
+        "from tests.serving.model_server.test_leftover_cpu import niceness\n"
         "own = niceness()\n"
         "first, second = [with_leftover_cpu(niceness) for _ in range(2)]\n"
-        "assert (first, second, niceness()) == (own, NICENESS, own)\n"
+        "expected = own, NICENESS, own\n"
+        "assert (first, second, niceness()) == expected\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
