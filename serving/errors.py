@@ -153,6 +153,8 @@ _STATUS = {
     UnknownSignatureError: grpc.StatusCode.FAILED_PRECONDITION,
     GraphError: grpc.StatusCode.INTERNAL,
     BackendError: grpc.StatusCode.INTERNAL,
+    # Requests are checked before: what is refused then is our own mistake.
+    BackendRefusalError: grpc.StatusCode.INTERNAL,
     BackendUnavailableError: grpc.StatusCode.UNAVAILABLE,
     BackendDeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
     StoreError: grpc.StatusCode.UNAVAILABLE,
