@@ -2,14 +2,12 @@
 
 import ctypes
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from serving.errors import GraphError
 from serving.model_server.c_api import Buffer, Output, checked, tensorflow
-from serving.model_server.leftover_cpu import with_leftover_cpu
 from serving.model_server.tensor import LibraryTensors, Tensor
 from serving.protos import tf_serving_pb2 as pb
 from serving.protos.model_server_pb2 import MetaGraphDef
@@ -65,8 +63,7 @@ class Session:
                     options, SESSION_CONFIG, len(SESSION_CONFIG), status
                 )
             with checked() as status:
-                load = functools.partial(
-                    tf.TF_LoadSessionFromSavedModel,
+                self._session = tf.TF_LoadSessionFromSavedModel(
                     options,
                     None,
                     str(path).encode(),
@@ -76,7 +73,6 @@ class Session:
                     meta_graph,
                     status,
                 )
-                self._session = with_leftover_cpu(load)
             self.signatures: Mapping[str, pb.SignatureDef] = _signatures(
                 meta_graph.contents
             )
@@ -146,9 +142,6 @@ class Session:
 
     def close(self) -> None:
         """Frees the graph and its variables."""
-        with_leftover_cpu(self._free)
-
-    def _free(self) -> None:
         tf = tensorflow()
         with checked() as status:
             tf.TF_CloseSession(self._session, status)

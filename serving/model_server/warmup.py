@@ -4,7 +4,6 @@ The first call of a signature is slow, because TensorFlow optimises the graph
 then. The requests lie in the SavedModel, as for TF Serving.
 """
 
-import functools
 import itertools
 import logging
 import struct
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from serving.errors import GraphError
-from serving.model_server.leftover_cpu import with_leftover_cpu
 from serving.model_server.loaded_model import LoadedModel
 from serving.protos import tf_serving_pb2 as pb
 
@@ -49,8 +47,7 @@ def load_warm(path: Path) -> LoadedModel:
 def _replay(model: LoadedModel, log: pb.PredictionLog) -> bool:
     if not log.HasField("predict_log"):
         return False
-    request = log.predict_log.request
-    with_leftover_cpu(functools.partial(model.predict, request))
+    model.predict(log.predict_log.request)
     return True
 
 
