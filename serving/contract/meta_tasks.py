@@ -10,7 +10,8 @@ their tasks judge a new meta state and never make one.
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Sequence
 from typing import Generic, TypeVar
 
 from serving.contract.meta_config import OnlineMetaConfig
@@ -51,6 +52,19 @@ class MetaBatch(Generic[Context]):
 
     tasks: tuple[MetaTask[Context], ...]
     held_back: tuple[MetaTask[Context], ...]
+
+    @property
+    def user_ids(self) -> set[str]:
+        """Whose tasks these are."""
+        return {task.user_id for task in (*self.tasks, *self.held_back)}
+
+    def without(self, user_ids: Collection[str]) -> "MetaBatch[Context]":
+        """Returns the batch without the tasks of some users."""
+        tasks, held_back = (
+            tuple(task for task in each if task.user_id not in user_ids)
+            for each in (self.tasks, self.held_back)
+        )
+        return MetaBatch(tasks, held_back)
 
 
 def is_held_back(user_id: str, share: float) -> bool:
@@ -129,6 +143,12 @@ class TaskCollector(Generic[Context]):
             return None
         self._tasks.append(task)
         return self._take_batch()
+
+    @property
+    def user_ids(self) -> set[str]:
+        """Of whom something is held."""
+        complete = itertools.chain(self._tasks, self._held_back)
+        return {*self._open, *(task.user_id for task in complete)}
 
     def forget(self, user_id: str) -> None:
         """Drops all tasks of a user."""

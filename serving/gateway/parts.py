@@ -1,5 +1,6 @@
 """What a gateway consists of behind its RPCs; so does a worker without RPCs."""
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
@@ -22,6 +23,9 @@ from serving.online.stragglers import Stragglers
 from serving.online.upkeep import upkeep
 from serving.store import AdaptiveStore
 from serving.store.config import open_store
+
+# So long may what another gateway deleted stay in this one's memory.
+_FORGET_SECONDS = 600.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +76,9 @@ def make_parts(
         read_wait_seconds: See `OnlineStage`.
     """
     metrics = Metrics()
-    meta_stage = open_meta_stage(config.meta, backend, config.store.location)
+    meta_stage = open_meta_stage(
+        config.meta, backend, store, config.store.location
+    )
     registry = ModelRegistry(
         backend, config.models, config.default_model, meta_stage.newest
     )
@@ -139,4 +145,8 @@ async def open_parts(
         )
         stack.push_async_callback(parts.meta_stage.close)
         stack.push_async_callback(parts.stragglers.close)
+        forgetting = asyncio.create_task(
+            parts.meta_stage.forget_gone_forever(_FORGET_SECONDS)
+        )
+        stack.callback(forgetting.cancel)
         yield parts

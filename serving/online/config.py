@@ -9,6 +9,7 @@ from serving.contract.meta_config import OnlineMetaConfig
 from serving.gateway.backend import ModelServer
 from serving.online.meta_stage import MetaStage
 from serving.online.meta_state_files import MetaStateFiles
+from serving.store import AdaptiveStore
 
 INLINE = "inline"
 BACKGROUND = "background"
@@ -33,20 +34,25 @@ class MetaStageConfig:
 
 
 def open_meta_stage(
-    config: MetaStageConfig, backend: ModelServer, store: str | None
+    config: MetaStageConfig,
+    backend: ModelServer,
+    store: AdaptiveStore,
+    location: str | None,
 ) -> MetaStage:
     """Sets the stage up.
 
     Args:
         config: What the flags say.
         backend: Answers `meta_gradient`.
-        store: Location of the store of users' weights.
+        store: The users' weights.
+        location: Where they are; None: in memory.
     """
     folder = config.folder
-    if folder is None and store is not None and "://" not in store:
-        folder = Path(store) / "meta_states"
+    if folder is None and location is not None and "://" not in location:
+        folder = Path(location) / "meta_states"
     return MetaStage(
         backend,
+        store,
         OnlineMetaConfig(enabled=config.mode != OFF),
         None if folder is None else MetaStateFiles(folder),
         inline=config.mode == INLINE,

@@ -7,33 +7,37 @@ tasks of many users at once, asking the model server, keeping versions.
 
 import asyncio
 import dataclasses
+import itertools
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.contract.manifest import AdaptiveManifest
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import MetaState
-from serving.contract.meta_tasks import MetaBatch, MetaTask, TaskCollector
-from serving.contract.meta_update import MetaGradient, MetaProgress
+from serving.contract.meta_tasks import MetaBatch, TaskCollector
+from serving.contract.meta_update import MetaProgress
 from serving.contract.support import SupportEvent
 from serving.errors import ServingError, StoreError
 from serving.gateway.backend import ModelServer
 from serving.gateway.registry import ServedModel
 from serving.gateway.templates import Features
+from serving.online.meta_gradient import meta_gradient
 from serving.online.meta_state_files import MetaStateFiles, Stamp
-from serving.online.model_calls import encode_request, padded
-from serving.tf_serving import decode_tensor
+from serving.store import AdaptiveStore, UserKey
 
 # Outcomes of a step. Overtaken: another process took one, or somebody rolled
-# back, between its beginning and its end.
+# back, between its beginning and its end. Deserted: its users, or those who
+# judge it, were all deleted.
 PROMOTED = "promoted"
 REFUSED = "refused"
 OVERTAKEN = "overtaken"
+DESERTED = "deserted"
 FAILED = "failed"
+
+# Users whose records are looked for at a time.
+_MAX_USERS = 256
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +68,7 @@ class MetaStage:
     def __init__(
         self,
         backend: ModelServer,
+        store: AdaptiveStore,
         config: OnlineMetaConfig,
         files: MetaStateFiles | None = None,
         inline: bool = True,
@@ -72,6 +77,7 @@ class MetaStage:
 
         Args:
             backend: Answers `meta_gradient`.
+            store: Knows who was deleted, by whichever process.
             config: When and how far meta states move.
             files: Where versions are kept; None keeps them in memory.
             inline: Whether callers of `observe` are given the step that their
@@ -79,6 +85,7 @@ class MetaStage:
                 same order then give the same versions.
         """
         self._backend = backend
+        self._store = store
         self._config = config
         self._files = files
         self._inline = inline
@@ -148,6 +155,28 @@ class MetaStage:
         for line in self._lines.values():
             line.collector.forget(user_id)
 
+    async def forget_gone(self) -> None:
+        """Drops what is collected of users without a record.
+
+        Other gateways deleted them, or they have expired. A step leaves them
+        out in any case; this is for those who wait long for one.
+
+        Raises:
+            StoreError: Records can't be read.
+        """
+        for (name, _), line in [*self._lines.items()]:
+            for user_id in await self._gone(name, line.collector.user_ids):
+                line.collector.forget(user_id)
+
+    async def forget_gone_forever(self, seconds: float) -> None:
+        """Does so from time to time until cancelled."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.forget_gone()
+            except ServingError as error:
+                _log.warning("Who is gone is forgotten later: %s", error)
+
     async def close(self) -> None:
         """Waits for steps that are being taken."""
         await asyncio.gather(*self._steps)
@@ -178,6 +207,21 @@ class MetaStage:
             progress = MetaProgress.start(exported)
         line.progress = progress
 
+    async def _gone(self, name: str, user_ids: Collection[str]) -> set[str]:
+        """Returns those of a model's users who have no record."""
+        gone = set[str]()
+        left = iter(user_ids)
+        while some := list(itertools.islice(left, _MAX_USERS)):
+            records = await asyncio.to_thread(
+                self._store.get_many, [UserKey(name, each) for each in some]
+            )
+            gone.update(
+                user_id
+                for user_id, record in zip(some, records, strict=True)
+                if record is None
+            )
+        return gone
+
     async def _step(
         self,
         model: ServedModel,
@@ -203,13 +247,23 @@ class MetaStage:
         line: _Line,
         batch: MetaBatch[Features],
     ) -> str:
+        # Whoever was deleted before the step begins has no part in it.
+        batch = batch.without(await self._gone(model.name, batch.user_ids))
+        if not batch.tasks or not batch.held_back:
+            return DESERTED
         before = line.progress
         step = before.propose(
-            await self._gradient(model, batch.tasks, before.current),
+            await meta_gradient(
+                self._backend, model, batch.tasks, before.current
+            ),
             self._config,
         )
         losses_before, losses_after = [
-            (await self._gradient(model, batch.held_back, state)).losses
+            (
+                await meta_gradient(
+                    self._backend, model, batch.held_back, state
+                )
+            ).losses
             for state in (before.current, step.candidate)
         ]
         after = before.judge(step, losses_before, losses_after, self._config)
@@ -240,46 +294,3 @@ class MetaStage:
             float(np.mean(losses_before)),
         )
         return outcome
-
-    async def _gradient(
-        self,
-        model: ServedModel,
-        tasks: Sequence[MetaTask[Features]],
-        state: MetaState,
-    ) -> MetaGradient:
-        texts, numbers = {}, dict[str, NDArray[Any]](state.inputs())
-        for half, events, weights in (
-            (
-                "support",
-                [task.support for task in tasks],
-                [task.support_weights for task in tasks],
-            ),
-            (
-                "query",
-                [task.query_set for task in tasks],
-                [(1.0,) * len(task.query_set) for task in tasks],
-            ),
-        ):
-            texts[f"{half}_item_id"] = [
-                [event.item_id for event in own] for own in events
-            ]
-            numbers[f"{half}_label"] = padded(
-                [[event.label for event in own] for own in events]
-            )
-            numbers[f"{half}_weight"] = padded(weights)
-        response = await self._backend.run(
-            model.name,
-            encode_request(
-                model,
-                "meta_gradient",
-                [task.context for task in tasks],
-                texts,
-                numbers,
-            ),
-        )
-        return MetaGradient.of_outputs(
-            {
-                name: decode_tensor(tensor)
-                for name, tensor in response.outputs.items()
-            }
-        )

@@ -56,7 +56,9 @@ class Stages:
             Ladder(),
             registry,
             Trials(),
-            MetaStage(self.backend, OnlineMetaConfig(enabled=False)),
+            MetaStage(
+                self.backend, self.store, OnlineMetaConfig(enabled=False)
+            ),
         )
         stage = OnlineStage(self.log, learner, self.metrics)
         if reads:

@@ -128,6 +128,31 @@ def test_a_deleted_user_is_in_no_batch():
     assert [task.context for task in batch.tasks] == [1, 2]
 
 
+def test_it_tells_of_whom_it_holds_something():
+    made = TaskCollector(CONFIG)
+    ids = some_ids(held_back=False)
+    complete, open_, gone = next(ids), next(ids), next(ids)
+    for user, letters in ((complete, "abcd"), (open_, "ab"), (gone, "a")):
+        made.observe(user, 0, events("s"), 1, events(*letters))
+    assert made.user_ids == {complete, open_, gone}
+    made.forget(gone)
+    assert made.user_ids == {complete, open_}
+
+
+def test_a_batch_without_some_users_keeps_the_order_of_the_others():
+    made = collector(tasks_per_update=3)
+    ids = some_ids(held_back=False)
+    gone, other = next(ids), next(ids)
+    for number, user in enumerate((other, gone, other)):
+        batch = made.observe(user, number, events("s"), 1, events(*"abcd"))
+    judge = next(some_ids(held_back=True))
+    assert batch.user_ids == {gone, other, judge}
+    left = batch.without({gone})
+    assert [task.context for task in left.tasks] == [0, 2]
+    assert left.held_back == batch.held_back
+    assert batch.without({judge}).held_back == ()
+
+
 def test_the_held_back_share_is_about_what_was_asked_for():
     share = np.mean([is_held_back(f"{n:05d}", 0.1) for n in range(20_000)])
     assert share == pytest.approx(0.1, abs=0.01)

@@ -23,7 +23,7 @@ from serving.online.learner import Learner
 from serving.online.meta_stage import MetaStage
 from serving.online.meta_state_files import MetaStateFiles, roll_back
 from serving.online.stage import OnlineStage
-from serving.store import MemoryStore, UserKey
+from serving.store import MemoryStore, UserKey, UserRecord
 from serving.store.config import StoreConfig
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.stream_users import OracleModel, make_users
@@ -47,7 +47,8 @@ class Gateway:
         manifest = ORACLE.parameters.manifest()
         manifest.save(base_path / "1")
         self.backend = OracleBackend({1: ORACLE})
-        self.stage = MetaStage(self.backend, config, files, inline)
+        self.store = MemoryStore()
+        self.stage = MetaStage(self.backend, self.store, config, files, inline)
         self.registry = ModelRegistry(
             self.backend,
             {"adaptower": base_path},
@@ -57,7 +58,6 @@ class Gateway:
         self.outcomes = []
         self.stage.subscribe(lambda name, _: self.registry.renew(name))
         self.stage.subscribe(lambda _, outcome: self.outcomes.append(outcome))
-        self.store = MemoryStore()
         self.ladder = Ladder()
         self.log = open_event_log(StoreConfig(), LogConfig())
         self.ranker = Ranker(self.backend)
@@ -65,6 +65,20 @@ class Gateway:
     @property
     def meta_state(self):
         return self.registry.resolve().meta_state
+
+    def know(self, user_id):
+        """Gives somebody a record without a lesson."""
+        assert self.store.compare_and_put(
+            UserRecord(
+                key=UserKey("adaptower", user_id),
+                fingerprint=bytes(8),
+                sequence=1,
+                support_count=0,
+                weights=np.zeros(NUM_ADAPTIVE, np.float32),
+                reservoir=(),
+                updated_ms=0,
+            )
+        )
 
     async def learn(self, user, rows):
         submission = Submission(
@@ -174,9 +188,9 @@ def test_versions_of_another_export_are_not_served(users, tmp_path):
     asyncio.run(Gateway(tmp_path, files=files).replay(users))
     manifest = ORACLE.parameters.manifest()
     other = dataclasses.replace(manifest, meta_init=(0.0,) * 5)
-    stage = MetaStage(OracleBackend({}), CONFIG, files)
+    stage = MetaStage(OracleBackend({}), MemoryStore(), CONFIG, files)
     assert stage.newest("adaptower", manifest) is not None
-    stage = MetaStage(OracleBackend({}), CONFIG, files)
+    stage = MetaStage(OracleBackend({}), MemoryStore(), CONFIG, files)
     assert stage.newest("adaptower", other) is None
 
 
@@ -265,6 +279,30 @@ def test_a_deleted_user_is_in_no_later_step(users, tmp_path):
     assert "secret" not in asked
 
 
+def test_a_step_without_any_users_left_is_none(users, tmp_path):
+    gateway = Gateway(tmp_path)
+
+    async def run():
+        await gateway.registry.refresh()
+        model = gateway.registry.resolve()
+        steps = []
+        for user in users:
+            gateway.know(user.user_id)
+            gateway.store.delete(UserKey("adaptower", user.user_id))
+            events = user.events(range(20))
+            steps.append(
+                gateway.stage.observe(
+                    model, user.user_id, {}, events[:10], 10, events[10:]
+                )
+            )
+        await asyncio.gather(*filter(None, steps))
+
+    asyncio.run(run())
+    assert set(gateway.outcomes) == {"deserted"}
+    assert "meta_gradient" not in gateway.backend.calls
+    assert gateway.meta_state.version == 0
+
+
 def test_features_of_different_lengths_are_sent_together(users, tmp_path):
     """Gradients are sums, so those of the users alone must add up."""
     gateway = Gateway(tmp_path)
@@ -288,6 +326,7 @@ def test_features_of_different_lengths_are_sent_together(users, tmp_path):
         for number, user in enumerate(users):
             features = {"tags": tags[number % 3]}
             events = user.events(range(20))
+            gateway.know(user.user_id)
             step = gateway.stage.observe(
                 model, user.user_id, features, events[:10], 10, events[10:]
             )
