@@ -1,6 +1,5 @@
 """Users who are deleted are gone, wherever one looks, and stay away."""
 
-import asyncio
 import contextlib
 import threading
 
@@ -23,7 +22,7 @@ from serving.experiments.purging import purge
 from serving.protos import recommender_pb2 as pb
 from serving.store import LmdbStore, UserKey
 from serving.store.redis_store import RedisStore
-from tests.helpers.oracle_backend import OracleBackend
+from tests.helpers.oracle_backend import OracleBackend, hold_adapt
 from tests.helpers.oracle_gateway import OracleGateway
 from tests.helpers.redis_server import RunningRedis
 from tests.helpers.toy_model import ToyOracle, ToyParameters
@@ -129,15 +128,8 @@ def submit(gateway, user, *event_ids, item="secret-item", **fields):
 
 def collected(gateway):
     """Users whose events the outer loop holds on to."""
-    return {
-        user_id
-        for line in gateway.meta_stage._lines.values()
-        for user_id in (
-            *line.collector._open,
-            *(t.user_id for t in line.collector._tasks),
-            *(t.user_id for t in line.collector._held_back),
-        )
-    }
+    lines = gateway.meta_stage._lines.values()
+    return set().union(*(line.collector.user_ids for line in lines))
 
 
 def refused(call):
@@ -215,19 +207,7 @@ def test_events_that_come_late_are_refused_and_leave_nothing(gateway, places):
 def test_user_deleted_while_events_are_learned_stays_away(gateway, places):
     """The tombstone comes between the inner loop and the store."""
     store, _, all_bytes = places
-    backend = gateway.backend
-    learning, go_on = threading.Event(), threading.Event()
-    run = backend.run
-
-    async def held(model, request):
-        answer = await run(model, request)
-        if "adapt" in backend.calls[-1:] and not go_on.is_set():
-            learning.set()
-            while not go_on.is_set():
-                await asyncio.sleep(0.01)
-        return answer
-
-    backend.run = held
+    learning, go_on = hold_adapt(gateway.backend)
     outcomes = []
     sending = threading.Thread(
         target=lambda: outcomes.append(

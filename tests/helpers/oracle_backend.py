@@ -1,7 +1,9 @@
 """A model server's stand-in that answers with the toy's oracle, in process."""
 
+import asyncio
 import contextlib
 import math
+import threading
 
 import grpc
 import grpc.aio
@@ -83,6 +85,27 @@ class OracleBackend:
                 self.adapt_result, np.float32
             )[np.newaxis]
         return outputs
+
+
+def hold_adapt(backend):
+    """Keeps the next answers of `adapt` back.
+
+    Returns:
+        What is set when there is such an answer, and what lets them go.
+    """
+    learning, go_on = threading.Event(), threading.Event()
+    run = backend.run
+
+    async def held(model, request):
+        answer = await run(model, request)
+        if "adapt" in backend.calls[-1:] and not go_on.is_set():
+            learning.set()
+            while not go_on.is_set():
+                await asyncio.sleep(0.01)
+        return answer
+
+    backend.run = held
+    return learning, go_on
 
 
 def adapt_rows(oracle, values):
