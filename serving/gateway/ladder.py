@@ -144,22 +144,38 @@ class Ladder:
         )
 
     async def read(
-        self, store: AdaptiveStore, model: ServedModel, user_id: str
+        self,
+        store: AdaptiveStore,
+        model: ServedModel,
+        user_id: str,
+        seconds: float | None = None,
     ) -> UserState:
-        """Reads a user; trouble with the store degrades, only."""
+        """Reads a user; trouble with the store degrades, only.
+
+        Args:
+            store: The users' weights.
+            model: The version that answers.
+            user_id: The user.
+            seconds: After so long the store is in trouble; None: after as
+                long as it may take.
+        """
         try:
-            record = await store.aget(UserKey(model.name, user_id))
+            record = await store.aget(UserKey(model.name, user_id), seconds)
         except StoreError as error:
             return _degraded(model, error)
         return self._met(model, record)
 
     async def read_many(
-        self, store: AdaptiveStore, model: ServedModel, user_ids: Sequence[str]
+        self,
+        store: AdaptiveStore,
+        model: ServedModel,
+        user_ids: Sequence[str],
+        seconds: float | None = None,
     ) -> list[UserState]:
         """Reads several users at once; the empty id is nobody's."""
         known = sorted({*user_ids} - {""})
         states = await asyncio.gather(
-            *(self.read(store, model, user_id) for user_id in known)
+            *(self.read(store, model, user_id, seconds) for user_id in known)
         )
         by_id = dict(zip(known, states, strict=True))
         nobody = self.state_of(model, None)

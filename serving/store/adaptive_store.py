@@ -38,11 +38,19 @@ class AdaptiveStore(abc.ABC):
             RecordError: There is one, but its bytes are damaged.
         """
 
-    async def aget(self, key: UserKey) -> UserRecord | None:
+    async def aget(
+        self, key: UserKey, seconds: float | None = None
+    ) -> UserRecord | None:
         """Like `get`, from an event loop that must not wait.
 
-        Stores that ask a server override it.
+        Stores that ask a disk or a server override it.
+
+        Args:
+            key: The user.
+            seconds: How long the caller can wait; as long as the store may
+                take if None.
         """
+        del seconds
         return self.get(key)
 
     @abc.abstractmethod

@@ -60,9 +60,11 @@ class LmdbStore(AdaptiveStore):
             data = transaction.get(key.to_bytes())
         return live_record(data, key, self._retention)
 
-    async def aget(self, key: UserKey) -> UserRecord | None:
+    async def aget(
+        self, key: UserKey, seconds: float | None = None
+    ) -> UserRecord | None:
         """Like `get`, in a thread: a disk that hangs holds no loop up."""
-        data = await self._batcher.get(key.to_bytes())
+        data = await self._batcher.get(key.to_bytes(), seconds)
         return live_record(data, key, self._retention)
 
     def get_many(  # noqa: D102

@@ -42,8 +42,15 @@ class ReadBatcher:
             asyncio.AbstractEventLoop, _Queue
         ] = weakref.WeakKeyDictionary()
 
-    async def get(self, key: bytes) -> bytes | None:
+    async def get(
+        self, key: bytes, seconds: float | None = None
+    ) -> bytes | None:
         """Returns a key's value; raises what `read` raises.
+
+        Args:
+            key: The key.
+            seconds: How long the caller can wait, if less than a read may
+                take.
 
         Raises:
             StoreError: It takes too long, or the store was closed.
@@ -54,7 +61,11 @@ class ReadBatcher:
             queue = self._queues[loop] = _Queue(
                 self._read, self._seconds, self._threads
             )
-        return await queue.add(loop, key)
+        future = queue.add(loop, key)
+        if seconds is not None and seconds < self._seconds:
+            # Says nothing of the store: others may wait longer.
+            loop.call_later(seconds, _fail, future, seconds)
+        return await future
 
     def close(self) -> None:
         """Ends the threads, after the reads that run. Again does nothing."""
@@ -82,7 +93,7 @@ class _Queue:
     ) -> "asyncio.Future[bytes | None]":
         future: asyncio.Future[bytes | None] = loop.create_future()
         if self._hangs:
-            future.set_exception(self._late())
+            _fail(future, self._seconds)
             return future
         self._waiting.append((key, future))
         if not self._running:
@@ -121,14 +132,8 @@ class _Queue:
     def _give_up(self, batch: list[_Read]) -> None:
         self._hangs = True
         for _, future in (*batch, *self._waiting):
-            if not future.done():
-                future.set_exception(self._late())
+            _fail(future, self._seconds)
         self._waiting = []
-
-    def _late(self) -> StoreError:
-        return StoreError(
-            f"The store has not answered a read for {self._seconds:g} s."
-        )
 
     def _finish(
         self,
@@ -146,3 +151,12 @@ class _Queue:
             else:
                 future.set_result(value)
         self._next(loop)
+
+
+def _fail(future: "asyncio.Future[bytes | None]", seconds: float) -> None:
+    if not future.done():
+        future.set_exception(
+            StoreError(
+                f"The store has not answered a read for {seconds:.3g} s."
+            )
+        )

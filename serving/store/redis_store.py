@@ -94,9 +94,11 @@ class RedisStore(AdaptiveStore):
         (data,) = self._read([self._key(key)])
         return live_record(data, key, self._retention)
 
-    async def aget(self, key: UserKey) -> UserRecord | None:
+    async def aget(
+        self, key: UserKey, seconds: float | None = None
+    ) -> UserRecord | None:
         """Like `get`; reads of one event loop share their round trips."""
-        data = await self._batcher.get(self._key(key))
+        data = await self._batcher.get(self._key(key), seconds)
         return live_record(data, key, self._retention)
 
     def get_many(  # noqa: D102

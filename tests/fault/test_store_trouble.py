@@ -23,6 +23,8 @@ pytestmark = pytest.mark.fault
 ITEMS = ["000", "003", "005"]
 THREADS = 4
 DEADLINE_SECONDS = 5.0
+# Less than what a disk may take for one read.
+TIGHT_SECONDS = 0.9
 
 
 @pytest.fixture(scope="module")
@@ -103,17 +105,19 @@ def client(proxy, model_server, tmp_path):
         yield client
 
 
+@pytest.mark.parametrize("deadline", [DEADLINE_SECONDS, TIGHT_SECONDS])
 @pytest.mark.parametrize(
     "seconds", [2.0, pytest.param(30.0, marks=pytest.mark.slow)]
 )
 def test_redis_that_hangs_degrades_answers_and_fails_none(
-    client, proxy, oracle, seconds
+    client, proxy, oracle, seconds, deadline
 ):
     client.submit_feedback("known", [FeedbackEvent("e", "003", 1.0)])
     before = client.rank("known", ITEMS)
     assert before.store_hit
     proxy.hang()
-    answers = rank_for(client, seconds)
+    hurried = client.with_options(timeout_seconds=deadline)
+    answers = rank_for(hurried, seconds)
     proxy.go_on()
     assert_served_the_meta_initialization(answers, oracle)
     wait_for_own_weights(client, before.scores)
@@ -148,16 +152,21 @@ class HangingDisk(LmdbStore):
         self.answers.set()
         super().__init__(path, 1 << 24)
 
+    @property
+    def _is_in_memory(self):
+        return False
+
     def _read(self, keys):
         self.answers.wait()
         return super()._read(keys)
 
 
+@pytest.mark.parametrize("deadline", [DEADLINE_SECONDS, TIGHT_SECONDS])
 @pytest.mark.parametrize(
     "seconds", [3.0, pytest.param(30.0, marks=pytest.mark.slow)]
 )
 def test_disk_that_hangs_degrades_answers_and_fails_none(
-    oracle, tmp_path, seconds
+    oracle, tmp_path, seconds, deadline
 ):
     backend = OracleBackend({1: oracle})
     with contextlib.ExitStack() as stack:
@@ -171,7 +180,8 @@ def test_disk_that_hangs_degrades_answers_and_fails_none(
         before = client.rank("known", ITEMS)
         assert before.store_hit
         store.answers.clear()
-        answers = rank_for(client, seconds)
+        hurried = client.with_options(timeout_seconds=deadline)
+        answers = rank_for(hurried, seconds)
         store.answers.set()
         assert_served_the_meta_initialization(answers, oracle)
         wait_for_own_weights(client, before.scores)

@@ -14,6 +14,9 @@ from serving.protos import recommender_pb2 as pb
 
 REQUEST_ID = "x-request-id"
 MAX_REQUEST_ID = 64
+# Of the time that a caller waits. Without the store there is a worse answer,
+# without the model server there is none.
+_STORE_SHARE = 0.5
 
 # Unlike random ones, numbers after a random start cost next to nothing.
 _START = os.urandom(6).hex()
@@ -45,6 +48,12 @@ class Call:
             if key == REQUEST_ID and value.isprintable():
                 return cls(context, str(value)[:MAX_REQUEST_ID])
         return cls(context, f"{_START}-{next(_NUMBERS)}")
+
+    @property
+    def store_seconds(self) -> float | None:
+        """How long the store may take, so that the caller has an answer."""
+        left: float | None = self.context.time_remaining()
+        return None if left is None else _STORE_SHARE * left
 
     def notes(self) -> dict[str, str | int]:
         """Returns what logs and traces tell of the answer."""

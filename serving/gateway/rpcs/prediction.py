@@ -131,7 +131,9 @@ class PredictionRpcs:
         )
 
         async def answer(model: ServedModel) -> bytes:
-            users = await self._ladder.read_many(self._store, model, user_ids)
+            users = await self._ladder.read_many(
+                self._store, model, user_ids, call.store_seconds
+            )
             if not treatment.adapts:
                 users = [UserState(model.meta_init, u.record) for u in users]
             weights = np.stack([user.weights for user in users])

@@ -62,7 +62,7 @@ class RankingRpcs:
 
         async def answer(model: ServedModel) -> bytes:
             features = self._features(request.features, model)
-            user = await self._read(treatment, model, request.user_id)
+            user = await self._read(treatment, model, request.user_id, call)
             ranking = await self._ranker.rank(model, user, item_ids, features)
             self._note(treatment, model, ranking, request)
             self._metrics.count_unknown_items("Rank", len(ranking.unknown))
@@ -88,7 +88,7 @@ class RankingRpcs:
 
         async def answer(model: ServedModel) -> pb.RecommendResponse:
             features = self._features(request.features, model)
-            user = await self._read(treatment, model, request.user_id)
+            user = await self._read(treatment, model, request.user_id, call)
             seen = [] if request.include_seen else seen_items(user)
             weights, seed = _explored(model, user, request)
             ranking = await self._ranker.recommend(
@@ -111,9 +111,11 @@ class RankingRpcs:
         return await on_current_version(self._registry, treatment, answer)
 
     async def _read(
-        self, treatment: Treatment, model: ServedModel, user_id: str
+        self, treatment: Treatment, model: ServedModel, user_id: str, call: Call
     ) -> UserState:
-        user = await self._ladder.read(self._store, model, user_id)
+        user = await self._ladder.read(
+            self._store, model, user_id, call.store_seconds
+        )
         if treatment.adapts:
             return user
         # What the user has seen is left out of recommendations all the same.

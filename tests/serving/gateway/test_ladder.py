@@ -96,9 +96,9 @@ def test_users_of_a_batch_each_get_their_own_rung():
 
 def test_user_who_cannot_be_read_is_degraded_and_no_other():
     class Broken(MemoryStore):
-        async def aget(self, key):
+        async def aget(self, key, seconds=None):
             if key.user_id == "known":
-                return await super().aget(key)
+                return await super().aget(key, seconds)
             raise StoreError("the disk is gone")
 
     store = Broken()

@@ -106,6 +106,24 @@ def test_read_that_hangs_fails_those_who_wait_and_come_until_it_is_back(slow):
     hanging.close()
 
 
+def test_who_can_not_wait_is_told_so_and_the_others_get_their_value(
+    slow, batcher
+):
+    async def run():
+        patient = asyncio.ensure_future(batcher.get(b"a"))
+        with pytest.raises(
+            StoreError, match=r"not answered a read for 0\.05 s"
+        ):
+            await batcher.get(b"a", seconds=0.05)
+        # The store is not given up for it.
+        later = asyncio.ensure_future(batcher.get(b"b", seconds=50.0))
+        await asyncio.sleep(0)
+        slow.go_on.release(2)
+        return await asyncio.gather(patient, later)
+
+    assert asyncio.run(run()) == [b"a!", b"b!"]
+
+
 def test_closed_store_is_a_clear_error(slow, batcher):
     batcher.close()
     with pytest.raises(StoreError, match="closed"):

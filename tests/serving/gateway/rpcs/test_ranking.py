@@ -305,7 +305,7 @@ def test_bytes_that_are_no_request_are_refused_with_help(gateway):
 
 def test_unexpected_errors_stay_in_the_log(start, caplog):
     class Broken(MemoryStore):
-        async def aget(self, key):
+        async def aget(self, key, seconds=None):
             raise KeyError("a secret")
 
     gateway = start(store=Broken())
