@@ -101,6 +101,11 @@ class LmdbFile:
             self._env.reader_check()
             self._readers_checked = time.monotonic()
 
+    @property
+    def data_path(self) -> Path:
+        """The file with all that is stored."""
+        return self._path / "data.mdb"
+
     def database(self, name: str, fixed_duplicates: bool = False) -> Any:
         """Opens a named database, or creates it.
 

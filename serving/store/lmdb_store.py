@@ -18,6 +18,7 @@ from serving.store.adaptive_store import (
     live_record,
     may_follow,
 )
+from serving.store.page_cache import PageCache
 from serving.store.read_batcher import ReadBatcher
 from serving.store.record import UserKey, UserRecord
 from serving.store.tombstone import Retention, Tombstone
@@ -54,6 +55,7 @@ class LmdbStore(AdaptiveStore):
         self._retention = retention or Retention()
         self._file = LmdbFile(path, map_bytes, 0, _failed, _full)
         self._batcher = ReadBatcher(self._read, _READ_SECONDS)
+        self._page_cache = PageCache(self._file.data_path)
 
     def get(self, key: UserKey) -> UserRecord | None:  # noqa: D102
         with self._file.reading() as transaction:
@@ -63,9 +65,19 @@ class LmdbStore(AdaptiveStore):
     async def aget(
         self, key: UserKey, seconds: float | None = None
     ) -> UserRecord | None:
-        """Like `get`, in a thread: a disk that hangs holds no loop up."""
+        """Like `get`; what is on the disk only is read in a thread.
+
+        A disk that hangs holds no loop up.
+        """
+        if self._is_in_memory:
+            return self.get(key)
         data = await self._batcher.get(key.to_bytes(), seconds)
         return live_record(data, key, self._retention)
+
+    @property
+    def _is_in_memory(self) -> bool:
+        """Whether a read waits for no disk."""
+        return self._page_cache.has_all
 
     def get_many(  # noqa: D102
         self, keys: Sequence[UserKey]
@@ -162,6 +174,7 @@ class LmdbStore(AdaptiveStore):
             start = chunk[-1][0] + b"\0"
 
     def close(self) -> None:  # noqa: D102
+        self._page_cache.close()
         self._batcher.close()
         self._file.close()
 

@@ -1,5 +1,7 @@
+import asyncio
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -61,6 +63,22 @@ class TestLmdbStore(AdaptiveStoreSuite):
 
     def overwrite(self, store, key, data):
         store._file.write(lambda t: t.put(key.to_bytes(), data))
+
+    def test_what_is_in_memory_is_read_without_a_thread(
+        self, tmp_path, monkeypatch
+    ):
+        def read(keys):
+            pytest.fail("read in a thread")
+
+        with self.make_store(tmp_path) as store:
+            record = make_record()
+            store.compare_and_put(record)
+            end = time.monotonic() + 60
+            while not store._is_in_memory:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            monkeypatch.setattr(store._batcher, "_read", read)
+            assert_same(asyncio.run(store.aget(record.key)), record)
 
     def test_records_survive_a_killed_process(self, tmp_path):
         program = (
