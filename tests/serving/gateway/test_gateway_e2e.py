@@ -23,6 +23,8 @@ from tests.serving.conftest import push
 
 FEATURES = {"segment": "artist", "tags": ["drama", "war"], "age": 30.0}
 ITEMS = ["000", "005", "nowhere"]
+# What one user did before the version was swapped.
+DONE = [("003", 1.0), ("006", 0.0), ("001", 1.0), ("003", 0.0), ("002", 1.0)]
 
 
 def events(start, size=1, item_id="003", label=1.0):
@@ -150,6 +152,11 @@ def test_swap_under_calls_fails_no_request(
     client, models, toys, oracles, store_path
 ):
     client.submit_feedback("swapped", events(0, 4))
+    client.submit_feedback(
+        "straggler",
+        [FeedbackEvent(str(n), *event) for n, event in enumerate(DONE)],
+        FEATURES,
+    )
     stopped = threading.Event()
     answers, failures = [], []
     expected = {
@@ -195,6 +202,41 @@ def test_weights_of_the_old_fixed_part_are_not_applied(client, oracles):
     np.testing.assert_allclose(
         result.scores, oracles[1].rank({}, ITEMS), atol=1e-5
     )
+
+
+def test_first_rank_after_a_swap_falls_back_and_the_next_ones_have_relearned(
+    client, oracles
+):
+    first = client.rank("straggler", ITEMS, FEATURES)
+    assert (first.version, first.store_hit, first.support_count) == (
+        2,
+        False,
+        0,
+    )
+    assert first.provenance.rung == "fallback"
+    assert (
+        "learned again behind this answer" in first.provenance.degraded_reason
+    )
+    np.testing.assert_allclose(
+        first.scores, oracles[1].rank(FEATURES, ITEMS), atol=1e-5
+    )
+    deadline = time.monotonic() + 20
+    while (later := client.rank("straggler", ITEMS, FEATURES)).degraded:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    # From the new version's meta-initialization, with the user's own events.
+    items, labels = zip(*DONE, strict=True)
+    weights, _, _ = oracles[1].adapt(FEATURES, items, labels)
+    assert later.provenance.rung == "adapted"
+    assert (later.version, later.support_count) == (2, len(DONE))
+    np.testing.assert_allclose(
+        later.scores, oracles[1].rank(FEATURES, ITEMS, weights), atol=1e-5
+    )
+    # Those of the version before stay, for a rollback.
+    weights, _, _ = oracles[0].adapt(FEATURES, items, labels)
+    learned, before = client.get_user("straggler").models[0].weights
+    np.testing.assert_allclose(before.values, weights, atol=1e-5)
+    assert learned.support_count == before.support_count == len(DONE)
 
 
 def test_feedback_learns_the_kept_events_for_the_new_fixed_part(
