@@ -65,6 +65,7 @@ BOTH = [
     "redis>=5.2,<8",
     "rich>=13,<16",
     "tensorflow-recommenders>=0.7.7,<0.8",
+    "uvloop>=0.21,<1",
     # TFX runs these three as programs; environments made by uv lack them.
     "pip",
     "setuptools",

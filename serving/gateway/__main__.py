@@ -1,10 +1,11 @@
 """Runs the gateway until SIGTERM or SIGINT."""
 
-import asyncio
 import gc
 import logging
 import sys
 from collections.abc import Sequence
+
+import uvloop
 
 from serving.errors import ServingError
 from serving.gateway import logs
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # up calls for tens of milliseconds, again and again.
     gc.freeze()
     try:
-        asyncio.run(serve(config))
+        uvloop.run(serve(config))
     except ServingError as error:
         logging.getLogger("serving.gateway").error("%s", error)
         return 1

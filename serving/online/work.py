@@ -10,6 +10,8 @@ import logging
 import signal
 from collections.abc import Sequence
 
+import uvloop
+
 from serving.errors import ServingError
 from serving.gateway import logs
 from serving.gateway.config import (
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = GatewayConfig(**learning, **flags)
     logs.configure(config.log_format)
     try:
-        asyncio.run(work(config))
+        uvloop.run(work(config))
     except ServingError as error:
         _log.error("%s", error)
         return 1
