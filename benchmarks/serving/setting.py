@@ -20,13 +20,9 @@ from benchmarks.serving import echo
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 from serving.contract.manifest import MANIFEST_FILE, AdaptiveManifest
 from serving.gateway.templates import RankRow, RequestTemplates
-from serving.launch import (
-    ServerProcess,
-    free_port,
-    start_gateway,
-    start_model_server,
-)
+from serving.launch import start_gateway, start_model_server
 from serving.protos import recommender_pb2 as pb
+from serving.server_process import ServerProcess, free_port
 
 MODEL = "adaptower"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"

@@ -13,7 +13,7 @@ import time
 import typing
 
 if typing.TYPE_CHECKING:
-    from serving.launch import ServerProcess
+    from serving.server_process import ServerProcess
 
 HELP = "serve a run's model to your own clients"
 EPILOG = """

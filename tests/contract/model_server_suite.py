@@ -11,8 +11,8 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.launch import ServerProcess
 from serving.protos import tf_serving_pb2 as pb
+from serving.server_process import ServerProcess
 from serving.tf_serving import (
     GET_MODEL_METADATA,
     GET_MODEL_STATUS,

@@ -18,7 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from serving.gateway.config import GatewayConfig, parse_args
-from serving.launch import tf_serving_command, tf_serving_config
+from serving.tf_serving_command import tf_serving_command, tf_serving_config
 from tests.test_dependency_rule import DISTRIBUTIONS, ROOT, imports, modules
 
 DEPLOY = ROOT / "deploy"

@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 
 from serving.errors import LaunchError
-from serving.launch import (
-    free_port,
-    start_gateway,
-    start_model_server,
-    tf_serving_config,
-)
+from serving.launch import start_gateway, start_model_server
+from serving.server_process import free_port
+from serving.tf_serving_command import tf_serving_config
 
 
 def test_server_that_ends_at_once_is_an_error_with_its_log(tmp_path):

@@ -7,8 +7,8 @@ import grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serving.client import RecommenderClient
-from serving.launch import free_port
 from serving.protos import recommender_pb2 as pb
+from serving.server_process import free_port
 
 
 def reflect(channel, **question):

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from serving.errors import LaunchError
-from serving.launch import tf_serving_config
 from serving.model_server.config import (
     ALL,
     ModelConfig,
@@ -11,6 +10,7 @@ from serving.model_server.config import (
     parse_args,
     read_model_config,
 )
+from serving.tf_serving_command import tf_serving_config
 
 CONFIG = """
 model_config_list {

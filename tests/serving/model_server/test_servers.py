@@ -2,7 +2,8 @@ import shutil
 
 import pytest
 
-from serving.launch import TF_SERVING_BINARY, start_model_server
+from serving.launch import start_model_server
+from serving.tf_serving_command import TF_SERVING_BINARY
 from tests.contract.model_server_suite import ModelServerSuite
 
 
