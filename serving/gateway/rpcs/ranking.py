@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 
+from serving.gateway import wire
 from serving.gateway.config import Limits
 from serving.gateway.exploration import draw_weights, posterior_std
 from serving.gateway.ladder import Ladder, UserState
@@ -28,6 +29,7 @@ from serving.security.caller import check_user
 from serving.store import AdaptiveStore
 
 _SEED_BITS = 63
+_SCORES = pb.RankResponse.DESCRIPTOR.fields_by_name["scores"].number
 
 
 class RankingRpcs:
@@ -67,11 +69,12 @@ class RankingRpcs:
             self._note(treatment, model, ranking, request)
             self._metrics.count_unknown_items("Rank", len(ranking.unknown))
             response = pb.RankResponse(
-                scores=ranking.scores.tolist(),
                 provenance=self._explain(model, ranking, features, call),
                 unknown_item_ids=ranking.unknown,
             )
-            return response.SerializeToString()
+            # Protobuf for Python would take the scores one by one.
+            scores = wire.field(_SCORES, ranking.scores.astype("<f4").tobytes())
+            return scores + response.SerializeToString()
 
         return await on_current_version(self._registry, treatment, answer)
 
