@@ -5,9 +5,10 @@ Such a client adds an input `user_id` (string, scalar for the whole batch or
 the one for the other; the empty id is nobody's and gets the
 meta-initialization. Requests that carry their own weights, ask another
 signature or name a model the gateway does not adapt pass as they are, byte
-for byte, as do the answers. How an answer came about is told in its trailing
-metadata, `adaptower-provenance-bin`. Experiments on users cover a request for
-one user, see `predict_trials.py`.
+for byte, as do the answers; only their sizes are checked, see
+`predict_checks.py`. How an answer came about is told in its trailing metadata,
+`adaptower-provenance-bin`. Experiments on users cover a request for one user,
+see `predict_trials.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +28,16 @@ from serving.gateway.registry import ModelRegistry, ServedModel
 from serving.gateway.requests import check_id
 from serving.gateway.rpcs.call import Call
 from serving.gateway.rpcs.pinned import on_current_version
+from serving.gateway.rpcs.predict_checks import (
+    BATCHED,
+    USER_ID,
+    batch_size,
+    check_filled,
+    check_items,
+    user_ids,
+)
 from serving.gateway.rpcs.predict_trials import PredictTrials
-from serving.gateway.templates import ADAPTIVE_WEIGHTS, RANK, RECOMMEND
+from serving.gateway.templates import ADAPTIVE_WEIGHTS
 from serving.gateway.trials import Treatment
 from serving.protos import tf_serving_pb2 as pb
 from serving.security.caller import check_user
@@ -37,20 +46,10 @@ from serving.tf_serving import (
     GET_MODEL_METADATA,
     GET_MODEL_STATUS,
     PREDICT,
-    decode_tensor,
     encode_tensor,
 )
 
-USER_ID = "user_id"
 PROVENANCE = "adaptower-provenance-bin"
-
-# The input whose first dimension is the batch, by signature.
-_BATCHED = {
-    "": "item_id",
-    "serving_default": "item_id",
-    RANK: "item_id",
-    RECOMMEND: "exclude_item_id",
-}
 
 
 class PredictionRpcs:
@@ -82,7 +81,11 @@ class PredictionRpcs:
             raise InvalidRequestError(
                 "The bytes sent are no PredictRequest."
             ) from error
-        if not self._has_users(request):
+        check_filled(request, len(data), self._limits)
+        if not self._is_adapted(request.model_spec):
+            return await self._pass_on(PREDICT, data, call)
+        check_items(request, self._limits)
+        if USER_ID not in request.inputs:
             return await self._pass_on(PREDICT, data, call)
         if ADAPTIVE_WEIGHTS not in request.inputs:
             return await self._predict_for_users(request, call)
@@ -102,12 +105,9 @@ class PredictionRpcs:
             method, data, call.context.time_remaining()
         )
 
-    def _has_users(self, request: pb.PredictRequest) -> bool:
-        spec = request.model_spec
+    def _is_adapted(self, spec: pb.ModelSpec) -> bool:
         return (
-            USER_ID in request.inputs
-            and spec.signature_name in _BATCHED
-            and spec.name in self._registry.names
+            spec.signature_name in BATCHED and spec.name in self._registry.names
         )
 
     async def _predict_for_users(
@@ -115,9 +115,9 @@ class PredictionRpcs:
     ) -> bytes:
         """Answers with the users' weights in place of their ids."""
         spec = request.model_spec
-        batch = self._batch_size(request)
-        user_ids = _user_ids(request.inputs[USER_ID], batch)
-        for user_id in user_ids:
+        batch = batch_size(request, self._limits)
+        ids = user_ids(request.inputs[USER_ID], batch)
+        for user_id in ids:
             if user_id:
                 check_id(USER_ID, user_id, self._limits)
                 check_user(user_id)
@@ -127,12 +127,12 @@ class PredictionRpcs:
         treatment = (
             Treatment(spec.name)
             if named
-            else self._trials.treat(spec.name, user_ids, call)
+            else self._trials.treat(spec.name, ids, call)
         )
 
         async def answer(model: ServedModel) -> bytes:
             users = await self._ladder.read_many(
-                self._store, model, user_ids, call.store_seconds
+                self._store, model, ids, call.store_seconds
             )
             if not treatment.adapts:
                 users = [UserState(model.meta_init, u.record) for u in users]
@@ -152,7 +152,7 @@ class PredictionRpcs:
                     raise
                 raise UnknownModelError(error.details() or "") from error
             self._trials.note(
-                treatment, user_ids[0], users[0], model, request, response
+                treatment, ids[0], users[0], model, request, response
             )
             return response
 
@@ -168,23 +168,6 @@ class PredictionRpcs:
             f"not the label {spec.version_label!r}: the weights must be those "
             "of the version that answers."
         )
-
-    def _batch_size(self, request: pb.PredictRequest) -> int:
-        """Returns B: the rows of the input that every signature has."""
-        name = _BATCHED[request.model_spec.signature_name]
-        if name not in request.inputs:
-            raise InvalidRequestError(
-                f"The input {name!r} is missing; with {USER_ID!r} it says how "
-                "many rows the batch has."
-            )
-        shape = _shape(request.inputs[name])
-        # What a shape says costs the sender nothing, but us the weights.
-        if len(shape) != 2 or not 1 <= shape[0] <= self._limits.batch_rows:
-            raise InvalidRequestError(
-                f"The input {name!r} must have the shape [B, N], B from 1 to "
-                f"{self._limits.batch_rows}; got {shape}."
-            )
-        return shape[0]
 
     def _explain(
         self,
@@ -207,28 +190,3 @@ class PredictionRpcs:
         call.context.set_trailing_metadata(
             ((PROVENANCE, told.SerializeToString()),)
         )
-
-
-def _user_ids(tensor: pb.TensorProto, batch: int) -> list[str]:
-    """Returns one id for the whole batch, or one per row."""
-    if tensor.dtype != pb.DT_STRING:
-        raise InvalidRequestError(
-            f"The input {USER_ID!r} must be of type string."
-        )
-    shape = _shape(tensor)
-    if shape not in ([], [1], [batch]):
-        raise InvalidRequestError(
-            f"The input {USER_ID!r} has the shape {shape}; send one id for "
-            f"all rows, or one per row, [{batch}]."
-        )
-    ids = decode_tensor(tensor).ravel().tolist()
-    try:
-        return [user_id.decode() for user_id in ids]
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(
-            f"The input {USER_ID!r} is not UTF-8: {error}."
-        ) from error
-
-
-def _shape(tensor: pb.TensorProto) -> list[int]:
-    return [dim.size for dim in tensor.tensor_shape.dim]
