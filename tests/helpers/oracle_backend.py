@@ -48,8 +48,9 @@ class OracleBackend:
         outputs = await self.predict(
             spec.name, spec.version.value, spec.signature_name, request.inputs
         )
+        wanted = request.output_filter or outputs
         return pb.PredictResponse(
-            outputs={n: encode_tensor(v) for n, v in outputs.items()}
+            outputs={n: encode_tensor(outputs[n]) for n in wanted}
         )
 
     async def forward(self, method, request, seconds=None):

@@ -60,14 +60,13 @@ class PredictTrials:
             return
         inputs = request.inputs
         outputs = pb.PredictResponse.FromString(response).outputs
-        if SCORE not in outputs:
+        # `recommend` finds items, `rank` is given them.
+        named = outputs if ITEM_ID in outputs else inputs
+        if SCORE not in outputs or ITEM_ID not in named:
             # The request's output filter left it out.
             return
         scores = decode_tensor(outputs[SCORE])
-        # `recommend` finds items, `rank` is given them.
-        items = decode_tensor(
-            outputs[ITEM_ID] if ITEM_ID in outputs else inputs[ITEM_ID]
-        )
+        items = decode_tensor(named[ITEM_ID])
         for row, (names, values) in enumerate(zip(items, scores, strict=True)):
             ranking = _without_padding(names, values, user)
             self._trials.shown(treatment.place, user_id, model, ranking)

@@ -36,12 +36,20 @@ def run(start, tmp_path):
     return run
 
 
-def predict(gateway, *users, signature="rank", model="model0", version=None):
+def predict(
+    gateway,
+    *users,
+    signature="rank",
+    model="model0",
+    version=None,
+    outputs=(),
+):
     """Returns the response, and what explains it."""
     rows = len(users)
     request = pb.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = signature
+    request.output_filter.extend(outputs)
     if version is not None:
         request.model_spec.version.value = version
     inputs = {
@@ -124,6 +132,18 @@ def test_recommended_items_are_exposures_and_padding_is_none(run, tmp_path):
     (shown,) = lines(tmp_path, "exposure")
     assert shown["items"] == [item.decode() for item in found if item]
     assert b"" in found
+
+
+@pytest.mark.parametrize("output", ["score", "item_id"])
+def test_answer_without_items_or_scores_is_no_exposure(run, tmp_path, output):
+    gateway, experiment = run(Arm("a"))
+    (user,) = users_of(experiment, "a", 1)
+    response, told = predict(
+        gateway, user, signature="recommend", outputs=[output]
+    )
+    assert [*response.outputs] == [output]
+    assert told.arm == "x/a"
+    assert not list((tmp_path / "exposures").glob("*.jsonl"))
 
 
 def test_each_row_of_one_user_is_an_exposure(run, tmp_path):
