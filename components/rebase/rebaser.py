@@ -20,7 +20,7 @@ from components.served_model import (
     adapt_inputs,
     feature_inputs,
 )
-from serving.contract.guard import NOT_FINITE, Adapted, Guard
+from serving.contract.guard import Adapted, Guard
 from serving.contract.manifest import AdaptiveManifest
 from serving.errors import DeletedUserError
 from serving.event_log.config import open_event_log
@@ -174,7 +174,7 @@ class Rebaser:
     def _learn(self, tasks: Sequence[Relearning]) -> list[UserRecord]:
         """Runs the inner loop of a batch, guarded as the online stage's.
 
-        Who has weights that can't be stored is left out.
+        Who learned nothing that can be stored is left out.
         """
         if not tasks:
             return []
@@ -201,10 +201,9 @@ class Rebaser:
         )
         guard = Guard.of(self._manifest.inner_loop, len(meta_state.meta_init))
         checked = guard.check(starts, adapted, meta_state.meta_init)
-        # The guard puts what they started from in their place, which is no
-        # news of anybody.
-        checked.weights[checked.reasons[NOT_FINITE]] = np.nan
-        learned = map(Relearning.learned, tasks, checked.weights)
+        learned = map(
+            Relearning.learned, tasks, checked.weights, checked.finite
+        )
         return [record for record in learned if record is not None]
 
 

@@ -95,6 +95,11 @@ class Guarded(NamedTuple):
     weights: Floats
     reasons: dict[str, Bools]
 
+    @property
+    def finite(self) -> Bools:
+        """Whose outcome was; the others' are the weights it started from."""
+        return ~self.reasons[NOT_FINITE]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Guard:

@@ -27,6 +27,8 @@ class Adaptation(NamedTuple):
 
     Attributes:
         weights: As they are to be stored, shape [P].
+        finite: Whether the outcome was; if not, `weights` are those that the
+            loop started from.
         loss_before: Mean loss of the support set where the loop started.
         loss_after: The same where it ended, before the guard.
         known: Which support events' items the model knows, bool, shape [S];
@@ -34,6 +36,7 @@ class Adaptation(NamedTuple):
     """
 
     weights: NDArray[np.floating[Any]]
+    finite: bool
     loss_before: float
     loss_after: float
     known: NDArray[np.bool_] | None
@@ -96,17 +99,16 @@ class Adapting:
             over = PupilBatch([pupils[row] for row in misled], model.meta_init)
             batch.start[misled] = over.start
             adapted.put(misled, (await self._run(model, over))[0])
-        weights, reasons = model.guard.check(
-            batch.start, adapted, model.meta_init
-        )
+        guarded = model.guard.check(batch.start, adapted, model.meta_init)
         if self._on_guard is not None:
             self._on_guard(HELD_BACK, len(misled))
-            for reason, users in reasons.items():
+            for reason, users in guarded.reasons.items():
                 self._on_guard(reason, int(users.sum()))
         return list(
             map(
                 Adaptation,
-                weights.astype(self._dtype),
+                guarded.weights.astype(self._dtype),
+                guarded.finite.tolist(),
                 adapted.loss_before.tolist(),
                 adapted.loss_after.tolist(),
                 known,

@@ -93,19 +93,24 @@ class Relearning:
         start = learned.weights if learned else meta_init
         return cls(record, manifest, start.astype(np.float32), support)
 
-    def learned(self, weights: NDArray[Any]) -> UserRecord | None:
+    def learned(self, weights: NDArray[Any], finite: bool) -> UserRecord | None:
         """Returns the user's next record.
 
         Weights of other versions stay. So does the time of the last event:
         nothing was heard of the user.
 
         Args:
-            weights: What `adapt` made of `start`, shape [P].
+            weights: What `adapt` made of `start`, after the guard, shape [P].
+            finite: Whether the outcome was, before the guard put `start` in
+                its place.
 
         Returns:
-            None if the weights can't be stored: they are not finite, or of
-            another shape.
+            None if nothing was learned that could be stored: it is not
+            finite, or of another shape. `start` with the count of all events
+            would pass for having learned them, and nobody would try again.
         """
+        if not finite:
+            return None
         # A value too large for float16 becomes infinite and is refused.
         with np.errstate(over="ignore"):
             stored = weights.astype(self.record.weights.dtype)

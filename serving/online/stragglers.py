@@ -121,7 +121,7 @@ class Stragglers:
             model, [_pupil(model, task) for task in tasks]
         )
         learned = [
-            task.learned(outcome.weights)
+            task.learned(outcome.weights, outcome.finite)
             for task, outcome in zip(tasks, outcomes, strict=True)
         ]
         records = [record for record in learned if record is not None]

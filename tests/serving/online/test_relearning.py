@@ -54,7 +54,7 @@ def test_a_new_version_starts_at_its_meta_init_with_all_events_counted(record):
 def test_the_next_record_has_the_new_weights_first_and_the_old_ones_kept(
     record,
 ):
-    after = relearning(record).learned(NEW_WEIGHTS)
+    after = relearning(record).learned(NEW_WEIGHTS, True)
     found = after.weights_for(NEW.fingerprint, NUM_ADAPTIVE)
     np.testing.assert_array_equal(found.weights, NEW_WEIGHTS)
     assert after.fingerprint == fingerprint_digest(NEW.fingerprint)
@@ -75,14 +75,14 @@ def test_the_next_record_has_the_new_weights_first_and_the_old_ones_kept(
 
 
 def test_a_second_time_there_is_nothing_to_learn(record):
-    after = relearning(record).learned(NEW_WEIGHTS)
+    after = relearning(record).learned(NEW_WEIGHTS, True)
     assert relearning(after) is None
     assert not is_behind(after, NEW.manifest())
     assert not is_behind(after, OLD.manifest())
 
 
 def test_after_a_rollback_learning_goes_on_from_the_old_weights(record):
-    rebased = relearning(record).learned(NEW_WEIGHTS)
+    rebased = relearning(record).learned(NEW_WEIGHTS, True)
     # One more event under the new version.
     later = dataclasses.replace(
         rebased,
@@ -94,7 +94,7 @@ def test_after_a_rollback_learning_goes_on_from_the_old_weights(record):
     task = relearning(later, OLD)
     np.testing.assert_array_equal(task.start, record.weights)
     assert sum(task.support.weights) == pytest.approx(7)
-    after = task.learned(NEW_WEIGHTS + 1)
+    after = task.learned(NEW_WEIGHTS + 1, True)
     assert relearning(after, OLD) is None
     assert relearning(after, NEW) is None
 
@@ -155,4 +155,11 @@ def test_nothing_is_learned_from_no_events(record):
 )
 def test_weights_that_cant_be_stored_make_no_record(record, weights):
     half = dataclasses.replace(record, weights=record.weights.astype("<f2"))
-    assert relearning(half).learned(weights) is None
+    assert relearning(half).learned(weights, True) is None
+
+
+def test_what_the_guard_put_in_place_of_nonsense_makes_no_record(record):
+    """The user would pass for learned, and nobody would try again."""
+    task = relearning(record)
+    assert task.learned(task.start, False) is None
+    assert task.learned(task.start, True) is not None

@@ -11,7 +11,7 @@ from serving.online import stragglers
 from serving.protos import recommender_pb2 as pb
 from serving.protos import tf_serving_pb2
 from serving.store import MemoryStore, UserKey
-from tests.helpers.toy_model import ToyOracle, ToyParameters
+from tests.helpers.toy_model import NUM_ADAPTIVE, ToyOracle, ToyParameters
 
 ITEMS = ["000", "001", "005"]
 SEEN = ["003", "001", "006"]
@@ -223,6 +223,25 @@ def test_a_model_server_that_fails_is_asked_again_when_the_user_returns(
     gateway.backend.run = run
     rank(gateway)
     eventually(lambda: counted(gateway, stragglers.LEARNED) == 1)
+
+
+def test_nonsense_is_not_stored_as_learned_and_tried_again(gateway, oracles):
+    teach(gateway)
+    before = gateway.store.get(UserKey("model0", "u"))
+    serve(gateway, oracles)
+    gateway.backend.adapt_result = np.full(NUM_ADAPTIVE, np.nan)
+    assert rank(gateway).provenance.rung == pb.RUNG_FALLBACK
+    eventually(lambda: counted(gateway, stragglers.FAILED) == 1)
+    assert gateway.store.get(before.key).to_bytes() == before.to_bytes()
+    gateway.backend.adapt_result = None
+    assert rank(gateway).provenance.rung == pb.RUNG_FALLBACK
+    eventually(lambda: counted(gateway, stragglers.LEARNED) == 1)
+    weights, _, _ = oracles[2].adapt(FEATURES, SEEN, LABELS)
+    np.testing.assert_allclose(
+        rank(gateway).scores,
+        oracles[2].rank(FEATURES, ITEMS, weights),
+        atol=1e-5,
+    )
 
 
 def test_a_full_queue_drops_and_counts(gateway, oracles, monkeypatch):
