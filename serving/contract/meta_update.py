@@ -86,7 +86,8 @@ class MetaProgress:
         adam: The optimizer.
         last_version: The highest version number ever given.
         promoted: How many candidates became the newest meta state.
-        refused: How many did worse on held-back users, or were not finite.
+        refused: How many did worse on held-back users, or came of gradients
+            that were not finite.
     """
 
     exported: MetaState
@@ -122,8 +123,8 @@ class MetaProgress:
             config: Step size and bound.
 
         Returns:
-            The step, for `judge`. A gradient that is not finite moves
-            nothing.
+            The step, for `judge`. If the gradient is not finite it leads
+            nowhere: the candidate is `current`, the optimizer as it was.
         """
         state = self.current
         mean_gradient = np.concatenate(
@@ -133,7 +134,7 @@ class MetaProgress:
             ]
         ) / max(len(gradient.losses), 1)
         if not np.isfinite(mean_gradient).all():
-            mean_gradient = np.zeros_like(mean_gradient)
+            return MetaStep(state, self.adam)
         adam = _Adam(
             config.beta1 * self.adam.mean + (1 - config.beta1) * mean_gradient,
             config.beta2 * self.adam.square
@@ -162,6 +163,8 @@ class MetaProgress:
     ) -> "MetaProgress":
         """Promotes a candidate unless held-back users do worse with it.
 
+        A step that leads nowhere is refused as well: it is no new version.
+
         Args:
             step: What `propose` gave.
             before: Query loss of held-back tasks at `current`, shape [B].
@@ -172,7 +175,8 @@ class MetaProgress:
             The progress after the decision.
         """
         # Written so that NaN is refused.
-        if not float(np.mean(after)) <= float(np.mean(before)):
+        is_no_worse = float(np.mean(after)) <= float(np.mean(before))
+        if step.candidate is self.current or not is_no_worse:
             return dataclasses.replace(self, refused=self.refused + 1)
         return dataclasses.replace(
             self,

@@ -93,11 +93,18 @@ def test_no_value_gets_further_than_allowed():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_gradient_that_is_not_finite_moves_nothing(value):
-    progress = MetaProgress.start(exported())
-    broken = MetaGradient(np.full(3, value), np.zeros((2, 3)), np.ones(2))
-    candidate = progress.propose(broken, CONFIG).candidate
-    np.testing.assert_array_equal(candidate.meta_init, exported().meta_init)
+@pytest.mark.parametrize("steps_before", [0, 3])
+def test_a_gradient_that_is_not_finite_moves_nothing(value, steps_before):
+    """Not even by the momentum of the steps before it."""
+    progress = go_on(MetaProgress.start(exported()), steps_before)
+    broken = MetaGradient(
+        np.array([0.1, value, 0.1]), np.zeros((2, 3)), np.ones(2)
+    )
+    step = progress.propose(broken, CONFIG)
+    assert step.candidate is progress.current
+    assert step.adam is progress.adam
+    judged = progress.judge(step, SAME, SAME, CONFIG)
+    assert judged.to_dict() == progress.to_dict() | {"refused": 1}
 
 
 def test_a_solver_without_steps_learns_its_meta_init():
