@@ -218,17 +218,19 @@ class _TrainingNodes:
                 | {"state_dir": str(config.layout.tuning)},
                 **shared,
             )
-        best = tuner.outputs["best_hyperparameters"] if tuner else None
         trainer = Trainer(
             run_fn=RUN_FN,
             custom_config=_custom_config(config, OFFLINE),
-            hyperparameters=best,
+            hyperparameters=(
+                tuner.outputs["best_hyperparameters"] if tuner else None
+            ),
             **shared,
         )
+        # What was found for our objective is nothing to judge the baseline
+        # by: it keeps what the dataset comes with.
         joint = Trainer(
             run_fn=RUN_FN,
             custom_config=_custom_config(config, JOINT),
-            hyperparameters=best,
             **shared,
         ).with_id(f"Trainer.{JOINT}")
         return cls(tuner=tuner, trainer=trainer, joint=joint)

@@ -115,11 +115,20 @@ def test_users_are_learned_between_the_blessings_and_the_push(tmp_path):
     assert nodes["VersionedPusher"].inputs == without.inputs
 
 
-def test_tuner_feeds_both_trainers_if_asked_for(tmp_path):
-    nodes = compiled(make(tmp_path, tune=True))
-    for trainer in ("Trainer", "Trainer.joint"):
-        assert "Tuner" in nodes[trainer].upstream_nodes
-        assert "hyperparameters" in nodes[trainer].inputs.inputs
+def test_tuner_feeds_the_candidate_and_leaves_the_baseline_alone(tmp_path):
+    config = {"overrides": {"outer_lr": 0.5}}
+    tuned = compiled(make(tmp_path, tune=True, **config))
+    assert "Tuner" in tuned["Trainer"].upstream_nodes
+    assert "hyperparameters" in tuned["Trainer"].inputs.inputs
+    # The same node with and without, so its cache holds: it is told what the
+    # dataset comes with and what a person gave, and nothing else.
+    assert "Tuner" not in everything_before(tuned, "Trainer.joint")
+    joint = compiled(make(tmp_path, **config))["Trainer.joint"]
+    assert tuned["Trainer.joint"].inputs == joint.inputs
+    assert tuned["Trainer.joint"].parameters == joint.parameters
+    told = json.loads(parameter(joint, "custom_config"))
+    assert told["overrides"] == {"outer_lr": 0.5}
+    assert told["training"] == SPEC.hyper_parameters
 
 
 @pytest.mark.parametrize("node", ["Transform", "EpisodeGen", "Trainer"])
