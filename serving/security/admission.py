@@ -38,11 +38,6 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._count = count
         self._in_flight = 0
 
-    @property
-    def in_flight(self) -> int:
-        """Calls that are being worked on."""
-        return self._in_flight
-
     async def intercept_service(
         self,
         continuation: Callable[

@@ -37,11 +37,6 @@ def set_caller(caller: Caller) -> None:
     _caller.set(caller)
 
 
-def current_caller() -> Caller | None:
-    """Returns who makes the call; None where no tokens are asked for."""
-    return _caller.get()
-
-
 def check_user(user_id: str) -> None:
     """Checks that the caller may act for a user.
 

@@ -54,11 +54,11 @@ REQUEST = pb.RankRequest(user_id="u")
 
 
 def test_calls_beyond_the_bound_are_refused_and_the_others_answered(
-    server, stub, admission, counted
+    server, stub, counted
 ):
     futures = [stub.Rank.future(REQUEST, timeout=20) for _ in range(40)]
     wait_for(lambda: sum(f.done() for f in futures) == 40 - MAX_IN_FLIGHT)
-    assert admission.in_flight == server.service.calls == MAX_IN_FLIGHT
+    assert server.service.in_hand == server.service.calls == MAX_IN_FLIGHT
     server.call(server.service.slow.set)
     codes = [future.code() for future in futures]
     assert codes.count(grpc.StatusCode.OK) == MAX_IN_FLIGHT
@@ -68,30 +68,30 @@ def test_calls_beyond_the_bound_are_refused_and_the_others_answered(
         assert "--max-in-flight" in future.details()
         assert dict(future.trailing_metadata())[PUSHBACK] == "500"
     assert counted == [grpc.StatusCode.RESOURCE_EXHAUSTED] * len(refused)
-    wait_for(lambda: admission.in_flight == 0)
+    wait_for(lambda: server.service.in_hand == 0)
     assert stub.Rank(REQUEST, timeout=5) is not None
 
 
-def test_cancelled_calls_give_their_places_back(server, stub, admission):
+def test_cancelled_calls_give_their_places_back(server, stub):
     for _ in range(3):
         futures = [stub.Rank.future(REQUEST, timeout=20) for _ in range(4)]
-        wait_for(lambda: admission.in_flight == MAX_IN_FLIGHT)
+        wait_for(lambda: server.service.in_hand == MAX_IN_FLIGHT)
         for future in futures:
             future.cancel()
-        wait_for(lambda: admission.in_flight == 0)
+        wait_for(lambda: server.service.in_hand == 0)
 
 
-def test_failing_calls_give_their_places_back(server, stub, admission):
+def test_failing_calls_give_their_places_back(stub):
     for _ in range(MAX_IN_FLIGHT + 1):
         with pytest.raises(grpc.RpcError) as failed:
             stub.SubmitFeedback(pb.SubmitFeedbackRequest(), timeout=5)
+        # A place kept would have the last one refused.
         assert failed.value.code() == grpc.StatusCode.ABORTED
-    wait_for(lambda: admission.in_flight == 0)
 
 
-def test_health_answers_under_overload(server, stub, admission):
+def test_health_answers_under_overload(server, stub):
     futures = [stub.Rank.future(REQUEST, timeout=20) for _ in range(10)]
-    wait_for(lambda: admission.in_flight == MAX_IN_FLIGHT)
+    wait_for(lambda: server.service.in_hand == MAX_IN_FLIGHT)
     with grpc.insecure_channel(server.target) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(
             health_pb2.HealthCheckRequest(), timeout=5
