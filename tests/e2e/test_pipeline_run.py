@@ -135,7 +135,6 @@ def test_unchanged_run_is_cached_throughout(folder, finished):
     states = {stage.node: stage.state for stage in again.stages}
     states.pop(RESOLVER)  # TFX resolves anew each time.
     assert set(states.values()) == {CACHED}
-    assert sum(again.stage_seconds.values()) < 30
     for name in (ADAPTOWER, JOINT):
         assert len(list((folder / "run" / "serving" / name).iterdir())) == 1
 
