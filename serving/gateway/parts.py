@@ -80,7 +80,7 @@ def make_parts(
         config.meta, backend, store, config.store.location
     )
     registry = ModelRegistry(
-        backend, config.models, config.default_model, meta_stage.newest
+        backend, config.models, config.default_model, meta_stage
     )
     meta_stage.subscribe(lambda name, _: registry.renew(name))
     meta_stage.subscribe(metrics.count_meta_step)

@@ -11,8 +11,9 @@ import asyncio
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from serving.errors import (
 )
 from serving.gateway.backend import ModelServer
 from serving.gateway.fitness import check_fitness
+from serving.gateway.manifests import Manifests
 from serving.gateway.templates import RequestTemplates
 
 _log = logging.getLogger(__name__)
@@ -80,12 +82,24 @@ class ServedModel:
         return RequestTemplates(self.name, self.version, self.manifest)
 
 
-# The newest meta state of a model's version; None stands for the exported.
-NewestMetaState = Callable[[str, AdaptiveManifest], MetaState | None]
+class MetaStateSource(Protocol):
+    """Who knows what became of models' meta states."""
+
+    def newest(self, name: str, manifest: AdaptiveManifest) -> MetaState | None:
+        """Returns the newest that is known; None stands for the exported."""
+
+    async def look(self, name: str, manifest: AdaptiveManifest) -> None:
+        """Looks whether another process has made a newer one."""
 
 
-def _exported(name: str, manifest: AdaptiveManifest) -> None:
+class _Exported:
     """Where nothing learns, what was exported is the newest."""
+
+    def newest(self, name: str, manifest: AdaptiveManifest) -> None:
+        """Knows of none."""
+
+    async def look(self, name: str, manifest: AdaptiveManifest) -> None:
+        """Has nowhere to look."""
 
 
 class ModelRegistry:
@@ -96,7 +110,8 @@ class ModelRegistry:
         backend: ModelServer,
         base_paths: Mapping[str, Path],
         default_model: str,
-        newest_meta_state: NewestMetaState = _exported,
+        meta_states: MetaStateSource | None = None,
+        manifests: Manifests | None = None,
     ) -> None:
         """Sets the models up; nothing is known before `refresh`.
 
@@ -104,13 +119,19 @@ class ModelRegistry:
             backend: The model server that has them.
             base_paths: Folder of each model's versions.
             default_model: The model that the empty name stands for.
-            newest_meta_state: Asked whenever a version is looked at.
+            meta_states: Asked for each version; None: what was exported.
+            manifests: Reads what versions say of themselves.
         """
         self._backend = backend
-        self._newest_meta_state = newest_meta_state
+        self._meta_states = meta_states or _Exported()
+        self._manifests = manifests or Manifests()
         self._base_paths = base_paths
         self._default_model = default_model
         self._served: dict[str, ServedModel] = {}
+        # What the model server has, as of the last look, and those of it that
+        # requests or experiments have named besides the current ones.
+        self._available: dict[str, Sequence[int]] = {}
+        self._others: dict[tuple[str, int], ServedModel] = {}
         self._troubles: dict[str, str] = {}
         self._looking = asyncio.Lock()
         # When the last look began, by the event loop's clock.
@@ -161,39 +182,59 @@ class ModelRegistry:
             "complete version."
         )
 
-    def version(self, name: str, version: int) -> ServedModel:
+    async def version(self, name: str, version: int) -> ServedModel:
         """Returns a certain version of a model, current or not.
 
-        Whether the model server has it loaded shows when it is asked.
+        Whether the model server still has it shows when it is asked. No disk
+        is waited for but by the first who name a version beside the current.
 
         Raises:
-            UnknownModelError: The version's manifest can't be read.
+            UnknownModelError: The model server did not have the version when
+                it was last looked at, or its manifest can't be read.
         """
         current = self._served.get(name)
         if current is not None and current.version == version:
             return current
+        available = self._available.get(name, ())
+        if version not in available:
+            raise UnknownModelError(
+                f"Version {version} of model {name!r} is not known; loaded "
+                f"are: {', '.join(map(str, available)) or 'none'}."
+            )
+        other = self._others.get((name, version))
+        if other is not None:
+            return other
         try:
-            manifest = _load_manifest(self._base_paths[name] / str(version))
+            manifest = await self._manifests.read_or_remember(
+                self._base_paths[name] / str(version)
+            )
         except ManifestError as error:
             raise UnknownModelError(
                 f"Version {version} of model {name!r} is not known: {error}"
             ) from error
-        return self._pinned(name, version, manifest)
+        other = await self._pinned(name, version, manifest)
+        return self._others.setdefault((name, version), other)
 
     def renew(self, name: str) -> None:
-        """Has requests from now on use the newest meta state of a model."""
+        """Has requests from now on use the newest meta states of a model."""
         served = self._served.get(name)
         if served is not None:
-            newest = self._newest_meta_state(name, served.manifest)
-            if newest is not served.learned_meta_state:
-                self._served[name] = dataclasses.replace(
-                    served, learned_meta_state=newest
-                )
+            self._served[name] = self._renewed(served)
+        for key, other in self._others.items():
+            if other.name == name:
+                self._others[key] = self._renewed(other)
 
-    def _pinned(
+    def _renewed(self, model: ServedModel) -> ServedModel:
+        newest = self._meta_states.newest(model.name, model.manifest)
+        if newest is model.learned_meta_state:
+            return model
+        return dataclasses.replace(model, learned_meta_state=newest)
+
+    async def _pinned(
         self, name: str, version: int, manifest: AdaptiveManifest
     ) -> ServedModel:
-        newest = self._newest_meta_state(name, manifest)
+        await self._meta_states.look(name, manifest)
+        newest = self._meta_states.newest(name, manifest)
         return ServedModel(name, version, manifest, newest)
 
     async def refresh(self) -> None:
@@ -214,7 +255,7 @@ class ModelRegistry:
         for name in self._base_paths:
             try:
                 trouble = await self._refresh_model(name)
-                self.renew(name)
+                await self._refresh_meta_states(name)
             except ServingError as error:
                 trouble = str(error)
             except Exception:
@@ -233,12 +274,14 @@ class ModelRegistry:
         """
         current = self._served.get(name)
         troubles: list[str] = []
-        for version in await self._backend.available_versions(name):
+        available = await self._backend.available_versions(name)
+        self._available[name] = available
+        for version in available:
             if current is not None and current.version == version:
                 break
             path = self._base_paths[name] / str(version)
             try:
-                manifest = _load_manifest(path)
+                manifest = await self._manifests.read(path)
                 await check_fitness(self._backend, name, version, manifest)
             except (BackendUnavailableError, BackendDeadlineError):
                 # Says nothing of the version.
@@ -246,7 +289,9 @@ class ModelRegistry:
             except (ManifestError, BackendError) as error:
                 troubles.append(f"Version {version} is passed over: {error}")
                 continue
-            self._served[name] = self._pinned(name, version, manifest)
+            self._served[name] = await self._pinned(name, version, manifest)
+            if current is not None:
+                self._others[name, current.version] = current
             _log.info(
                 "%s: version %d from now on, fingerprint %s, %d adaptive "
                 "values per user",
@@ -258,14 +303,21 @@ class ModelRegistry:
             break
         return " ".join(troubles)
 
+    async def _refresh_meta_states(self, name: str) -> None:
+        """Takes over what other processes learned, for all that is in use."""
+        available = self._available[name]
+        for key in [*self._others]:
+            if key[0] == name and key[1] not in available:
+                del self._others[key]
+        in_use = [o for (model, _), o in self._others.items() if model == name]
+        if name in self._served:
+            in_use.append(self._served[name])
+        for model in in_use:
+            await self._meta_states.look(name, model.manifest)
+        self.renew(name)
+
     async def refresh_forever(self, poll_seconds: float) -> None:
         """Keeps looking for new versions until cancelled."""
         while True:
             await asyncio.sleep(poll_seconds)
             await self.refresh()
-
-
-# Versions are never written again, and few are asked for besides the current.
-@functools.lru_cache(maxsize=16)
-def _load_manifest(path: Path) -> AdaptiveManifest:
-    return AdaptiveManifest.load(path)

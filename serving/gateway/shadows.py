@@ -76,7 +76,7 @@ class Shadows:
         item_ids: Sequence[str],
         features: Features,
     ) -> None:
-        model = self._model(treatment)
+        model = await self._model(treatment)
         user = UserState(model.meta_init)
         if treatment.adapts:
             user = await self._ladder.read(self._store, model, user_id)
@@ -95,16 +95,16 @@ class Shadows:
         events: Sequence[pb.FeedbackEvent],
         features: Features,
     ) -> None:
-        model = self._model(treatment)
+        model = await self._model(treatment)
         await self._stage.submit(
             submission_of(model.name, user_id, events, encode_told(features))
         )
 
-    def _model(self, treatment: Treatment) -> ServedModel:
+    async def _model(self, treatment: Treatment) -> ServedModel:
         if treatment.version is None:
             return self._registry.resolve(treatment.model)
         name = treatment.model or self._registry.default_model
-        return self._registry.version(name, treatment.version)
+        return await self._registry.version(name, treatment.version)
 
 
 def _shadows_of(place: Assignment | None) -> list[Treatment]:

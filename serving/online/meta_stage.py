@@ -7,6 +7,7 @@ tasks of many users at once, asking the model server, keeping versions.
 
 import asyncio
 import dataclasses
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -25,6 +26,7 @@ from serving.gateway.registry import ServedModel
 from serving.gateway.templates import Features
 from serving.online.meta_gradient import meta_gradient
 from serving.online.meta_state_files import MetaStateFiles, Stamp
+from serving.shared_reads import SharedReads, SlowReadError
 from serving.store import AdaptiveStore, UserKey
 
 # Outcomes of a step. Overtaken: another process took one, or somebody rolled
@@ -88,6 +90,7 @@ class MetaStage:
         self._store = store
         self._config = config
         self._files = files
+        self._reads = SharedReads()
         self._inline = inline
         self._lines: dict[_Key, _Line] = {}
         self._steps: set[asyncio.Task[None]] = set()
@@ -98,10 +101,7 @@ class MetaStage:
         self._on_step.append(on_step)
 
     def newest(self, name: str, manifest: AdaptiveManifest) -> MetaState | None:
-        """Returns the meta state to serve; None stands for the exported one.
-
-        Looks whether the file has changed, as after a rollback.
-        """
+        """Returns the meta state to serve; None stands for the exported one."""
         progress = self._line(name, manifest).progress
         return progress.history[-1] if progress.history else None
 
@@ -135,10 +135,7 @@ class MetaStage:
         """
         if not self._config.enabled:
             return None
-        # Whether its file has changed matters once a step is taken, only.
-        line = self._lines.get((model.name, model.manifest.fingerprint))
-        if line is None:
-            line = self._line(model.name, model.manifest)
+        line = self._line(model.name, model.manifest)
         batch = line.collector.observe(
             user_id, features, reservoir, count, new_events
         )
@@ -181,31 +178,43 @@ class MetaStage:
         """Waits for steps that are being taken."""
         await asyncio.gather(*self._steps)
 
-    def _line(self, name: str, manifest: AdaptiveManifest) -> _Line:
-        key = name, manifest.fingerprint
-        exported = manifest.meta_state
-        line = self._lines.get(key)
-        is_new = line is None
-        if line is None:
-            line = self._lines[key] = _Line(
-                MetaProgress.start(exported), TaskCollector(self._config)
-            )
-        if self._files is not None:
-            try:
-                if is_new or self._files.stamp(*key) != line.stamp:
-                    self._load(key, line, exported)
-            except StoreError as error:
-                _log.warning("%s", error)
-        return line
+    async def look(self, name: str, manifest: AdaptiveManifest) -> None:
+        """Looks whether the file has changed, as after a rollback.
 
-    def _load(self, key: _Key, line: _Line, exported: MetaState) -> None:
-        """Goes on from the file, if it is of the same export."""
+        What can't be read, or not in time, stays as it is known.
+        """
         if self._files is None:
             return
-        progress, line.stamp = self._files.load(*key)
+        line = self._line(name, manifest)
+        known = line.stamp
+        key = name, manifest.fingerprint
+        try:
+            found = await self._reads.read(
+                (key, known),
+                functools.partial(_read_changed, self._files, key, known),
+            )
+        except (StoreError, SlowReadError) as error:
+            _log.warning("%s: the meta state stays: %s", name, error)
+            return
+        # A step that ended meanwhile knows better.
+        if found is None or line.stamp != known:
+            return
+        progress, line.stamp = found
+        exported = manifest.meta_state
+        # The file may be of another export of the same fixed part.
         if progress is None or not progress.exported.same_values(exported):
             progress = MetaProgress.start(exported)
         line.progress = progress
+
+    def _line(self, name: str, manifest: AdaptiveManifest) -> _Line:
+        key = name, manifest.fingerprint
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Line(
+                MetaProgress.start(manifest.meta_state),
+                TaskCollector(self._config),
+            )
+        return line
 
     async def _gone(self, name: str, user_ids: Collection[str]) -> set[str]:
         """Returns those of a model's users who have no record."""
@@ -251,7 +260,8 @@ class MetaStage:
         batch = batch.without(await self._gone(model.name, batch.user_ids))
         if not batch.tasks or not batch.held_back:
             return DESERTED
-        before = line.progress
+        # Not as they may be at the end: a rollback meanwhile overtakes us.
+        before, stamp_before = line.progress, line.stamp
         step = before.propose(
             await meta_gradient(
                 self._backend, model, batch.tasks, before.current
@@ -273,14 +283,10 @@ class MetaStage:
                 model.name,
                 model.manifest.fingerprint,
                 after,
-                line.stamp,
+                stamp_before,
             )
             if stamp is None:
-                self._load(
-                    (model.name, model.manifest.fingerprint),
-                    line,
-                    model.manifest.meta_state,
-                )
+                await self.look(model.name, model.manifest)
                 return OVERTAKEN
             line.stamp = stamp
         line.progress = after
@@ -294,3 +300,10 @@ class MetaStage:
             float(np.mean(losses_before)),
         )
         return outcome
+
+
+def _read_changed(
+    files: MetaStateFiles, key: _Key, known: Stamp
+) -> tuple[MetaProgress | None, Stamp] | None:
+    """Reads a file, unless it is as it was."""
+    return None if files.stamp(*key) == known else files.load(*key)

@@ -23,7 +23,7 @@ async def on_current_version(
     """
     model: ServedModel | None = None
     try:
-        model = _pinned(registry, treatment)
+        model = await _pinned(registry, treatment)
         return await answer(model)
     except UnknownModelError:
         await registry.refresh()
@@ -33,11 +33,11 @@ async def on_current_version(
         return await answer(successor)
 
 
-def _pinned(registry: ModelRegistry, treatment: Treatment) -> ServedModel:
+async def _pinned(registry: ModelRegistry, treatment: Treatment) -> ServedModel:
     if treatment.version is None:
         return registry.resolve(treatment.model)
     name = treatment.model or registry.default_model
-    return registry.version(name, treatment.version)
+    return await registry.version(name, treatment.version)
 
 
 async def current_version(

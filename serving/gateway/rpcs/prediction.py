@@ -157,12 +157,12 @@ class PredictionRpcs:
             return response
 
         if named:
-            return await answer(self._named_version(spec))
+            return await answer(await self._named_version(spec))
         return await on_current_version(self._registry, treatment, answer)
 
-    def _named_version(self, spec: pb.ModelSpec) -> ServedModel:
+    async def _named_version(self, spec: pb.ModelSpec) -> ServedModel:
         if spec.HasField("version"):
-            return self._registry.version(spec.name, spec.version.value)
+            return await self._registry.version(spec.name, spec.version.value)
         raise InvalidRequestError(
             f"With a {USER_ID!r}, name a version or none for the current one, "
             f"not the label {spec.version_label!r}: the weights must be those "

@@ -53,7 +53,7 @@ class Gateway:
             self.backend,
             {"adaptower": base_path},
             "adaptower",
-            self.stage.newest,
+            self.stage,
         )
         self.outcomes = []
         self.stage.subscribe(lambda name, _: self.registry.renew(name))
@@ -188,10 +188,10 @@ def test_versions_of_another_export_are_not_served(users, tmp_path):
     asyncio.run(Gateway(tmp_path, files=files).replay(users))
     manifest = ORACLE.parameters.manifest()
     other = dataclasses.replace(manifest, meta_init=(0.0,) * 5)
-    stage = MetaStage(OracleBackend({}), MemoryStore(), CONFIG, files)
-    assert stage.newest("adaptower", manifest) is not None
-    stage = MetaStage(OracleBackend({}), MemoryStore(), CONFIG, files)
-    assert stage.newest("adaptower", other) is None
+    for served, is_known in ((manifest, True), (other, False)):
+        stage = MetaStage(OracleBackend({}), MemoryStore(), CONFIG, files)
+        asyncio.run(stage.look("adaptower", served))
+        assert (stage.newest("adaptower", served) is not None) == is_known
 
 
 def test_a_rollback_reaches_a_running_gateway(users, tmp_path):
