@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 _Read = TypeVar("_Read")
 
 # A manifest or a meta state is some kilobytes.
-_PATIENCE_SECONDS = 2.0
+_PATIENCE_SECONDS = 5.0
 
 
 class SlowReadError(Exception):

@@ -9,6 +9,7 @@ from serving.errors import (
     BackendUnavailableError,
     UnknownModelError,
 )
+from serving.gateway.manifests import Manifests
 from serving.gateway.registry import ModelRegistry
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.toy_model import ToyOracle, ToyParameters
@@ -141,6 +142,60 @@ def test_unreachable_model_server_changes_nothing(registry, backend):
 def test_unknown_model_error_names_those_there_are(registry):
     with pytest.raises(UnknownModelError, match="served are: adaptower"):
         registry.resolve("nobody")
+
+
+def version(registry, number):
+    return asyncio.run(registry.version("adaptower", number))
+
+
+def test_version_beside_the_current_is_read_once(registry, backend, base_path):
+    backend.versions = ORACLES
+    refresh(registry)
+    old = version(registry, 1)
+    assert old.version == 1
+    fingerprint = ToyParameters.from_seed(1).fingerprint
+    assert old.manifest.fingerprint == fingerprint
+    (base_path / "1/assets.extra/adaptive_manifest.json").unlink()
+    assert version(registry, 1) is old
+
+
+def test_version_that_was_the_current_one_is_not_read_again(
+    registry, backend, base_path
+):
+    backend.versions = {1: ORACLES[1]}
+    first = refresh(registry)
+    backend.versions = ORACLES
+    assert refresh(registry).version == 2
+    (base_path / "1/assets.extra/adaptive_manifest.json").unlink()
+    assert version(registry, 1) is first
+    # What the model server has dropped is forgotten.
+    backend.versions = {2: ORACLES[2]}
+    refresh(registry)
+    with pytest.raises(UnknownModelError):
+        version(registry, 1)
+
+
+def test_version_that_was_not_in_the_last_status_touches_no_disk(
+    base_path, backend
+):
+    class Untouched(Manifests):
+        async def read_or_remember(self, path):
+            raise AssertionError(path)
+
+    registry = ModelRegistry(
+        backend,
+        {"adaptower": base_path},
+        "adaptower",
+        manifests=Untouched(),
+    )
+    backend.versions = {2: ORACLES[2]}
+    refresh(registry)
+    # It is there on disk.
+    with pytest.raises(UnknownModelError, match="loaded are: 2"):
+        version(registry, 1)
+    with pytest.raises(UnknownModelError, match="loaded are: none"):
+        asyncio.run(registry.version("nobody", 1))
+    assert version(registry, 2).version == 2
 
 
 def test_a_look_that_began_too_early_does_not_bring_back_what_is_gone(

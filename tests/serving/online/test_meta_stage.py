@@ -25,6 +25,7 @@ from serving.online.meta_state_files import MetaStateFiles, roll_back
 from serving.online.stage import OnlineStage
 from serving.store import MemoryStore, UserKey, UserRecord
 from serving.store.config import StoreConfig
+from tests.helpers.hanging_file import hanging
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.stream_users import OracleModel, make_users
 from tests.helpers.toy_model import NUM_ADAPTIVE, ToyOracle
@@ -209,6 +210,58 @@ def test_a_rollback_reaches_a_running_gateway(users, tmp_path):
         roll_back(tmp_path / "states", "adaptower", fingerprint, 0)
         await gateway.registry.refresh()
         assert gateway.meta_state.same_values(ORACLE.parameters.meta_state)
+
+    asyncio.run(run())
+
+
+def test_a_rollback_during_a_step_overtakes_it(users, tmp_path):
+    """Even if the gateway has noticed it before the step is at its end."""
+    files = MetaStateFiles(tmp_path / "states")
+    fingerprint = ORACLE.parameters.fingerprint
+    asyncio.run(Gateway(tmp_path, files=files).replay(users))
+    gateway = Gateway(tmp_path, files=files)
+    predict = gateway.backend.predict
+    versions = []
+
+    async def roll_back_meanwhile(model, version, signature, inputs):
+        outputs = await predict(model, version, signature, inputs)
+        if signature == "meta_gradient" and not versions:
+            versions.append(gateway.meta_state.version)
+            roll_back(tmp_path / "states", "adaptower", fingerprint, 1)
+            await gateway.registry.refresh()
+            versions.append(gateway.meta_state.version)
+        return outputs
+
+    def note_saved(*unused):
+        saved, _ = files.load("adaptower", fingerprint)
+        versions.append(saved.current.version)
+
+    gateway.backend.predict = roll_back_meanwhile
+    gateway.stage.subscribe(note_saved)
+    asyncio.run(gateway.replay(users))
+    assert gateway.outcomes[0] == "overtaken"
+    before, *after = versions[:3]
+    assert before > 1
+    assert after == [1, 1]
+
+
+def test_file_that_hangs_leaves_the_meta_state_as_it_is(users, tmp_path):
+    files = MetaStateFiles(tmp_path / "states")
+    asyncio.run(Gateway(tmp_path, files=files).replay(users))
+    gateway = Gateway(tmp_path, files=files)
+    (path,) = tmp_path.glob("states/*/*.json")
+
+    async def run():
+        await gateway.registry.refresh()
+        newest = gateway.meta_state
+        assert newest.version > 0
+        with hanging(path):
+            looking = asyncio.create_task(gateway.registry.refresh())
+            # The loop goes on, and ranks with what is known.
+            scores = await gateway.rank(users[0], range(5))
+            assert np.isfinite(scores).all()
+            await looking
+            assert gateway.meta_state.version == newest.version
 
     asyncio.run(run())
 

@@ -1,0 +1,88 @@
+"""The volume that versions are pushed to hangs: who needs it not, waits not.
+
+A named pipe stands in for the file that does not come. Without an event loop
+that goes on, none of these requests would be answered before the pipe is.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from serving.client import FeedbackEvent, RecommenderClient
+from serving.store import MemoryStore
+from tests.helpers.hanging_file import hanging
+from tests.helpers.oracle_backend import OracleBackend
+from tests.helpers.oracle_gateway import OracleGateway
+from tests.helpers.toy_model import ToyOracle, ToyParameters
+from tests.serving.gateway.rpcs.test_prediction import ITEMS, predict
+
+pytestmark = pytest.mark.fault
+
+SECONDS = 60.0
+
+
+def manifest_of(base_path, version):
+    folder = base_path / "model0" / str(version) / "assets.extra"
+    return folder / "adaptive_manifest.json"
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    backend = OracleBackend({v: ToyOracle.from_seed(v) for v in (1, 2)})
+    with OracleGateway(backend, MemoryStore(), tmp_path) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def client(gateway):
+    with RecommenderClient(gateway.target, SECONDS) as client:
+        yield client
+
+
+def use(gateway, client, version):
+    """Does what users do; returns how often, each with the current version."""
+    for number in range(10):
+        assert client.rank("u", ITEMS).provenance.version == version
+        client.submit_feedback("u", [FeedbackEvent(str(number), "003", 1.0)])
+        predict(gateway)
+
+
+def test_request_for_an_old_version_holds_up_no_other(
+    gateway, client, tmp_path
+):
+    with hanging(manifest_of(tmp_path, 1)), ThreadPoolExecutor() as threads:
+        named = [threads.submit(predict, gateway, 1) for _ in range(5)]
+        use(gateway, client, version=2)
+        for each in named:
+            error = each.exception(SECONDS)
+            assert error.code() == grpc.StatusCode.NOT_FOUND
+            assert "reading takes more than" in error.details()
+
+
+def test_version_that_can_not_be_read_is_passed_over_until_it_can(
+    gateway, client, tmp_path
+):
+    ToyParameters.from_seed(3).manifest("model0").save(tmp_path / "model0/3")
+    with hanging(manifest_of(tmp_path, 3)), ThreadPoolExecutor() as threads:
+        gateway.backend.versions[3] = ToyOracle.from_seed(3)
+        looking = threads.submit(gateway.refresh)
+        use(gateway, client, version=2)
+        looking.result(SECONDS)
+        use(gateway, client, version=2)
+    # What waited has read an empty file; a later look reads the whole one.
+    end = time.monotonic() + SECONDS
+    while client.rank("u", ITEMS).provenance.version != 3:
+        assert time.monotonic() < end
+        gateway.refresh()
+
+
+def test_current_version_needs_no_file_once_it_is_known(
+    gateway, client, tmp_path
+):
+    with hanging(manifest_of(tmp_path, 2)), ThreadPoolExecutor() as threads:
+        for each in [threads.submit(predict, gateway, 2) for _ in range(5)]:
+            each.result(SECONDS)
+        gateway.refresh()
+        use(gateway, client, version=2)
