@@ -5,9 +5,9 @@
 Ours joins three tables, sorts, splits by user and validates every row;
 CsvExampleGen reads the log alone. A rate counts the tf.Examples written: one
 for a row of the log, or, where negatives are sampled, one for each of these
-too. Both write gzipped TFRecords of tf.Examples
-on Beam's in-memory runner, in this process, one after the other, on the same
-log. Prints a table and writes benchmarks/results/example_gen.json.
+too. Both write gzipped TFRecords of tf.Examples on Beam's in-memory runner, in
+this process, one after the other, on the same log. Prints a table and writes
+benchmarks/results/example_gen.json.
 """
 
 import os
@@ -18,7 +18,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import argparse
 import json
 import pathlib
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.utils import proto_utils
 
+from benchmarks.about import about
 from components.artifacts import DeadLetters, ItemCatalog
 from components.dataset_spec import DatasetSpec
 from components.interaction_example_gen import executor
@@ -76,8 +76,7 @@ def main() -> None:
     path = ROOT / "benchmarks" / "results" / "example_gen.json"
     path.parent.mkdir(exist_ok=True)
     document = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_average": os.getloadavg()[0],
+        **about("benchmarks.example_gen"),
         "results": results,
     }
     path.write_text(json.dumps(document, indent=2) + "\n")
@@ -169,13 +168,7 @@ def show(results: list[dict[str, Any]]) -> None:
     table = Table(title="Reading an interaction log")
     for heading in ("component", "dataset"):
         table.add_column(heading)
-    for heading in (
-        "rows",
-        "Examples",
-        "wall s",
-        "CPU s",
-        "Examples/s per core",
-    ):
+    for heading in NUMBERS:
         table.add_column(heading, justify="right")
     for result in results:
         table.add_row(

@@ -36,6 +36,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tfx_bsl.coders import example_coder
 
+from benchmarks.about import about
 from components.cold_start_evaluator.stream_scoring import (
     online_scores,
     stream_scores,
@@ -93,7 +94,7 @@ def main() -> None:
     show(results)
     path = ROOT / "benchmarks" / "results" / f"headroom-{name}.json"
     document = {
-        "command": f"python -m benchmarks.headroom --run runs/{name}",
+        **about("benchmarks.headroom"),
         "split": protocol.META_VALID,
         "users": len(users),
         "folds": FOLDS,

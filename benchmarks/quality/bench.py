@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.about import about
 from benchmarks.quality import figures, plots, tables, tuning
-from benchmarks.quality.about import about
 from benchmarks.quality.artifacts import Artifacts
 from benchmarks.quality.cells import Cell, read_json, write_json
 from benchmarks.quality.convergence import auc_by_step, steps_to_quality
@@ -120,7 +120,10 @@ class Bench:
         whole = read_json(self._options.output, default={})
         datasets = whole.get("datasets", {}) | {self._dataset: document}
         self._options.output.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._options.output, about() | {"datasets": datasets})
+        write_json(
+            self._options.output,
+            about("benchmarks.quality") | {"datasets": datasets},
+        )
         tables.show(self._dataset, document, Console())
         folder = self._options.output.parent / self._options.output.stem
         plots.write(folder / self._dataset, document)

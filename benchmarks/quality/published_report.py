@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.quality.about import about
+from benchmarks.about import about
 from benchmarks.quality.artifacts import Artifacts
 from benchmarks.quality.cells import write_json
 from benchmarks.quality.inputs import load_inputs
@@ -54,7 +54,9 @@ def write_published(
         draws,
     )
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(output, about() | {"seeds": list(seeds)} | found)
+    write_json(
+        output, about("benchmarks.quality") | {"seeds": list(seeds)} | found
+    )
     Console(width=100).print(_table(protocol, found))
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,11 +65,7 @@ def main() -> None:
         for name in arguments.figures:
             figures += MEASUREMENTS[name](setting, arguments.seconds)
     show(figures)
-    write(
-        figures,
-        arguments.results,
-        shlex.join(["python", "-m", "benchmarks.serving", *sys.argv[1:]]),
-    )
+    write(figures, arguments.results)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,14 @@
 
 import dataclasses
 import json
-import os
-import platform
-import time
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ("grpcio", "protobuf", "tensorflow", "numpy", "lmdb", "uvloop")
+from benchmarks.about import about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +58,11 @@ def show(figures: Iterable[Figure]) -> None:
     Console().print(table)
 
 
-def write(figures: Sequence[Figure], path: Path, command: str) -> None:
+def write(figures: Sequence[Figure], path: Path) -> None:
     """Writes figures as JSON; those of other names that are there stay."""
     before = json.loads(path.read_text()) if path.exists() else {}
     by_name = {each["name"]: each for each in before.get("figures", [])}
-    setting = {
-        "command": command,
-        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
-        "load_average": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "versions": dict(_versions()),
-    }
+    setting = about("benchmarks.serving")
     for figure in figures:
         by_name[figure.name] = {
             **dataclasses.asdict(figure),
@@ -91,20 +80,3 @@ def _number(value: float | None) -> str:
     if value and abs(value) < 10:
         return f"{value:.3g}"
     return f"{value:,.0f}"
-
-
-def _versions() -> Iterable[tuple[str, str]]:
-    for package in PACKAGES:
-        try:
-            yield package, metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()

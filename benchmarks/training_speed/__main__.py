@@ -28,13 +28,9 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import platform
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from typing import Any
 
 from benchmarks.training_speed.synthetic import SPACE, Log  # sets Keras 2
@@ -44,6 +40,7 @@ import tf_keras
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.about import about
 from benchmarks.training_speed.per_user import PerUserDriver
 from trainer.baselines.joint import JointLearner
 from trainer.config import NEWTON, PARTITION_PRESETS, USER_OFFSET, TrainerConfig
@@ -101,17 +98,9 @@ def main() -> None:
     fit = fit_rate(arguments.batch[0])
     print(f"fit with sampling, batch {arguments.batch[0]}: {fit:,.0f} tasks/s")
     document = {
-        "command": shlex.join(
-            ["python", "-m", "benchmarks.training_speed", *sys.argv[1:]]
-        ),
+        **about("benchmarks.training_speed"),
         "data": "made up, of MovieLens 1M's size",
         "task": {"support": SUPPORT, "query_set": QUERY_SET, "inner_steps": 5},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_average": os.getloadavg()[0],
-        "versions": {
-            name: metadata.version(name)
-            for name in ("tensorflow", "tf-keras", "tensorflow-recommenders")
-        },
         "results": results,
         "fit_tasks_per_second": round(fit),
     }
