@@ -65,9 +65,12 @@ class LmdbStore(AdaptiveStore):
     async def aget(
         self, key: UserKey, seconds: float | None = None
     ) -> UserRecord | None:
-        """Like `get`; what is on the disk only is read in a thread.
+        """Like `get`; read in the event loop while all is in memory.
 
-        A disk that hangs holds no loop up.
+        Else in a thread: a disk that hangs then holds no loop up. What can
+        hold it up is a page that the kernel dropped since the last look, two
+        seconds ago at the most, on a disk that hangs at that moment: the loop
+        stands still until the page is there.
         """
         if self._is_in_memory:
             return self.get(key)
@@ -76,7 +79,7 @@ class LmdbStore(AdaptiveStore):
 
     @property
     def _is_in_memory(self) -> bool:
-        """Whether a read waits for no disk."""
+        """Whether a read waits for no disk, as of the last look."""
         return self._page_cache.has_all
 
     def get_many(  # noqa: D102

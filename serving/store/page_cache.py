@@ -1,4 +1,10 @@
-"""Whether a file is in memory: then no read of it waits for a disk."""
+"""Whether a file is in memory: then no read of it waits for a disk.
+
+That holds for the moment of the look, and is taken to hold until the next one,
+a second later, or for two seconds if looks don't end. A page that the kernel
+drops meanwhile has to come from the disk after all; if that hangs just then,
+whoever reads the page waits as long as it hangs.
+"""
 
 import ctypes
 import mmap
@@ -21,11 +27,7 @@ _libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 
 
 class PageCache:
-    """Knows of one file; looks once a second, in a thread, while asked.
-
-    The kernel drops pages that nobody uses when it runs out of memory, and
-    may do so between two looks.
-    """
+    """Knows of one file; looks once a second, in a thread, while asked."""
 
     def __init__(self, path: Path) -> None:
         """Sets it up; nothing is looked at before somebody asks.
@@ -41,7 +43,10 @@ class PageCache:
 
     @property
     def has_all(self) -> bool:
-        """Whether all of the file is in memory, as far as is known."""
+        """Whether all of the file was in memory at the last look.
+
+        Waits for no look: one that hangs has this say no after two seconds.
+        """
         now = time.monotonic()
         if now >= self._next_look and (self._look is None or self._look.done()):
             self._next_look = now + _LOOK_SECONDS
@@ -63,10 +68,10 @@ class PageCache:
         self._look_at_file()
 
     def _look_at_file(self) -> None:
-        if self._path.stat().st_size <= _MOST_BYTES and is_in_memory(
-            self._path
-        ):
-            self._whole_until = time.monotonic() + _VALID_SECONDS
+        begun = time.monotonic()
+        is_small = self._path.stat().st_size <= _MOST_BYTES
+        is_whole = is_small and is_in_memory(self._path)
+        self._whole_until = begun + _VALID_SECONDS if is_whole else 0.0
 
 
 def is_in_memory(path: Path) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from serving.client import FeedbackEvent, RecommenderClient
 from serving.launch import start_gateway
-from serving.store import LmdbStore
+from serving.store import LmdbStore, page_cache
 from serving.store.read_batcher import ReadBatcher
 from tests.helpers.hanging_proxy import HangingProxy
 from tests.helpers.oracle_backend import OracleBackend
@@ -160,6 +160,24 @@ class HangingDisk(LmdbStore):
         return super()._read(keys)
 
 
+class HangingDiskInMemory(HangingDisk):
+    """Begins in memory. Counts the reads in the event loop and in threads."""
+
+    in_loop = in_threads = 0
+
+    @property
+    def _is_in_memory(self):
+        return self._page_cache.has_all
+
+    def get(self, key):
+        self.in_loop += 1
+        return super().get(key)
+
+    def _read(self, keys):
+        self.in_threads += 1
+        return super()._read(keys)
+
+
 @pytest.mark.parametrize(
     "patience",
     [
@@ -190,3 +208,81 @@ def test_disk_that_hangs_degrades_answers_and_fails_none(
         store.answers.set()
         assert_served_the_meta_initialization(answers, oracle)
         wait_for_own_weights(client, before.scores)
+
+
+def rank_until(client, check):
+    """Returns all answers up to one that is as wanted; none may fail."""
+    end = time.monotonic() + 60
+    answers = [client.rank("known", ITEMS)]
+    while not check(answers[-1]):
+        assert time.monotonic() < end
+        answers.append(client.rank("known", ITEMS))
+    return answers
+
+
+@pytest.fixture
+def in_memory(oracle, tmp_path):
+    """A store that is read in the event loop, and a client of its gateway."""
+    backend = OracleBackend({1: oracle})
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(HangingDiskInMemory(tmp_path / "store"))
+        gateway = stack.enter_context(OracleGateway(backend, store, tmp_path))
+        stack.callback(store.answers.set)
+        client = stack.enter_context(
+            RecommenderClient(gateway.target, DEADLINE_SECONDS)
+        )
+        client.submit_feedback("known", [FeedbackEvent("e", "003", 1.0)])
+        rank_until(client, lambda _: store.in_loop)
+        yield store, client
+
+
+def test_disk_that_hangs_costs_nothing_while_all_is_in_memory(
+    in_memory, oracle, monkeypatch
+):
+    store, client = in_memory
+    # However late a busy machine looks again.
+    monkeypatch.setattr(page_cache, "_VALID_SECONDS", 600.0)
+    rank_until(
+        client, lambda _: store._page_cache._whole_until > time.monotonic() + 60
+    )
+    before = client.rank("known", ITEMS)
+    assert before.store_hit
+    store.answers.clear()
+    in_loop, in_threads = store.in_loop, store.in_threads
+    for answer in rank_for(client, 3.0):
+        assert not answer.degraded
+        np.testing.assert_array_equal(answer.scores, before.scores)
+    assert store.in_loop > in_loop
+    assert store.in_threads == in_threads
+    # The next look finds that pages are gone: from then on threads read.
+    monkeypatch.setattr(page_cache, "is_in_memory", lambda path: False)
+    *_, degraded = rank_until(client, lambda answer: answer.degraded)
+    np.testing.assert_allclose(
+        degraded.scores, oracle.rank({}, ITEMS), atol=1e-5
+    )
+    in_loop = store.in_loop
+    assert_served_the_meta_initialization(rank_for(client, 3.0), oracle)
+    assert store.in_loop == in_loop
+    store.answers.set()
+    wait_for_own_weights(client, before.scores)
+
+
+def test_look_that_hangs_is_taken_for_pages_that_are_gone(
+    in_memory, oracle, monkeypatch
+):
+    store, client = in_memory
+    before = client.rank("known", ITEMS)
+
+    def hang(path):
+        store.answers.wait()
+        return True
+
+    monkeypatch.setattr(page_cache, "is_in_memory", hang)
+    store.answers.clear()
+    rank_until(client, lambda answer: answer.degraded)
+    assert_served_the_meta_initialization(rank_for(client, 3.0), oracle)
+    store.answers.set()
+    wait_for_own_weights(client, before.scores)
+    # And in the event loop again, once a look has ended.
+    in_loop = store.in_loop
+    rank_until(client, lambda _: store.in_loop > in_loop)
