@@ -14,6 +14,7 @@ from benchmarks.quality.cells import Cell, read_json, write_json
 from benchmarks.quality.convergence import auc_by_step, steps_to_quality
 from benchmarks.quality.inputs import Inputs, load_inputs
 from benchmarks.quality.outcome import Outcome
+from benchmarks.quality.sources import CODE
 from components.dataset_spec import DatasetSpec
 from serving.contract.protocol import META_TEST
 from trainer.config import PARTITION_PRESETS, TrainerConfig
@@ -193,6 +194,11 @@ class Bench:
         document: dict[str, Any] = {
             "judged_split": options.judged_split,
             "seeds": {name: len(of) for name, of in outcomes.items()},
+            # Digests of the sources that made each seed's result.
+            CODE: {
+                name: [outcome.code for outcome in of]
+                for name, of in outcomes.items()
+            },
             "hyper_parameters": {
                 name: dict(of[0].values) for name, of in cells.items()
             },

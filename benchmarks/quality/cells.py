@@ -1,14 +1,17 @@
 """Results that survive a kill: one folder per dataset, training and seed.
 
     WORK/DATASET/TRAINING/seed-N/scores.npz   scores of meta_test's rows
-                                 info.json    hyper-parameters, steps, seconds
+                                 info.json    hyper-parameters, steps, seconds,
+                                              digest of the sources
 
-A cell is made once; one with other hyper-parameters is made anew. Both files
+A cell is made once; one with other hyper-parameters, or made by other sources,
+is made anew. Both files
 are renamed into place, `info.json` last, so what is there is whole.
 """
 
 import dataclasses
 import json
+import logging
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +20,10 @@ import numpy as np
 
 from benchmarks.quality.inputs import Inputs
 from benchmarks.quality.outcome import Outcome, Scores
+from benchmarks.quality.sources import CODE, current_code, is_stale
 from benchmarks.quality.trainings import TRAININGS
+
+_LOG = logging.getLogger(__name__)
 
 _INFO = "info.json"
 _SCORES = "scores.npz"
@@ -53,11 +59,21 @@ class Cell:
         return cls(folder, training, dict(values))
 
     def load(self) -> Outcome | None:
-        """The result, if it was made with these hyper-parameters."""
+        """The result, if it was made with these hyper-parameters.
+
+        One that other sources made is told in the log.
+        """
         info = read_json(self.folder / _INFO, default=None)
         if info is None or info["values"] != _as_json(self.values):
             return None
-        outcome = Outcome(info["value"], info["info"])
+        outcome = Outcome(info["value"], info["info"], code=info.get(CODE))
+        if is_stale(outcome.code):
+            _LOG.warning(
+                "%s was made by other sources: %s, now %s",
+                self.folder,
+                outcome.code,
+                current_code(),
+            )
         with np.load(self.folder / _SCORES) as arrays:
             for key in arrays.files:
                 kind, regime, *size = key.split("/")
@@ -69,13 +85,14 @@ class Cell:
         return outcome
 
     def make(self, inputs: Inputs) -> Outcome:
-        """Trains, scores and saves, unless that was done."""
+        """Trains, scores and saves, unless these sources have done so."""
         outcome = self.load()
-        if outcome is None:
+        if outcome is None or is_stale(outcome.code):
             self.folder.mkdir(parents=True, exist_ok=True)
             outcome = TRAININGS[self.training](
                 inputs, self.values, True, str(self.folder / "tensorboard")
             )
+            outcome.code = current_code()
             self._save(outcome)
         return outcome
 
@@ -96,6 +113,7 @@ class Cell:
                 "values": self.values,
                 "value": outcome.value,
                 "info": outcome.info,
+                CODE: outcome.code,
             },
         )
 

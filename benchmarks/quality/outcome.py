@@ -30,6 +30,7 @@ class Outcome:
         info: Steps, seconds, bytes: ready for JSON.
         stream: Scores of the judged rows of meta_test by regime.
         few_shot: Scores of the query sets by regime and k.
+        code: Digest of the sources that made it; None if it was not noted.
     """
 
     value: float
@@ -38,6 +39,7 @@ class Outcome:
     few_shot: dict[str, dict[int, Scores]] = dataclasses.field(
         default_factory=dict
     )
+    code: str | None = None
 
     def add_stream(
         self, judged: Judged, scorer: Scorer, regimes: Mapping[str, Learning]

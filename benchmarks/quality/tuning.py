@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.quality.cells import read_json, write_json
 from benchmarks.quality.inputs import Inputs
+from benchmarks.quality.sources import CODE, current_code, is_stale
 from benchmarks.quality.trainings import TRAININGS
 
 _LOG = logging.getLogger(__name__)
@@ -110,13 +111,17 @@ def _try_all(
     path = folder / f"{training}.json"
     done = read_json(path, default=[])
     for values in _wanted(training, base, trials):
-        if any(trial["values"] == values for trial in done):
+        known = [trial for trial in done if trial["values"] == values]
+        if any(not is_stale(trial.get(CODE)) for trial in known):
             continue
         outcome = TRAININGS[training](
             inputs, {**values, "seed": 0}, False, str(folder / "tensorboard")
         )
         value = outcome.value if math.isfinite(outcome.value) else None
-        done.append({"values": values, "value": value, "info": outcome.info})
+        # In place of what other sources came to.
+        done = [trial for trial in done if trial not in known]
+        trial = {"values": values, "value": value, "info": outcome.info}
+        done.append(trial | {CODE: current_code()})
         _LOG.info("%s: %s for %s", training, value, values)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, done)

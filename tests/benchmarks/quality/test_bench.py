@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from benchmarks.quality import cells, trainings
+from benchmarks.quality import cells, sources, trainings
 from benchmarks.quality.artifacts import Artifacts
 from benchmarks.quality.bench import Bench, Options
 from benchmarks.quality.inputs import load_inputs
+from benchmarks.quality.outcome import Outcome
 from tests.helpers import raw_examples
 from tests.helpers.tiny_episodes import write_tiny_episodes
 
@@ -164,3 +165,45 @@ def test_what_was_made_is_not_made_again(
     Bench(NAME, inputs, BASE, options).run()
     with pytest.raises(AssertionError, match="trained again"):
         Bench(NAME, inputs, BASE | {"meta.dropout": 0.3}, options).run()
+
+
+def changed_sources(monkeypatch):
+    monkeypatch.setattr(sources, "current_code", lambda: "edited")
+    monkeypatch.setattr(cells, "current_code", lambda: "edited")
+
+
+def test_result_of_other_sources_is_made_anew_and_told(
+    document, inputs, options, monkeypatch, caplog
+):
+    code = sources.current_code()
+    assert document["code"] == {
+        name: [code] for name in ("items", "joint", "meta")
+    }
+    cell = cells.Cell.of(
+        options.work_dir, NAME, "items", "items", BASE | {"seed": 0}
+    )
+    info = cell.folder / "info.json"
+    saved = info.read_text()
+    made = []
+
+    def make(*arguments):
+        made.append(arguments)
+        return Outcome(0.5, {})
+
+    monkeypatch.setattr(cells, "TRAININGS", {"items": make})
+    assert cell.make(inputs).code == code
+    assert not caplog.records
+    # A result from before digests were noted is kept, and tells that.
+    older = json.loads(saved)
+    del older["code"]
+    info.write_text(json.dumps(older))
+    changed_sources(monkeypatch)
+    assert cell.make(inputs).code is None
+    assert not made
+    info.write_text(saved)
+    # Reading takes what there is, making does not.
+    assert cell.load().code == code
+    assert f"made by other sources: {code}, now edited" in caplog.text
+    assert cell.make(inputs).code == "edited"
+    assert len(made) == 1
+    assert cell.load().code == "edited"

@@ -2,11 +2,13 @@
 
 import trainer  # noqa: F401 - chooses Keras 2  # isort: skip
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.quality import tuning
+from benchmarks.quality import sources, tuning
 from benchmarks.quality.convergence import steps_to_quality
 from benchmarks.quality.intervals import Draws, only
 from benchmarks.quality.outcome import Outcome
@@ -127,3 +129,23 @@ def test_tuning_takes_the_best_trial_and_goes_on_after_a_kill(
     assert "seed" not in best
     other = {"vector_size": 8}
     assert tuning.best_known("joint", other, 4, tmp_path) == other
+
+
+def test_trials_of_other_sources_are_made_again(tmp_path, monkeypatch):
+    seen = []
+
+    def training(inputs, values, score, log_dir):
+        seen.append(values)
+        return Outcome(float(len(seen)), {})
+
+    monkeypatch.setattr(tuning, "TRAININGS", {"joint": training})
+    tuning.tune(None, "joint", {}, 3, tmp_path)
+    tuning.tune(None, "joint", {}, 3, tmp_path)
+    assert len(seen) == 3
+    monkeypatch.setattr(sources, "current_code", lambda: "edited")
+    monkeypatch.setattr(tuning, "current_code", lambda: "edited")
+    best = tuning.tune(None, "joint", {}, 3, tmp_path)
+    assert len(seen) == 6
+    assert best == {k: v for k, v in seen[-1].items() if k != "seed"}
+    trials = json.loads((tmp_path / "joint.json").read_text())
+    assert [trial["code"] for trial in trials] == ["edited"] * 3
