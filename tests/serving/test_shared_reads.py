@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -92,3 +94,25 @@ def test_error_is_for_all_who_wait_and_the_next_read_is_another():
         assert await reads.read("key", lambda: 1) == 1
 
     asyncio.run(run())
+
+
+def test_end_of_the_process_waits_for_no_read():
+    script = """
+import asyncio, threading
+from serving.shared_reads import SharedReads, SlowReadError
+
+async def run():
+    try:
+        await SharedReads(0.01).read("key", threading.Event().wait)
+    except SlowReadError:
+        print("gave up")
+
+asyncio.run(run())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("gave up\n", "")
