@@ -127,7 +127,7 @@ class EventLogError(ServingError):
 
 
 class LogFullError(EventLogError):
-    """The event log holds as many events as it may; none was taken in."""
+    """The event log has no room for a submission; nothing was stored of it."""
 
 
 class DeletedUserError(ServingError):

@@ -89,8 +89,11 @@ class RedisServer:
         self._trial_at = 0.0
         self._closed = False
         # Any: redis-py's types can't tell replies from their awaitables.
-        self._reads: Any = self._connect(config.read_timeout_seconds)
-        self._writes: Any = self._connect(config.write_timeout_seconds)
+        # A read may be tried twice: connections of a server that was restarted
+        # are stale. What writes may be done although its answer was lost, and
+        # who asked must hear of that.
+        self._reads: Any = self._connect(config.read_timeout_seconds, 1)
+        self._writes: Any = self._connect(config.write_timeout_seconds, 0)
         with self.writing() as client:
             client.ping()
             if config.durable:
@@ -98,7 +101,7 @@ class RedisServer:
                 client.execute_command("WAITAOF", 1, 0, 1)
                 self._check_fsync(client)
 
-    def _connect(self, timeout_seconds: float) -> "redis.Redis":
+    def _connect(self, timeout_seconds: float, retries: int) -> "redis.Redis":
         try:
             return redis.Redis.from_url(
                 self._config.url,
@@ -107,9 +110,8 @@ class RedisServer:
                 socket_timeout=timeout_seconds,
                 socket_connect_timeout=timeout_seconds,
                 max_connections=_MAX_CONNECTIONS,
-                # Connections of a server that was restarted are stale.
                 retry=Retry(
-                    NoBackoff(), 1, (redis.exceptions.ConnectionError,)
+                    NoBackoff(), retries, (redis.exceptions.ConnectionError,)
                 ),
             )
         except ValueError as error:
@@ -169,18 +171,34 @@ class RedisServer:
         Returns:
             What the script returned for each call.
         """
+        results = self.run_each(script, calls, durable)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return results
+
+    def run_each(
+        self, script: str, calls: Sequence[Call], durable: bool = False
+    ) -> list[Any]:
+        """Like `run`, but no call fails for another's lack of room.
+
+        Returns:
+            What the script returned for each call, or the error that says
+            that the server has no room for it: then it did nothing.
+        """
         if not calls:
             return []
         with self.writing() as client:
             results = self._try(client, script, calls, durable)
-            if any(
-                isinstance(r, redis.exceptions.NoScriptError) for r in results
-            ):
+            # All or none, or what was done would be done again.
+            if all(map(_has_no_script, results[: len(calls)])):
                 # The server is new, or was restarted.
                 client.script_load(script)
                 results = self._try(client, script, calls, durable)
-            for result in results:
-                if isinstance(result, Exception):
+            for place, result in enumerate(results):
+                if isinstance(result, redis.exceptions.OutOfMemoryError):
+                    results[place] = self._refused(result)
+                elif isinstance(result, Exception):
                     raise result
         if durable and self._config.durable and results.pop()[0] < 1:
             raise self._failed(
@@ -285,6 +303,10 @@ class RedisServer:
                 "always`, or do without durable writes."
             )
         return self._failed(f"at {self._where} refused: {text}")
+
+
+def _has_no_script(result: Any) -> bool:
+    return isinstance(result, redis.exceptions.NoScriptError)
 
 
 def _text(value: bytes | str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
-from serving.errors import DeletedUserError
+from serving.errors import DeletedUserError, LogFullError
 from serving.event_log.entry import LogEntry, Submission
 from serving.lmdb_file import DEFAULT_MAP_BYTES
 from serving.store.record import UserKey
@@ -60,8 +60,9 @@ class LogStatus:
 
 
 # One of these for each submission, in their order: the entry with the events
-# that are new; None if all of them are known; or that the user was deleted.
-Appended = LogEntry | DeletedUserError | None
+# that are new; None if all of them are known; or why nothing was stored: the
+# user was deleted, or there is no room for now.
+Appended = LogEntry | DeletedUserError | LogFullError | None
 
 
 class EventLog(abc.ABC):
@@ -72,9 +73,12 @@ class EventLog(abc.ABC):
     delivered again, so nothing is lost and a crash may deliver twice: whoever
     learns remembers in the user's record how far it came (`log_position`).
 
-    A user's entries are delivered in their order, and while a consumer has
-    some of them, no other gets more. A consumer that can't learn from one must
-    not go on to the user's next: it would count as learned.
+    A user's entries are delivered in their order: whoever is given one has, or
+    is given with it, all before it that nobody acknowledged. A consumer that
+    can't learn from one must not go on to the user's next: it would count as
+    learned. It makes one call at a time that may deliver, and holds what that
+    gave before the next; what a call would have given that failed is delivered
+    again.
 
     `tests/contract/event_log_suite.py` holds for every implementation.
     Methods are safe to call from several threads, and raise `EventLogError`
@@ -97,11 +101,9 @@ class EventLog(abc.ABC):
                 that it may learn from them without reading.
 
         Returns:
-            What became of each submission, in their order.
-
-        Raises:
-            LogFullError: The log takes in no more. Send all of them again
-                later: those that were stored all the same are known then.
+            What became of each submission, in their order. If it raises, any
+            of them may be stored: send all of them again, and those that are
+            count once.
         """
 
     @abc.abstractmethod
@@ -112,7 +114,8 @@ class EventLog(abc.ABC):
 
         Args:
             consumer: Who asks; a name that is unique among those who read.
-            limit: The most entries to deliver.
+            limit: How many entries to deliver at most; earlier ones of the
+                same users, which others had, may come besides.
             wait_seconds: How long to wait if there are none.
 
         Returns:

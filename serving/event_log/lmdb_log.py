@@ -73,9 +73,12 @@ class LmdbEventLog(EventLog):
     def append(  # noqa: D102
         self, submissions: Sequence[Submission], consumer: str | None = None
     ) -> list[Appended]:
-        appended = self._write(
-            functools.partial(self._append, submissions=submissions)
-        )
+        append = functools.partial(self._append, submissions=submissions)
+        try:
+            appended = self._write(append)
+        except LogFullError as error:
+            # One transaction: all of them are stored, or none.
+            return [error] * len(submissions)
         with self._changed:
             results = [
                 self._claimed(result, waiting, consumer)

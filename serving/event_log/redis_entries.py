@@ -69,6 +69,11 @@ def decode_entry(entry_id: bytes, fields: Sequence[bytes]) -> LogEntry | None:
         return None
 
 
+def owner_of(fields: Sequence[bytes]) -> bytes:
+    """Returns the digest of the user whose entry has the fields."""
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"u", b"")
+
+
 def entry_id_of(position: int) -> str:
     """Returns the id of the entry at a position."""
     milliseconds, number = divmod(position, 1 << POSITION_TIME_BITS)

@@ -1,10 +1,13 @@
 """The event log for many gateways and workers: streams in one Redis server.
 
-Each call of the log is one script in the server; `redis_scripts` has them.
+Each call of the log is one script in the server; `redis_scripts` has them,
+and says why no entry is lost.
 """
 
+import contextlib
 import itertools
 import random
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,11 +21,11 @@ from serving.event_log.event_log import (
     LogConfig,
     LogStatus,
 )
+from serving.event_log.redis_appender import RedisAppender, milliseconds
 from serving.event_log.redis_entries import (
-    append_arguments,
-    appended,
     decode_entry,
     entry_id_of,
+    owner_of,
 )
 from serving.event_log.redis_streams import CHUNK, GROUP, RedisStreams
 from serving.redis_server import Call, RedisConfig, RedisServer
@@ -58,65 +61,46 @@ class RedisEventLog(EventLog):
         self._config = config or LogConfig()
         self._server = RedisServer(server, _failed, _full)
         self._streams = RedisStreams(self._server, shards)
+        self._appender = RedisAppender(
+            self._server, self._streams, self._config
+        )
+        self._name = secrets.token_hex(8)
+
+    @contextlib.contextmanager
+    def _delivering(self, consumer: str) -> Iterator[str]:
+        """Gives the name that a consumer has in the streams, for one call.
+
+        What is pending under it, the consumer holds. If the call fails, its
+        answer may be lost with entries that nobody holds: then nobody uses the
+        name any more.
+        """
+        try:
+            yield f"{consumer}-{self._name}"
+        except BaseException:
+            self._name = secrets.token_hex(8)
+            raise
 
     def append(  # noqa: D102
         self, submissions: Sequence[Submission], consumer: str | None = None
     ) -> list[Appended]:
-        by_shard: dict[int, list[int]] = {}
-        for place, submission in enumerate(submissions):
-            by_shard.setdefault(self._streams.shard(submission.key), []).append(
-                place
-            )
-        groups = [
-            (shard, [submissions[place] for place in places])
-            for shard, places in by_shard.items()
-        ]
-        calls = [self._append(*group, consumer or "") for group in groups]
-        replies = self._server.run(scripts.APPEND, calls, durable=True)
-        if b"full" in replies:
-            # Learned entries go first; then once more, as far as need be.
-            for (shard, group), reply in zip(groups, replies, strict=True):
-                if reply == b"full":
-                    self._make_room(shard, len(group))
-            again = [n for n, reply in enumerate(replies) if reply == b"full"]
-            later = self._server.run(
-                scripts.APPEND, [calls[n] for n in again], durable=True
-            )
-            for n, reply in zip(again, later, strict=True):
-                replies[n] = reply
-        if b"full" in replies:
-            raise LogFullError(
-                f"The event log holds {self._most_per_shard} entries in a "
-                "stream that are not learned from yet, and takes in no more "
-                f"than {self._config.max_entries} in all. Send the events "
-                "again later; if it stays so, see that the online stage runs "
-                "and keeps up."
-            )
-        results: list[Appended] = [None] * len(submissions)
-        for places, reply in zip(by_shard.values(), replies, strict=True):
-            for place, one in zip(places, reply, strict=True):
-                results[place] = appended(submissions[place], one)
-        return results
-
-    def _append(
-        self, shard: int, submissions: Sequence[Submission], consumer: str
-    ) -> Call:
-        keys = [self._streams.name(shard)]
-        arguments: list[bytes | str | int] = [
-            GROUP,
-            consumer,
-            _milliseconds(self._config.dedup_seconds),
-            self._most_per_shard,
-        ]
-        for submission in submissions:
-            for kind in ("seen", "entries", "deleted"):
-                keys.append(self._streams.key(kind, submission.key.digest))
-            arguments += append_arguments(submission)
-        return Call(keys, arguments)
+        if consumer is None:
+            return self._appender.append(submissions, "")
+        with self._delivering(consumer) as name:
+            return self._appender.append(submissions, name)
 
     def read(  # noqa: D102
         self, consumer: str, limit: int, wait_seconds: float = 0.0
     ) -> list[LogEntry]:
+        deadline = time.monotonic() + wait_seconds
+        with self._delivering(consumer) as name:
+            while True:
+                entries = self._take(consumer, name, limit)
+                left = deadline - time.monotonic()
+                if entries or left <= 0:
+                    return entries
+                self._wait(min(left, _BLOCK_SECONDS))
+
+    def _take(self, reader: str, name: str, limit: int) -> list[LogEntry]:
         streams = self._streams.names
         leases = [
             self._streams.key("lease", b"%d" % n) for n in range(len(streams))
@@ -125,39 +109,45 @@ class RedisEventLog(EventLog):
             self._streams.key("readers"),
             *itertools.chain(*zip(streams, leases, strict=True)),
         ]
-        lease_ms = _milliseconds(self._config.lease_seconds)
-        deadline = time.monotonic() + wait_seconds
-        while True:
+        arguments: list[bytes | str | int] = [
+            GROUP,
+            reader,
+            name,
+            milliseconds(self._config.lease_seconds),
+            limit,
             # Each stream comes first at times, or the last would starve.
-            first = random.randrange(len(streams))
-            call = Call(keys, [GROUP, consumer, lease_ms, limit, first])
-            (taken,) = self._server.run(scripts.TAKE, [call])
-            entries = self._decoded(taken)
-            left = deadline - time.monotonic()
-            if entries or left <= 0:
-                return entries
-            self._wait(streams, min(left, _BLOCK_SECONDS))
+            random.randrange(len(streams)),
+            self._streams.key("entries", b""),
+        ]
+        (taken,) = self._server.run(scripts.TAKE, [Call(keys, arguments)])
+        return self._decoded(taken)
 
-    def _wait(self, streams: Sequence[bytes], seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         """Waits until an entry comes to one of the streams."""
         with self._server.writing() as client:
             client.xread(
-                dict.fromkeys(streams, "$"),
+                dict.fromkeys(self._streams.names, "$"),
                 count=1,
                 block=max(1, int(seconds * 1000)),
             )
 
     def _decoded(self, taken: Sequence[Any]) -> list[LogEntry]:
-        """Decodes entries with their streams; acknowledges damaged ones."""
+        """Decodes entries with their streams; drops damaged ones.
+
+        They would only come again. Acknowledged ones would say that all before
+        them are done with.
+        """
         entries = []
         for shard, (entry_id, fields) in taken:
             entry = decode_entry(entry_id, fields)
             if entry is not None:
                 entries.append(entry)
                 continue
-            with self._server.writing() as client:
-                # What can't be read would only come again.
-                client.xack(self._streams.name(shard), GROUP, entry_id)
+            keys = [
+                self._streams.name(shard),
+                self._streams.key("entries", owner_of(fields)),
+            ]
+            self._server.run(scripts.ACK, [Call(keys, [GROUP, 1, entry_id])])
         return entries
 
     def ack(self, entries: Sequence[LogEntry]) -> None:  # noqa: D102
@@ -217,17 +207,9 @@ class RedisEventLog(EventLog):
         return removed, tombstone
 
     def trim_steps(self) -> Iterator[int]:  # noqa: D102
-        before = now_ms() - _milliseconds(self._config.keep_seconds)
+        before = now_ms() - milliseconds(self._config.keep_seconds)
         for shard in range(len(self._streams)):
             yield from self._streams.drop(shard, before, CHUNK)
-
-    def _make_room(self, shard: int, num_entries: int) -> None:
-        """Drops learned entries of a stream that is full."""
-        room = 0
-        for dropped in self._streams.drop(shard, now_ms() + 1, num_entries):
-            room += dropped
-            if room >= num_entries:
-                return
 
     def status(self) -> LogStatus:  # noqa: D102
         calls = [Call([name], []) for name in self._streams.names]
@@ -237,14 +219,6 @@ class RedisEventLog(EventLog):
 
     def close(self) -> None:  # noqa: D102
         self._server.close()
-
-    @property
-    def _most_per_shard(self) -> int:
-        return max(1, self._config.max_entries // len(self._streams))
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, int(seconds * 1000))
 
 
 def _failed(what: str) -> EventLogError:

@@ -3,6 +3,25 @@
 `redis_streams` says which keys there are. Streams have one consumer group.
 A server without memory refuses scripts that begin with `#!lua` as a whole;
 those that free memory are allowed to run.
+
+A record remembers how far its user was learned, and nothing of gaps: to learn
+an entry before one that came earlier is to lose that one. So whoever is given
+an entry must have all before it of the same user. That is so, whatever
+crashes and whichever answer is lost, because
+
+1. What is pending under a consumer's name, the consumer holds or is done
+   with (learned, or left out): when the answer of a call that delivers is
+   lost, it takes another name (`RedisEventLog`).
+2. What is acknowledged is done with, and so is all before it: consumers learn
+   a user's entries in their order, and acknowledge after that.
+3. An entry is delivered with all before it, from the newest one down to one
+   that is acknowledged (2), or pending under the same name: the consumer has
+   it (1), and had all before that when it got it (3). `APPEND` claims only
+   where that takes no other entry; `TAKE` takes the others along, from
+   whoever has them.
+
+Two may hold an entry then. The first to store the user's record has learned
+it; the other one's attempt fails, and finds that it is done.
 """
 
 _HELPERS = """
@@ -48,10 +67,9 @@ local num_submissions = (#KEYS - 1) / 3
 
 local function claim(id, entries, all_delivered)
   if consumer == '' or not all_delivered then return 0 end
-  for _, earlier in ipairs(redis.call('LRANGE', entries, -16, -1)) do
-    local found = pending_of(stream, group, earlier)
-    if found and found[2] ~= consumer then return 0 end
-  end
+  local earlier = redis.call('LINDEX', entries, -1)
+  local found = earlier and pending_of(stream, group, earlier)
+  if found and found[2] ~= consumer then return 0 end
   redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1,
              'STREAMS', stream, '>')
   return 1
@@ -95,14 +113,17 @@ return results
 
 # Streams are leased: a user's stream has one reader at a time, so that the
 # user's entries are learned in their order. Each reader has its share.
-# KEYS: readers; then each stream and its lease. ARGV: group, reader, length
-# of a lease (ms), most entries, stream to begin with.
-# Returns for each entry: the number of its stream, and the entry.
+# KEYS: readers; then each stream and its lease. ARGV: group, reader, its name
+# as a consumer, length of a lease (ms), most entries, stream to begin with,
+# prefix of the users' entries.
+# Returns for each entry: the number of its stream, and the entry; besides the
+# most entries, those of the same users before them.
 TAKE = (
     _HELPERS
     + """
-local group, reader = ARGV[1], ARGV[2]
-local length, most, first = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local group, reader, consumer = ARGV[1], ARGV[2], ARGV[3]
+local length, most, first = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local prefix = ARGV[7]
 local now, num_streams = now_ms(), (#KEYS - 1) / 2
 redis.call('ZADD', KEYS[1], now, reader)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - length)
@@ -124,7 +145,7 @@ local kept, excess = {}, #mine - share
 for _, number in ipairs(mine) do
   local stream, lease = KEYS[2 * number + 2], KEYS[2 * number + 3]
   if excess > 0 and #redis.call(
-      'XPENDING', stream, group, '-', '+', 1, reader) == 0 then
+      'XPENDING', stream, group, '-', '+', 1, consumer) == 0 then
     redis.call('DEL', lease)
     excess = excess - 1
   else
@@ -136,8 +157,27 @@ for _, number in ipairs(free) do
 end
 
 local taken = {}
-local function take(number, entries)
+local function take_earlier(number, stream, entry)
+  local entries = prefix .. (field(entry[2], 'u') or '')
+  local place = redis.call('LPOS', entries, entry[1], 'RANK', -1) or 0
+  local ids = {}
+  while place > 0 do
+    place = place - 1
+    local id = redis.call('LINDEX', entries, place)
+    local found = pending_of(stream, group, id)
+    if not found or found[2] == consumer then break end
+    ids[#ids + 1] = id
+  end
+  for turn = #ids, 1, -1 do
+    local earlier = redis.call(
+      'XCLAIM', stream, group, consumer, 0, ids[turn])[1]
+    if earlier then taken[#taken + 1] = {number, earlier} end
+  end
+end
+
+local function take(number, stream, entries)
   for _, entry in ipairs(entries) do
+    take_earlier(number, stream, entry)
     taken[#taken + 1] = {number, entry}
   end
 end
@@ -145,15 +185,15 @@ for _, number in ipairs(kept) do
   local stream, lease = KEYS[2 * number + 2], KEYS[2 * number + 3]
   redis.call('SET', lease, reader, 'PX', length)
   if #taken < most then
-    take(number, redis.call(
-      'XAUTOCLAIM', stream, group, reader, length, '0-0',
+    take(number, stream, redis.call(
+      'XAUTOCLAIM', stream, group, consumer, length, '0-0',
       'COUNT', most - #taken)[2])
   end
   if #taken < most then
     local new = redis.call(
-      'XREADGROUP', 'GROUP', group, reader, 'COUNT', most - #taken,
+      'XREADGROUP', 'GROUP', group, consumer, 'COUNT', most - #taken,
       'STREAMS', stream, '>')
-    if new then take(number, new[1][2]) end
+    if new then take(number, stream, new[1][2]) end
   end
 end
 return taken

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from serving.errors import DeletedUserError
+from serving.errors import ServingError
 from serving.event_log import Appended, EventLog, LogEntry, Submission
 
 # Of one append; a Redis script runs alone while it lasts.
@@ -113,7 +113,7 @@ class Intake(Generic[_Answer]):
         if waiting.taken.done():
             # Its sender has hung up.
             return
-        if isinstance(result, DeletedUserError):
+        if isinstance(result, ServingError):
             waiting.taken.set_exception(result)
         else:
             waiting.taken.set_result(Taken(result, answer))

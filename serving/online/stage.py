@@ -80,6 +80,7 @@ class OnlineStage:
             log, self._name, read_wait_seconds, lock, self._hold
         )
         self._reader: asyncio.Task[None] | None = None
+        self._closing = False
         metrics.watch_waiting_entries(lambda: self._line.num_entries)
 
     def start(self) -> None:
@@ -121,6 +122,7 @@ class OnlineStage:
         Args:
             seconds: After so long the rest is left to the log.
         """
+        self._closing = True
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait((self._reader,))
@@ -131,8 +133,12 @@ class OnlineStage:
         return self._line.num_entries < _MAX_ENTRIES
 
     def _claimer(self) -> str | None:
-        """Who claims what is taken in now."""
-        return self._name if self._has_room else None
+        """Who claims what is taken in now.
+
+        Nobody does any more once a read may have been cut short: nobody holds
+        what it gave, and what comes after that must not be learned before it.
+        """
+        return self._name if self._has_room and not self._closing else None
 
     def _hold(self, entry: LogEntry) -> Waiting:
         waiting = self._line.hold(entry)

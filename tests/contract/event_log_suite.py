@@ -50,11 +50,14 @@ class EventLogSuite:
         with self.make_log(tmp_path) as log:
             yield log
 
-    def make_log(self, tmp_path, config: LogConfig | None = None) -> EventLog:
+    def make_log(
+        self, tmp_path, config: LogConfig | None = None, streams: int = 4
+    ) -> EventLog:
+        """Opens a log; of so many streams, if that means anything to it."""
         raise NotImplementedError
 
-    def configured(self, tmp_path, **changes) -> EventLog:
-        return self.make_log(tmp_path, LogConfig(**changes))
+    def configured(self, tmp_path, streams=4, **changes) -> EventLog:
+        return self.make_log(tmp_path, LogConfig(**changes), streams)
 
     def test_appended_events_are_read_back_whole(self, log):
         odd = LoggedEvent("é\0", "", 0.3, 0)
@@ -179,6 +182,21 @@ class EventLogSuite:
         assert not entry.claimed
         assert ids(log.read("worker", 9)) == ["u1:e1", "u1:e2"]
 
+    def test_nothing_is_claimed_past_what_another_has(self, log):
+        log.append([submit(1)], consumer="gateway")
+        (entry,) = log.append([submit(2)], consumer="other gateway")
+        assert not entry.claimed
+
+    def test_nothing_is_read_past_what_another_has(self, log):
+        """It would be learned first, and the other one count as learned."""
+        (first,) = log.append([submit(1)], consumer="gateway")
+        log.append([submit(2)])
+        # It is kept back, or comes with what the other one has.
+        assert ids(log.read("worker", 9)) in ([], ["u1:e1", "u1:e2"])
+        log.ack([first])
+        log.append([submit(3)])
+        assert ids(log.read("worker", 9))[-1] == "u1:e3"
+
     def test_events_of_a_user_are_all_that_is_held(self, tmp_path):
         with self.configured(tmp_path, keep_seconds=3600) as log:
             for n in range(4):
@@ -235,11 +253,13 @@ class EventLogSuite:
         removed, _ = log.delete(user("nobody"))
         assert removed == 0
 
-    def test_full_log_refuses_all_of_a_call_and_loses_nothing(self, tmp_path):
-        with self.configured(tmp_path, max_entries=5) as log:
+    def test_full_log_refuses_what_is_new_and_loses_nothing(self, tmp_path):
+        # How much a log holds is counted by stream.
+        with self.configured(tmp_path, streams=1, max_entries=5) as log:
             log.append([submit(n) for n in range(4)])
-            with pytest.raises(LogFullError, match="no more than 5"):
-                log.append([submit(4), submit(5)])
+            refused = log.append([submit(4), submit(5)])
+            assert [type(each) for each in refused] == [LogFullError] * 2
+            assert "no more than 5" in str(refused[0])
             assert log.status().entries == 4
             log.append([submit(4)])
             learned = log.read("c", 2)
@@ -248,6 +268,28 @@ class EventLogSuite:
             appended = log.append([submit(5), submit(6)])
             assert ids(appended) == ["u1:e5", "u1:e6"]
             assert ids(log.entries()) == [f"u1:e{n}" for n in range(2, 7)]
+
+    def test_each_submission_is_told_whether_it_was_stored(self, tmp_path):
+        first = [submit(0, name=f"u{n}") for n in range(10)]
+        late = [submit(0, name=f"u{n}") for n in range(10, 13)]
+        with self.configured(tmp_path, streams=2, max_entries=12) as log:
+            told = [log.append([each], consumer="c")[0] for each in first]
+            told += log.append(late, consumer="c")
+            stored = [each for each in told if isinstance(each, LogEntry)]
+            refused = [
+                submission
+                for submission, each in zip([*first, *late], told, strict=True)
+                if isinstance(each, LogFullError)
+            ]
+            assert refused
+            assert len(refused) + len(stored) == len(told)
+            assert sorted(ids(log.entries())) == sorted(ids(stored))
+            # Nothing waits for whoever was not told of it.
+            assert all(entry.claimed for entry in stored)
+            assert log.read("other", 99) == []
+            log.ack(stored)
+            again = [log.append([each])[0] for each in refused]
+            assert [each.key for each in again] == [s.key for s in refused]
 
     def test_racing_producers_and_consumers_lose_nothing(self, log):
         threads, learned = 4, []

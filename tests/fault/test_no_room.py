@@ -1,12 +1,18 @@
 """Disks and servers without room: writes are refused, reads go on."""
 
+import itertools
 import subprocess
 
 import numpy as np
 import pytest
 
 from serving.errors import LogFullError, StoreFullError
-from serving.event_log import LmdbEventLog, LoggedEvent, Submission
+from serving.event_log import (
+    LmdbEventLog,
+    LogEntry,
+    LoggedEvent,
+    Submission,
+)
 from serving.event_log.redis_log import RedisEventLog
 from serving.store import LmdbStore
 from serving.store.redis_store import RedisStore
@@ -48,14 +54,12 @@ def put_until_full(store):
 
 def append_until_full(log):
     """Appends until there is no room; returns what `put_until_full` does."""
-    entries = 0
-    try:
-        while True:
-            event = LoggedEvent(str(entries), "item", 1.0)
-            log.append([Submission(user_key(0), (event,), bytes(4096))])
-            entries += 1
-    except LogFullError as error:
-        return entries, str(error)
+    entries, told = -1, None
+    while not isinstance(told, LogFullError):
+        entries += 1
+        event = LoggedEvent(str(entries), "item", 1.0)
+        (told,) = log.append([Submission(user_key(0), (event,), bytes(4096))])
+    return entries, str(told)
 
 
 def test_full_disk_refuses_weights_and_still_reads(small_disk):
@@ -107,3 +111,45 @@ def test_full_redis_refuses_events_and_keeps_those_it_took(small_server):
         assert log.delete(user_key(1))[0] == 0
         small_server.client.config_set("maxmemory", "0")
         assert len(list(log.entries())) == taken
+
+
+def calls_until_full(log, client, room):
+    """Appends for many users at once until there is no room left.
+
+    Returns:
+        Each submission, and what was told of it.
+    """
+    told, calls = [], itertools.count()
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + room)
+    while not any(isinstance(each, LogFullError) for _, each in told):
+        event = LoggedEvent(str(next(calls)), "item", 1.0)
+        sent = [
+            Submission(user_key(user), (event,), bytes(4096))
+            for user in range(40)
+        ]
+        told += zip(sent, log.append(sent, "gateway"), strict=True)
+    client.config_set("maxmemory", "0")
+    return told
+
+
+def test_redis_that_fills_up_says_which_events_it_took(small_server):
+    """Within one call for many streams: some still had room, others not."""
+    for attempt in range(20):
+        config = small_server.config(durable=False, prefix=str(attempt))
+        with RedisEventLog(config) as log:
+            room = 500_000 + 1_000 * attempt
+            told = calls_until_full(log, small_server.client, room)
+            refused = [s for s, e in told if isinstance(e, LogFullError)]
+            stored = [e for _, e in told if isinstance(e, LogEntry)]
+            assert len(stored) + len(refused) == len(told)
+            assert {e.position for e in log.entries()} == {
+                e.position for e in stored
+            }
+            # Whoever was told of an entry has it; nobody has another.
+            assert all(entry.claimed for entry in stored)
+            # What was refused was not stored, and is taken in now.
+            again = log.append(refused)
+            assert all(isinstance(each, LogEntry) for each in again)
+        if len(refused) % 40:
+            return
+    raise AssertionError("it was never full in the midst of a call")

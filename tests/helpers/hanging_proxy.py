@@ -1,4 +1,4 @@
-"""Stands before a server, and can stop handing on anything at all."""
+"""Stands before a server, and can stop handing on, or lose one answer."""
 
 import asyncio
 import threading
@@ -28,6 +28,23 @@ class HangingProxy:
         """Hands on what has gathered, and what comes."""
         self._loop.call_soon_threadsafe(self._moves.set)
 
+    def lose_next_answer(self, hang_up):
+        """Lets the server do what it is asked next, and nobody hear of it.
+
+        Args:
+            hang_up: Whether to close the connection; else it stays silent.
+        """
+
+        async def lose():
+            self._loses = "hang up" if hang_up else "silence"
+
+        self._run(lose())
+
+    @property
+    def lost_answer(self):
+        """Whether that has happened."""
+        return not self._loses
+
     def close(self):
         self._run(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -48,6 +65,7 @@ class HangingProxy:
     async def _start(self):
         self._moves = asyncio.Event()
         self._moves.set()
+        self._loses = None
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return server.sockets[0].getsockname()[1]
 
@@ -65,13 +83,21 @@ class HangingProxy:
             writer.close()
             return
         await asyncio.gather(
-            self._hand_on(reader, there[1]), self._hand_on(there[0], writer)
+            self._hand_on(reader, there[1]),
+            self._hand_on(there[0], writer, answers=True),
         )
 
-    async def _hand_on(self, source, target):
+    async def _hand_on(self, source, target, answers=False):
+        lost = None
         try:
             while chunk := await source.read(1 << 16):
                 await self._moves.wait()
+                if answers and self._loses:
+                    lost, self._loses = self._loses, None
+                if lost == "hang up":
+                    return
+                if lost:
+                    continue
                 target.write(chunk)
                 await target.drain()
         except OSError:

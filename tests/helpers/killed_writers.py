@@ -107,7 +107,7 @@ def append_next(log: EventLog, user: int, numbers: dict[int, int]) -> int:
     """Appends a user's next submission; returns its number."""
     number = numbers[user] = numbers.get(user, -1) + 1
     (entry,) = log.append([submission_of(user, number)])
-    assert entry is not None
+    assert isinstance(entry, LogEntry)
     return number
 
 

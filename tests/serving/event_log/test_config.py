@@ -50,7 +50,7 @@ def test_value_that_makes_no_sense_is_refused(flag, value, capsys):
 
 
 class TestLogBesideStoreInMemory(EventLogSuite):
-    def make_log(self, tmp_path, config=None):
+    def make_log(self, tmp_path, config=None, streams=4):
         config = config or LogConfig()
         retention = Retention(tombstone_seconds=config.tombstone_seconds)
         return open_event_log(StoreConfig(retention=retention), config)

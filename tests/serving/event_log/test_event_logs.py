@@ -26,14 +26,46 @@ class TestRedisEventLog(EventLogSuite):
         self.server = redis_server
         redis_server.clear()
 
-    def make_log(self, tmp_path, config=None):
-        # How much a log holds is counted by stream.
-        shards = 1 if config and config.max_entries < 100 else 4
-        return RedisEventLog(self.server.config(), config, shards)
+    def make_log(self, tmp_path, config=None, streams=4):
+        return RedisEventLog(self.server.config(), config, streams)
+
+    def test_full_stream_refuses_its_own_users_and_no_others(self, tmp_path):
+        with self.configured(tmp_path, streams=2, max_entries=4) as log:
+            users = {0: [], 1: []}
+            for number in range(20):
+                submission = submit(0, name=f"u{number}")
+                users[log._streams.shard(submission.key)].append(submission)
+            log.append(users[0][:2])
+            full, roomy, also_full, known = log.append(
+                [users[0][2], users[1][0], users[0][3], users[1][0]],
+                consumer="gateway",
+            )
+            assert isinstance(full, LogFullError)
+            assert isinstance(also_full, LogFullError)
+            assert roomy.claimed
+            assert known is None
+            assert ids(log.entries()) == ids([*users[0][:2], users[1][0]])
+            log.ack(log.read("worker", 9))
+            # It was not stored, and is taken in when there is room.
+            assert ids(log.append([users[0][2]])) == ids([users[0][2]])
+
+    def test_damaged_entry_says_nothing_of_those_before_it(self, tmp_path):
+        """What it was is never known; what came before it is not learned."""
+        with self.configured(tmp_path, streams=1) as log:
+            log.append([submit(1)], consumer="dead gateway")
+            key = submit(1).key.digest
+            damaged = self.server.client.xadd(
+                log._streams.name(0), {b"u": key, b"h": b"?", b"e": b"?"}
+            )
+            self.server.client.rpush(log._streams.key("entries", key), damaged)
+            assert ids(log.read("worker", 9)) == ["u1:e1"]
+            (entry,) = log.append([submit(2)], consumer="gateway")
+            assert not entry.claimed
+            assert ids(log.read("gateway", 9)) == []
 
 
 class TestLmdbEventLog(EventLogSuite):
-    def make_log(self, tmp_path, config=None):
+    def make_log(self, tmp_path, config=None, streams=4):
         return LmdbEventLog(tmp_path / "log", config)
 
     def test_entries_survive_a_killed_process(self, tmp_path):
@@ -83,14 +115,12 @@ class TestLmdbEventLog(EventLogSuite):
     def test_full_file_says_so_and_loses_nothing(self, tmp_path):
         with LmdbEventLog(tmp_path, LogConfig(map_bytes=1 << 18)) as log:
             taken = []
-            numbers = itertools.count()
-
-            def append_until_full():
-                for n in numbers:
-                    taken.extend(ids(log.append([submit(n, features=PAGE)])))
-
-            with pytest.raises(LogFullError, match="--log-map-bytes"):
-                append_until_full()
+            for n in itertools.count():
+                (told,) = log.append([submit(n, features=PAGE)])
+                if isinstance(told, LogFullError):
+                    break
+                taken.extend(ids([told]))
+            assert "--log-map-bytes" in str(told)
             assert ids(log.entries()) == taken
 
     def test_damaged_entry_is_left_out(self, tmp_path, caplog):

@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -338,6 +339,30 @@ def test_closing_learns_what_was_taken_in(stages):
     asyncio.run(run())
     assert unlearned(stages) == 0
     assert sum(1 for _ in stages.store.iterate(MODEL)) == 600
+
+
+def test_nothing_is_claimed_after_a_read_that_closing_cut_short(stages):
+    """Nobody holds what that gave, which must not be learned later."""
+    read = stages.log.read
+    reading, goes_on = threading.Event(), threading.Event()
+
+    def slow_read(*arguments):
+        found = read(*arguments)
+        reading.set()
+        goes_on.wait(20)
+        return found
+
+    async def run():
+        stages.log.append([several(0, 1)])
+        stages.log.read = slow_read
+        async with stages.running() as stage:
+            await asyncio.to_thread(reading.wait, 20)
+            await stage.close(5)
+            goes_on.set()
+            assert not (await stage.submit(several(1, 1))).entry.claimed
+
+    asyncio.run(run())
+    assert (stages.record(), unlearned(stages)) == (None, 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
