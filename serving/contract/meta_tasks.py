@@ -8,6 +8,7 @@ their tasks judge a new meta state and never make one.
 """
 
 import collections
+import copy
 import dataclasses
 import hashlib
 import itertools
@@ -82,24 +83,51 @@ def is_held_back(user_id: str, share: float) -> bool:
     return int.from_bytes(digest.digest(), "big") < share * 2**64
 
 
+@dataclasses.dataclass(frozen=True)
+class _Held(Generic[Context]):
+    """A task that waits: for its query set to be full, or for others.
+
+    The reservoir stays as it was given and is not looked into, so whoever
+    gives one that is packed has little held.
+    """
+
+    user_id: str
+    context: Context
+    reservoir: Sequence[SupportEvent]
+    count: int
+    query_set: tuple[SupportEvent, ...] = ()
+
+    def task(self) -> MetaTask[Context]:
+        # Of a copy: what is packed stays so when it is looked into.
+        support = merge_support(copy.copy(self.reservoir), (), self.count)
+        return MetaTask(
+            self.user_id,
+            self.context,
+            support.events,
+            support.weights,
+            self.query_set,
+        )
+
+
 class TaskCollector(Generic[Context]):
     """Makes batches of tasks from what users do.
 
-    Holds at most `max_open_users` unfinished query sets and one batch.
+    Holds at most `max_open_users` unfinished query sets, of the users who
+    were heard of last, and one batch.
     """
 
     def __init__(self, config: OnlineMetaConfig) -> None:
         """Starts without tasks."""
         self._config = config
-        self._open: collections.OrderedDict[str, MetaTask[Context]] = (
+        self._open: collections.OrderedDict[str, _Held[Context]] = (
             collections.OrderedDict()
         )
         # Without users to judge there is no update; the newest tasks wait.
-        self._tasks: collections.deque[MetaTask[Context]] = collections.deque(
+        self._tasks: collections.deque[_Held[Context]] = collections.deque(
             maxlen=config.tasks_per_update
         )
-        self._held_back: collections.deque[MetaTask[Context]] = (
-            collections.deque(maxlen=config.held_back_tasks)
+        self._held_back: collections.deque[_Held[Context]] = collections.deque(
+            maxlen=config.held_back_tasks
         )
 
     def observe(
@@ -115,7 +143,8 @@ class TaskCollector(Generic[Context]):
         Args:
             user_id: The user.
             context: Kept with the task.
-            reservoir: The user's kept events before the new ones.
+            reservoir: The user's kept events before the new ones; held as it
+                is, and not looked into before a batch is made.
             count: How many events were seen before the new ones.
             new_events: Oldest first.
 
@@ -126,12 +155,10 @@ class TaskCollector(Generic[Context]):
         if task is None:
             if count < self._config.min_support_events:
                 return None
-            support = merge_support(reservoir, (), count)
-            task = MetaTask(
-                user_id, context, support.events, support.weights, ()
-            )
+            task = _Held(user_id, context, reservoir, count)
+        query_set = (*task.query_set, *new_events)
         task = dataclasses.replace(
-            task, query_set=(*task.query_set, *new_events)
+            task, query_set=query_set[: self._config.max_query_events]
         )
         if len(task.query_set) < self._config.query_events:
             self._open[user_id] = task
@@ -166,6 +193,9 @@ class TaskCollector(Generic[Context]):
             or len(self._held_back) < config.min_held_back_tasks
         ):
             return None
-        batch = MetaBatch(tuple(self._tasks), tuple(self._held_back))
+        batch = MetaBatch(
+            tuple(held.task() for held in self._tasks),
+            tuple(held.task() for held in self._held_back),
+        )
         self._tasks.clear()
         return batch

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
 
+from serving.contract.meta_config import OnlineMetaConfig
 from serving.event_log import EventLog
 from serving.event_log.config import open_event_log
 from serving.experiments.config import load_experiments
@@ -15,7 +16,7 @@ from serving.gateway.metrics import Metrics
 from serving.gateway.registry import ModelRegistry
 from serving.gateway.trials import Trials
 from serving.online.adapting import Adapting
-from serving.online.config import open_meta_stage
+from serving.online.config import INLINE, OFF, open_meta_states
 from serving.online.learner import Learner
 from serving.online.meta_stage import MetaStage
 from serving.online.stage import OnlineStage
@@ -74,10 +75,17 @@ def make_parts(
         backend: The model server.
         trials: The experiments on users.
         read_wait_seconds: See `OnlineStage`.
+
+    Raises:
+        StoreError: Where meta states are kept can't be reached.
     """
     metrics = Metrics()
-    meta_stage = open_meta_stage(
-        config.meta, backend, store, config.store.location
+    meta_stage = MetaStage(
+        backend,
+        store,
+        OnlineMetaConfig(enabled=config.meta.mode != OFF),
+        open_meta_states(config.store, config.meta.folder),
+        inline=config.meta.mode == INLINE,
     )
     registry = ModelRegistry(
         backend, config.models, config.default_model, meta_stage

@@ -3,20 +3,23 @@
 python -m serving.online work --backend localhost:8500 \
     --model adaptower=runs/latest/serving/adaptower --store redis://localhost
 python -m serving.online meta-states runs/latest/store/meta_states
-python -m serving.online meta-states runs/latest/store/meta_states \
+python -m serving.online meta-states redis://localhost \
     --model adaptower --fingerprint f00d --roll-back 3
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from serving.contract.errors import MetaStateError
 from serving.contract.meta_update import MetaProgress
 from serving.errors import StoreError
 from serving.online import work
-from serving.online.meta_state_files import MetaStateFiles, roll_back
+from serving.online.config import open_meta_states
+from serving.online.meta_state_files import MetaStateFiles
+from serving.online.meta_states import MetaStates, roll_back
+from serving.store.config import StoreConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,17 +44,25 @@ def _meta_states(arguments: Sequence[str]) -> int:
             "--roll-back needs --model and --fingerprint, and they need it"
         )
     try:
-        if args.roll_back is not None:
-            roll_back(args.folder, *chosen)
-        files = MetaStateFiles(args.folder)
-        for model, fingerprint in files.known():
-            progress, _ = files.load(model, fingerprint)
-            if progress is not None:
-                print(f"{model} {fingerprint} {_summary(progress)}")
+        with contextlib.closing(
+            _open(args.location, durable=not args.store_not_durable)
+        ) as states:
+            if args.roll_back is not None:
+                roll_back(states, *chosen)
+            for model, fingerprint in states.known():
+                progress, _ = states.load(model, fingerprint)
+                if progress is not None:
+                    print(f"{model} {fingerprint} {_summary(progress)}")
     except (MetaStateError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _open(location: str, durable: bool) -> MetaStates:
+    if "://" in location:
+        return open_meta_states(StoreConfig(location, durable=durable))
+    return MetaStateFiles(location)
 
 
 def _summary(progress: MetaProgress) -> str:
@@ -74,7 +85,15 @@ def _meta_states_parser() -> argparse.ArgumentParser:
         ),
     )
     parser.add_argument(
-        "folder", type=Path, help="what the gateway calls --meta-states"
+        "location",
+        metavar="FOLDER|URL",
+        help="what the gateways call --meta-states, or their --store if that "
+        "is a Redis server",
+    )
+    parser.add_argument(
+        "--store-not-durable",
+        action="store_true",
+        help="as for the gateways",
     )
     parser.add_argument("--model", metavar="NAME")
     parser.add_argument("--fingerprint", help="of the fixed part, as listed")

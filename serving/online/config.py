@@ -5,16 +5,17 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from serving.contract.meta_config import OnlineMetaConfig
-from serving.gateway.backend import ModelServer
-from serving.online.meta_stage import MetaStage
 from serving.online.meta_state_files import MetaStateFiles
-from serving.store import AdaptiveStore
+from serving.online.meta_state_memory import MemoryMetaStates
+from serving.online.meta_states import MetaStates
+from serving.store.config import StoreConfig
 
 INLINE = "inline"
 BACKGROUND = "background"
 OFF = "off"
 MODES = (INLINE, BACKGROUND, OFF)
+
+_FOLDER = "meta_states"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,39 +25,40 @@ class MetaStageConfig:
     Attributes:
         mode: `INLINE`: the feedback that completes a batch is answered after
             the step; `BACKGROUND`: before it; `OFF`: no steps, but versions
-            in the folder are served.
-        folder: Where versions are kept; None: with the store, if that is a
-            folder, else in memory.
+            that are kept are served.
+        folder: Where versions are kept; None: with the store.
     """
 
     mode: str = BACKGROUND
     folder: Path | None = None
 
 
-def open_meta_stage(
-    config: MetaStageConfig,
-    backend: ModelServer,
-    store: AdaptiveStore,
-    location: str | None,
-) -> MetaStage:
-    """Sets the stage up.
+def open_meta_states(
+    store: StoreConfig, folder: Path | None = None
+) -> MetaStates:
+    """Opens the versions of meta states.
+
+    With a store they last as long as it does, and whoever shares the one
+    shares the other: in its folder, in the same Redis server, or in memory.
 
     Args:
-        config: What the flags say.
-        backend: Answers `meta_gradient`.
-        store: The users' weights.
-        location: Where they are; None: in memory.
+        store: Where users' weights are.
+        folder: Where versions are; None: with the store.
+
+    Raises:
+        StoreError: The server can't be reached.
     """
-    folder = config.folder
-    if folder is None and location is not None and "://" not in location:
-        folder = Path(location) / "meta_states"
-    return MetaStage(
-        backend,
-        store,
-        OnlineMetaConfig(enabled=config.mode != OFF),
-        None if folder is None else MetaStateFiles(folder),
-        inline=config.mode == INLINE,
-    )
+    if folder is not None:
+        return MetaStateFiles(folder)
+    if store.location is None:
+        return MemoryMetaStates()
+    if "://" not in store.location:
+        return MetaStateFiles(Path(store.location) / _FOLDER)
+    # Loaded by those who use it: it takes as long as all else together.
+    from serving.online.meta_state_redis import RedisMetaStates
+    from serving.redis_server import RedisConfig
+
+    return RedisMetaStates(RedisConfig(store.location, durable=store.durable))
 
 
 def add_meta_flags(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +76,8 @@ def add_meta_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="where versions of the meta-initialization are kept; gateways "
-        "of one host may share it; default: meta_states in the folder of "
-        "--store, else in memory",
+        "of one host may share it; default: with --store, in its folder "
+        "(meta_states) or its Redis server, which all its gateways share",
     )
 
 

@@ -127,13 +127,13 @@ class Learner:
 
     def _observe(self, taught: Taught) -> "asyncio.Future[None] | None":
         """Shows the outer loop what was learned; returns what to wait for."""
-        if taught.record is None or taught.features is None:
+        if taught.record is None:
             return None
         before = taught.study.record
         return self._meta_stage.observe(
             taught.learned.model,
             taught.record.key.user_id,
-            taught.features,
+            taught.record.features,
             before.reservoir if before else (),
             before.support_count if before else 0,
             taught.new_events,

@@ -6,10 +6,9 @@ tasks of many users at once, asking the model server, keeping versions.
 """
 
 import asyncio
-import dataclasses
-import functools
 import itertools
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
@@ -17,17 +16,19 @@ import numpy as np
 from serving.contract.manifest import AdaptiveManifest
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import MetaState
-from serving.contract.meta_tasks import MetaBatch, TaskCollector
+from serving.contract.meta_tasks import MetaBatch, MetaTask
 from serving.contract.meta_update import MetaProgress
 from serving.contract.support import SupportEvent
-from serving.errors import ServingError, StoreError
+from serving.errors import ServingError
 from serving.gateway.backend import ModelServer
 from serving.gateway.registry import ServedModel
 from serving.gateway.templates import Features
 from serving.online.meta_gradient import meta_gradient
-from serving.online.meta_state_files import MetaStateFiles, Stamp
-from serving.shared_reads import SharedReads, SlowReadError
-from serving.store import AdaptiveStore, UserKey
+from serving.online.meta_lines import MetaLine, MetaLines
+from serving.online.meta_states import MetaStates
+from serving.online.told import decode_told, known_features
+from serving.store import AdaptiveStore, UserKey, pack_events
+from serving.store.packed_events import PackedEvents
 
 # Outcomes of a step. Overtaken: another process took one, or somebody rolled
 # back, between its beginning and its end. Deserted: its users, or those who
@@ -40,28 +41,12 @@ FAILED = "failed"
 
 # Users whose records are looked for at a time.
 _MAX_USERS = 256
+# What a task may hold of a user, packed: events kept and features told. Some
+# hundred bytes are usual, two thousand if ids are UUIDs; who has more than
+# these is in no task, so that long ids bring no gateway down.
+_MAX_TASK_BYTES = 4 << 10
 
 _log = logging.getLogger(__name__)
-
-# Model name and fingerprint: what a meta state belongs to.
-_Key = tuple[str, str]
-
-
-@dataclasses.dataclass
-class _Line:
-    """One line of versions.
-
-    Attributes:
-        progress: Where it is.
-        collector: Tasks for the next step.
-        stamp: Of the file that `progress` is in.
-        lock: One step at a time.
-    """
-
-    progress: MetaProgress
-    collector: TaskCollector[Features]
-    stamp: Stamp = None
-    lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
 
 
 class MetaStage:
@@ -72,8 +57,9 @@ class MetaStage:
         backend: ModelServer,
         store: AdaptiveStore,
         config: OnlineMetaConfig,
-        files: MetaStateFiles | None = None,
+        states: MetaStates,
         inline: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Sets the stage up.
 
@@ -81,18 +67,17 @@ class MetaStage:
             backend: Answers `meta_gradient`.
             store: Knows who was deleted, by whichever process.
             config: When and how far meta states move.
-            files: Where versions are kept; None keeps them in memory.
+            states: Where versions are kept; closed with the stage.
             inline: Whether callers of `observe` are given the step that their
                 events were enough for, to wait for it: the same calls in the
                 same order then give the same versions.
+            clock: Tells the time in seconds.
         """
         self._backend = backend
         self._store = store
         self._config = config
-        self._files = files
-        self._reads = SharedReads()
         self._inline = inline
-        self._lines: dict[_Key, _Line] = {}
+        self._lines = MetaLines(states, config, clock)
         self._steps: set[asyncio.Task[None]] = set()
         self._on_step: list[Callable[[str, str], None]] = []
 
@@ -101,19 +86,32 @@ class MetaStage:
         self._on_step.append(on_step)
 
     def newest(self, name: str, manifest: AdaptiveManifest) -> MetaState | None:
-        """Returns the meta state to serve; None stands for the exported one."""
-        progress = self._line(name, manifest).progress
+        """Returns the meta state to serve; None stands for the exported one.
+
+        It is that of the last look, or of a step since.
+        """
+        progress = self._lines.get(name, manifest).progress
         return progress.history[-1] if progress.history else None
+
+    async def look(self, name: str, manifest: AdaptiveManifest) -> None:
+        """Looks what other processes made of a model's meta states.
+
+        Args:
+            name: The model.
+            manifest: Of a version in use. What is held of those that are not
+                is dropped after a while.
+        """
+        await self._lines.look(name, manifest)
 
     def progress(self, name: str, manifest: AdaptiveManifest) -> MetaProgress:
         """Returns versions, and how many were promoted and refused."""
-        return self._line(name, manifest).progress
+        return self._lines.get(name, manifest).progress
 
     def observe(
         self,
         model: ServedModel,
         user_id: str,
-        features: Features,
+        told: bytes,
         reservoir: Sequence[SupportEvent],
         count: int,
         new_events: Sequence[SupportEvent],
@@ -125,7 +123,7 @@ class MetaStage:
         Args:
             model: The version that learned from the events.
             user_id: The user.
-            features: Those of the user that are known.
+            told: What the user told, as `told.encode_told` encodes it.
             reservoir: The user's kept events before the new ones.
             count: How many events were seen before the new ones.
             new_events: Oldest first.
@@ -135,9 +133,13 @@ class MetaStage:
         """
         if not self._config.enabled:
             return None
-        line = self._line(model.name, model.manifest)
+        # Thousands of these wait: as bytes they take a tenth.
+        packed = pack_events(reservoir)
+        if len(told) + len(packed) > _MAX_TASK_BYTES:
+            return None
+        line = self._lines.get(model.name, model.manifest)
         batch = line.collector.observe(
-            user_id, features, reservoir, count, new_events
+            user_id, told, PackedEvents(packed), count, new_events
         )
         if batch is None:
             return None
@@ -149,7 +151,7 @@ class MetaStage:
 
     def forget(self, user_id: str) -> None:
         """Drops what is collected of a user who was deleted."""
-        for line in self._lines.values():
+        for line in self._lines:
             line.collector.forget(user_id)
 
     async def forget_gone(self) -> None:
@@ -161,8 +163,9 @@ class MetaStage:
         Raises:
             StoreError: Records can't be read.
         """
-        for (name, _), line in [*self._lines.items()]:
-            for user_id in await self._gone(name, line.collector.user_ids):
+        for line in self._lines:
+            gone = await self._gone(line.model, line.collector.user_ids)
+            for user_id in gone:
                 line.collector.forget(user_id)
 
     async def forget_gone_forever(self, seconds: float) -> None:
@@ -175,46 +178,9 @@ class MetaStage:
                 _log.warning("Who is gone is forgotten later: %s", error)
 
     async def close(self) -> None:
-        """Waits for steps that are being taken."""
+        """Waits for steps that are being taken, then lets go of versions."""
         await asyncio.gather(*self._steps)
-
-    async def look(self, name: str, manifest: AdaptiveManifest) -> None:
-        """Looks whether the file has changed, as after a rollback.
-
-        What can't be read, or not in time, stays as it is known.
-        """
-        if self._files is None:
-            return
-        line = self._line(name, manifest)
-        known = line.stamp
-        key = name, manifest.fingerprint
-        try:
-            found = await self._reads.read(
-                (key, known),
-                functools.partial(_read_changed, self._files, key, known),
-            )
-        except (StoreError, SlowReadError) as error:
-            _log.warning("%s: the meta state stays: %s", name, error)
-            return
-        # A step that ended meanwhile knows better.
-        if found is None or line.stamp != known:
-            return
-        progress, line.stamp = found
-        exported = manifest.meta_state
-        # The file may be of another export of the same fixed part.
-        if progress is None or not progress.exported.same_values(exported):
-            progress = MetaProgress.start(exported)
-        line.progress = progress
-
-    def _line(self, name: str, manifest: AdaptiveManifest) -> _Line:
-        key = name, manifest.fingerprint
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = _Line(
-                MetaProgress.start(manifest.meta_state),
-                TaskCollector(self._config),
-            )
-        return line
+        self._lines.close()
 
     async def _gone(self, name: str, user_ids: Collection[str]) -> set[str]:
         """Returns those of a model's users who have no record."""
@@ -234,8 +200,8 @@ class MetaStage:
     async def _step(
         self,
         model: ServedModel,
-        line: _Line,
-        batch: MetaBatch[Features],
+        line: MetaLine,
+        batch: MetaBatch[bytes],
     ) -> None:
         outcome = FAILED
         async with line.lock:
@@ -253,43 +219,30 @@ class MetaStage:
     async def _locked_step(
         self,
         model: ServedModel,
-        line: _Line,
-        batch: MetaBatch[Features],
+        line: MetaLine,
+        batch: MetaBatch[bytes],
     ) -> str:
         # Whoever was deleted before the step begins has no part in it.
         batch = batch.without(await self._gone(model.name, batch.user_ids))
         if not batch.tasks or not batch.held_back:
             return DESERTED
+        tasks, held_back = (
+            [_with_features(model, task) for task in each]
+            for each in (batch.tasks, batch.held_back)
+        )
         # Not as they may be at the end: a rollback meanwhile overtakes us.
-        before, stamp_before = line.progress, line.stamp
+        before, stamp = line.progress, line.stamp
         step = before.propose(
-            await meta_gradient(
-                self._backend, model, batch.tasks, before.current
-            ),
+            await meta_gradient(self._backend, model, tasks, before.current),
             self._config,
         )
         losses_before, losses_after = [
-            (
-                await meta_gradient(
-                    self._backend, model, batch.held_back, state
-                )
-            ).losses
+            (await meta_gradient(self._backend, model, held_back, state)).losses
             for state in (before.current, step.candidate)
         ]
         after = before.judge(step, losses_before, losses_after, self._config)
-        if self._files is not None:
-            stamp = await asyncio.to_thread(
-                self._files.save,
-                model.name,
-                model.manifest.fingerprint,
-                after,
-                stamp_before,
-            )
-            if stamp is None:
-                await self.look(model.name, model.manifest)
-                return OVERTAKEN
-            line.stamp = stamp
-        line.progress = after
+        if not await self._lines.save(line, after, stamp):
+            return OVERTAKEN
         outcome = PROMOTED if after.promoted > before.promoted else REFUSED
         _log.info(
             "%s: meta state %d %s, held-back loss %.5f after %.5f",
@@ -302,8 +255,15 @@ class MetaStage:
         return outcome
 
 
-def _read_changed(
-    files: MetaStateFiles, key: _Key, known: Stamp
-) -> tuple[MetaProgress | None, Stamp] | None:
-    """Reads a file, unless it is as it was."""
-    return None if files.stamp(*key) == known else files.load(*key)
+def _with_features(
+    model: ServedModel, task: MetaTask[bytes]
+) -> MetaTask[Features]:
+    """Decodes what a task's user told."""
+    features = known_features(decode_told(task.context), model.user_features)
+    return MetaTask(
+        task.user_id,
+        features,
+        task.support,
+        task.support_weights,
+        task.query_set,
+    )

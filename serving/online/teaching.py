@@ -13,7 +13,6 @@ from serving.event_log import LoggedEvent
 from serving.gateway.ladder import Ladder
 from serving.gateway.registry import ModelRegistry, ServedModel
 from serving.gateway.rpcs.pinned import on_current_version
-from serving.gateway.templates import Features
 from serving.online.adapting import Adaptation, Adapting
 from serving.online.lesson import Learned
 from serving.online.pupils import Pupil
@@ -29,14 +28,12 @@ class Taught(NamedTuple):
         study: The study.
         learned: What it changes, once it is stored.
         record: What to store; None if there was nothing left to learn from.
-        features: Those of the user that are known; None like `record`.
         new_events: Those that were learned from.
     """
 
     study: Study
     learned: Learned
     record: UserRecord | None = None
-    features: Features | None = None
     new_events: Sequence[SupportEvent] = ()
 
 
@@ -143,7 +140,7 @@ class Teaching:
             (outcome.loss_before, outcome.loss_after),
             _unknown_items(new_events, outcome),
         )
-        return Taught(study, learned, record, pupil.features, new_events)
+        return Taught(study, learned, record, new_events)
 
 
 def _unknown_items(

@@ -85,7 +85,7 @@ def delete(gateway, user):
 
 def held(gateway):
     """Of whom the outer loop holds on to something."""
-    lines = gateway.meta_stage._lines.values()
+    lines = gateway.meta_stage._lines
     return set().union(*(line.collector.user_ids for line in lines))
 
 

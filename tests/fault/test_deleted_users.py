@@ -128,7 +128,7 @@ def submit(gateway, user, *event_ids, item="secret-item", **fields):
 
 def collected(gateway):
     """Users whose events the outer loop holds on to."""
-    lines = gateway.meta_stage._lines.values()
+    lines = gateway.meta_stage._lines
     return set().union(*(line.collector.user_ids for line in lines))
 
 

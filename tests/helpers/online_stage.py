@@ -13,6 +13,7 @@ from serving.gateway.trials import Trials
 from serving.online.adapting import Adapting
 from serving.online.learner import Learner
 from serving.online.meta_stage import MetaStage
+from serving.online.meta_state_memory import MemoryMetaStates
 from serving.online.stage import OnlineStage
 from serving.store import MemoryStore, UserKey
 from serving.store.config import StoreConfig
@@ -57,7 +58,10 @@ class Stages:
             registry,
             Trials(),
             MetaStage(
-                self.backend, self.store, OnlineMetaConfig(enabled=False)
+                self.backend,
+                self.store,
+                OnlineMetaConfig(enabled=False),
+                MemoryMetaStates(),
             ),
         )
         stage = OnlineStage(self.log, learner, self.metrics)

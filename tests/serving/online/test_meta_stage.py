@@ -1,7 +1,9 @@
 """Feedback through both online stages against the stream's closed form."""
 
 import asyncio
+import contextlib
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -21,12 +23,18 @@ from serving.gateway.trials import Trials
 from serving.online.adapting import Adapting
 from serving.online.learner import Learner
 from serving.online.meta_stage import MetaStage
-from serving.online.meta_state_files import MetaStateFiles, roll_back
+from serving.online.meta_state_files import MetaStateFiles
+from serving.online.meta_state_memory import MemoryMetaStates
+from serving.online.meta_state_redis import RedisMetaStates
+from serving.online.meta_states import roll_back
 from serving.online.stage import OnlineStage
+from serving.online.told import encode_told
+from serving.protos import recommender_pb2 as pb
 from serving.store import MemoryStore, UserKey, UserRecord
 from serving.store.config import StoreConfig
 from tests.helpers.hanging_file import hanging
 from tests.helpers.oracle_backend import OracleBackend
+from tests.helpers.redis_server import RunningRedis
 from tests.helpers.stream_users import OracleModel, make_users
 from tests.helpers.toy_model import NUM_ADAPTIVE, ToyOracle
 
@@ -44,12 +52,21 @@ GUARD = Guard(np.ones(NUM_ADAPTIVE))
 class Gateway:
     """Stages, ranker and registry, as `serve` puts them together."""
 
-    def __init__(self, base_path, config=CONFIG, files=None, inline=True):
+    def __init__(
+        self, base_path, config=CONFIG, states=None, inline=True, clock=None
+    ):
         manifest = ORACLE.parameters.manifest()
         manifest.save(base_path / "1")
         self.backend = OracleBackend({1: ORACLE})
         self.store = MemoryStore()
-        self.stage = MetaStage(self.backend, self.store, config, files, inline)
+        self.stage = MetaStage(
+            self.backend,
+            self.store,
+            config,
+            states or MemoryMetaStates(),
+            inline,
+            clock or time.monotonic,
+        )
         self.registry = ModelRegistry(
             self.backend,
             {"adaptower": base_path},
@@ -120,7 +137,8 @@ class Gateway:
                 scores[user.user_id] += list(await self.rank(user, step.rows))
             else:
                 await self.learn(user, step.rows)
-        await self.stage.close()
+        # Steps in the background.
+        await asyncio.gather(*self.stage._steps)
         return [scores[user.user_id] for user in users]
 
 
@@ -172,54 +190,106 @@ def test_switched_off_it_asks_for_no_gradient(users, tmp_path):
     assert gateway.meta_state.version == 0
 
 
-def test_a_restarted_gateway_goes_on_from_its_versions(users, tmp_path):
-    files = MetaStateFiles(tmp_path / "states")
-    gateway = Gateway(tmp_path, files=files)
+@pytest.fixture(params=["folder", "redis"])
+def open_states(request, tmp_path):
+    """Opens the place that gateways share, for one more of them."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "folder":
+            yield lambda: MetaStateFiles(tmp_path / "states")
+            return
+        server = RunningRedis()
+        stack.callback(server.close)
+
+        def open_redis():
+            states = RedisMetaStates(server.config())
+            stack.callback(states.close)
+            return states
+
+        yield open_redis
+
+
+def test_a_restarted_gateway_goes_on_from_its_versions(
+    users, tmp_path, open_states
+):
+    gateway = Gateway(tmp_path, states=open_states())
     asyncio.run(gateway.replay(users))
     newest = gateway.meta_state
-    again = Gateway(tmp_path, files=files)
+    again = Gateway(tmp_path, states=open_states())
     asyncio.run(again.registry.refresh())
     assert again.meta_state.version == newest.version > 0
     assert again.meta_state.same_values(newest)
 
 
-def test_versions_of_another_export_are_not_served(users, tmp_path):
+def test_a_number_means_the_same_values_in_all_gateways(
+    users, tmp_path, open_states
+):
+    """Two that learn in turn, each from its own users, share one line."""
+    one, other = (Gateway(tmp_path, states=open_states()) for _ in range(2))
+    found = {}
+
+    async def run():
+        for start in range(0, len(users), 2):
+            for gateway, user in zip((one, other), users[start:], strict=False):
+                await gateway.replay([user])
+                for each in (one, other):
+                    await each.registry.refresh()
+                    state = each.meta_state
+                    known = found.setdefault(state.version, state)
+                    assert known.same_values(state)
+            assert one.meta_state.version == other.meta_state.version
+
+    asyncio.run(run())
+    assert len(found) > 2
+    for gateway in (one, other):
+        assert "promoted" in gateway.outcomes
+
+
+def test_versions_of_another_export_are_not_served(
+    users, tmp_path, open_states
+):
     """The same fixed part, exported anew with another meta state."""
-    files = MetaStateFiles(tmp_path / "states")
-    asyncio.run(Gateway(tmp_path, files=files).replay(users))
+    states = open_states()
+    gateway = Gateway(tmp_path, states=states)
+    asyncio.run(gateway.replay(users))
     manifest = ORACLE.parameters.manifest()
     other = dataclasses.replace(manifest, meta_init=(0.0,) * 5)
     for served, is_known in ((manifest, True), (other, False)):
-        stage = MetaStage(OracleBackend({}), MemoryStore(), CONFIG, files)
+        stage = MetaStage(OracleBackend({}), MemoryStore(), CONFIG, states)
         asyncio.run(stage.look("adaptower", served))
         assert (stage.newest("adaptower", served) is not None) == is_known
+    # A gateway that ran meanwhile does not serve them, either.
+    asyncio.run(gateway.stage.look("adaptower", other))
+    assert gateway.stage.newest("adaptower", other) is None
 
 
-def test_a_rollback_reaches_a_running_gateway(users, tmp_path):
-    files = MetaStateFiles(tmp_path / "states")
-    gateway = Gateway(tmp_path, files=files)
+def test_a_rollback_reaches_all_running_gateways(users, tmp_path, open_states):
+    states = open_states()
+    gateway = Gateway(tmp_path, states=states)
+    other = Gateway(tmp_path, states=open_states())
     fingerprint = ORACLE.parameters.fingerprint
 
     async def run():
         await gateway.replay(users)
         newest = gateway.meta_state.version
-        roll_back(tmp_path / "states", "adaptower", fingerprint, 1)
+        roll_back(states, "adaptower", fingerprint, 1)
         assert gateway.meta_state.version == newest
-        await gateway.registry.refresh()
-        assert gateway.meta_state.version == 1
-        roll_back(tmp_path / "states", "adaptower", fingerprint, 0)
-        await gateway.registry.refresh()
-        assert gateway.meta_state.same_values(ORACLE.parameters.meta_state)
+        for each in (gateway, other):
+            await each.registry.refresh()
+            assert each.meta_state.version == 1
+        roll_back(states, "adaptower", fingerprint, 0)
+        for each in (gateway, other):
+            await each.registry.refresh()
+            assert each.meta_state.same_values(ORACLE.parameters.meta_state)
 
     asyncio.run(run())
 
 
-def test_a_rollback_during_a_step_overtakes_it(users, tmp_path):
+def test_a_rollback_during_a_step_overtakes_it(users, tmp_path, open_states):
     """Even if the gateway has noticed it before the step is at its end."""
-    files = MetaStateFiles(tmp_path / "states")
+    states = open_states()
     fingerprint = ORACLE.parameters.fingerprint
-    asyncio.run(Gateway(tmp_path, files=files).replay(users))
-    gateway = Gateway(tmp_path, files=files)
+    asyncio.run(Gateway(tmp_path, states=open_states()).replay(users))
+    gateway = Gateway(tmp_path, states=states)
     predict = gateway.backend.predict
     versions = []
 
@@ -227,13 +297,13 @@ def test_a_rollback_during_a_step_overtakes_it(users, tmp_path):
         outputs = await predict(model, version, signature, inputs)
         if signature == "meta_gradient" and not versions:
             versions.append(gateway.meta_state.version)
-            roll_back(tmp_path / "states", "adaptower", fingerprint, 1)
+            roll_back(states, "adaptower", fingerprint, 1)
             await gateway.registry.refresh()
             versions.append(gateway.meta_state.version)
         return outputs
 
     def note_saved(*unused):
-        saved, _ = files.load("adaptower", fingerprint)
+        saved, _ = states.load("adaptower", fingerprint)
         versions.append(saved.current.version)
 
     gateway.backend.predict = roll_back_meanwhile
@@ -247,8 +317,8 @@ def test_a_rollback_during_a_step_overtakes_it(users, tmp_path):
 
 def test_file_that_hangs_leaves_the_meta_state_as_it_is(users, tmp_path):
     files = MetaStateFiles(tmp_path / "states")
-    asyncio.run(Gateway(tmp_path, files=files).replay(users))
-    gateway = Gateway(tmp_path, files=files)
+    asyncio.run(Gateway(tmp_path, states=files).replay(users))
+    gateway = Gateway(tmp_path, states=files)
     (path,) = tmp_path.glob("states/*/*.json")
 
     async def run():
@@ -266,22 +336,24 @@ def test_file_that_hangs_leaves_the_meta_state_as_it_is(users, tmp_path):
     asyncio.run(run())
 
 
-def test_who_loses_a_race_takes_over_the_other_ones_version(users, tmp_path):
-    files = MetaStateFiles(tmp_path / "states")
-    mine, other = (Gateway(tmp_path, files=files) for _ in range(2))
+def test_who_loses_a_race_takes_over_the_other_ones_version(
+    users, tmp_path, open_states
+):
+    states = open_states()
+    other = Gateway(tmp_path, states=open_states())
+    save = states.save
 
-    class Slow(MetaStateFiles):
+    def save_later(model, fingerprint, progress, expected):
         """Lets the other gateway be quicker once."""
+        if expected is None:
+            asyncio.run(other.replay(users))
+        return save(model, fingerprint, progress, expected)
 
-        def save(self, model, fingerprint, progress, expected):
-            if expected is None:
-                asyncio.run(other.replay(users))
-            return super().save(model, fingerprint, progress, expected)
-
-    mine = Gateway(tmp_path, files=Slow(tmp_path / "states"))
+    states.save = save_later
+    mine = Gateway(tmp_path, states=states)
     asyncio.run(mine.replay(users[:9]))
     asyncio.run(mine.registry.refresh())
-    saved, _ = files.load("adaptower", ORACLE.parameters.fingerprint)
+    saved, _ = states.load("adaptower", ORACLE.parameters.fingerprint)
     assert mine.meta_state.version == saved.current.version
     assert saved.current.version >= other.meta_state.version
     assert mine.outcomes[0] == "overtaken"
@@ -345,7 +417,7 @@ def test_a_step_without_any_users_left_is_none(users, tmp_path):
             events = user.events(range(20))
             steps.append(
                 gateway.stage.observe(
-                    model, user.user_id, {}, events[:10], 10, events[10:]
+                    model, user.user_id, b"", events[:10], 10, events[10:]
                 )
             )
         await asyncio.gather(*filter(None, steps))
@@ -377,11 +449,12 @@ def test_features_of_different_lengths_are_sent_together(users, tmp_path):
         await gateway.registry.refresh()
         model = gateway.registry.resolve()
         for number, user in enumerate(users):
-            features = {"tags": tags[number % 3]}
+            values = pb.StringList(values=tags[number % 3])
+            told = encode_told({"tags": pb.FeatureValues(strings=values)})
             events = user.events(range(20))
             gateway.know(user.user_id)
             step = gateway.stage.observe(
-                model, user.user_id, features, events[:10], 10, events[10:]
+                model, user.user_id, told, events[:10], 10, events[10:]
             )
             if step is not None:
                 await step

@@ -1,0 +1,115 @@
+"""Versions of meta states beside the users' weights, in their Redis server.
+
+    adaptower:meta_states                          set of [model, fingerprint]
+    adaptower:meta_states:["MODEL","FINGERPRINT"]  hash: progress, stamp
+
+All gateways and workers of a store share them.
+"""
+
+import json
+import secrets
+
+from serving.contract.meta_update import MetaProgress
+from serving.errors import StoreError, StoreFullError
+from serving.online.meta_states import (
+    MetaStates,
+    Stamp,
+    decode_progress,
+    encode_progress,
+)
+from serving.redis_server import Call, RedisConfig, RedisServer
+
+_KIND = "meta_states"
+_STAMP_BYTES = 16
+
+# KEYS: record, set of all. ARGV: its next progress and stamp, the stamp that
+# it goes on from (empty: there is no record), its name in the set. Returns 1
+# if the record holds it now: also if this call was made before and is repeated
+# on a new connection, since the answer was lost.
+_COMPARE_AND_SET = """
+local stamp = redis.call('HGET', KEYS[1], 'stamp') or ''
+if stamp ~= ARGV[3] then
+  return stamp == ARGV[2] and 1 or 0
+end
+redis.call('HSET', KEYS[1], 'progress', ARGV[1], 'stamp', ARGV[2])
+redis.call('SADD', KEYS[2], ARGV[4])
+return 1
+"""
+
+
+class RedisMetaStates(MetaStates):
+    """Keeps the records in a Redis or Valkey server."""
+
+    def __init__(self, config: RedisConfig) -> None:
+        """Connects to the server.
+
+        Args:
+            config: Where the server is, and how it is used.
+
+        Raises:
+            StoreError: It can't be reached, or can't do what is needed.
+        """
+        self._server = RedisServer(config, _failed, _full)
+
+    def known(self) -> list[tuple[str, str]]:  # noqa: D102
+        with self._server.reading() as client:
+            members = client.smembers(self._server.key(_KIND))
+        return sorted(_model_and_fingerprint(member) for member in members)
+
+    def stamp(self, model: str, fingerprint: str) -> Stamp:  # noqa: D102
+        with self._server.reading() as client:
+            stamp: bytes | None = client.hget(
+                self._key(_name(model, fingerprint)), "stamp"
+            )
+        return stamp
+
+    def load(  # noqa: D102
+        self, model: str, fingerprint: str
+    ) -> tuple[MetaProgress | None, Stamp]:
+        key = self._key(_name(model, fingerprint))
+        with self._server.reading() as client:
+            data, stamp = client.hmget(key, "progress", "stamp")
+        if stamp is None:
+            return None, None
+        return decode_progress(data or b"", key.decode()), stamp
+
+    def save(  # noqa: D102
+        self,
+        model: str,
+        fingerprint: str,
+        progress: MetaProgress,
+        expected: Stamp,
+    ) -> Stamp:
+        name = _name(model, fingerprint)
+        # Of this save alone: another's may come to the same progress.
+        stamp = secrets.token_bytes(_STAMP_BYTES)
+        before = expected if isinstance(expected, bytes) else b""
+        call = Call(
+            [self._key(name), self._server.key(_KIND)],
+            [encode_progress(progress), stamp, before, name],
+        )
+        saved = self._server.run(_COMPARE_AND_SET, [call], durable=True)
+        return stamp if saved == [1] else None
+
+    def close(self) -> None:  # noqa: D102
+        self._server.close()
+
+    def _key(self, name: bytes) -> bytes:
+        return self._server.key(_KIND, name)
+
+
+def _name(model: str, fingerprint: str) -> bytes:
+    return json.dumps([model, fingerprint], separators=(",", ":")).encode()
+
+
+def _model_and_fingerprint(name: bytes) -> tuple[str, str]:
+    model, fingerprint = json.loads(name)
+    return model, fingerprint
+
+
+def _failed(what: str) -> StoreError:
+    return StoreError(f"The store of meta states {what}")
+
+
+def _full(what: str) -> StoreFullError:
+    return StoreFullError(f"The store of meta states {what}")
