@@ -24,13 +24,11 @@ _STAMP_BYTES = 16
 
 # KEYS: record, set of all. ARGV: its next progress and stamp, the stamp that
 # it goes on from (empty: there is no record), its name in the set. Returns 1
-# if the record holds it now: also if this call was made before and is repeated
-# on a new connection, since the answer was lost.
+# if the record holds it now. A save whose answer was lost counts as failed, and
+# the next look finds what it did.
 _COMPARE_AND_SET = """
 local stamp = redis.call('HGET', KEYS[1], 'stamp') or ''
-if stamp ~= ARGV[3] then
-  return stamp == ARGV[2] and 1 or 0
-end
+if stamp ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'progress', ARGV[1], 'stamp', ARGV[2])
 redis.call('SADD', KEYS[2], ARGV[4])
 return 1

@@ -101,21 +101,6 @@ class TestRedisMetaStates(MetaStatesSuite):
         assert progress.to_dict() == progressed(2).to_dict()
         again.close()
 
-    def test_a_save_that_is_sent_again_is_no_race_lost_to_itself(
-        self, states, monkeypatch
-    ):
-        """As redis-py does, if the connection broke before the answer."""
-        run = states._server.run
-
-        def run_twice(*args, **options):
-            run(*args, **options)
-            return run(*args, **options)
-
-        monkeypatch.setattr(states._server, "run", run_twice)
-        stamp = states.save("m", FINGERPRINT, progressed(1), None)
-        assert stamp == states.stamp("m", FINGERPRINT) is not None
-        assert states.save("m", FINGERPRINT, progressed(2), None) is None
-
     @pytest.mark.parametrize("content", [b"", b"{", b'{"format": 9}'])
     def test_a_damaged_record_is_named_and_replaced(
         self, states, content, caplog
