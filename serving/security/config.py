@@ -24,7 +24,7 @@ class SecurityConfig:
     tls: ServerTls | None = None
     tokens: Path | None = None
     backend_tls: ClientTls | None = None
-    max_in_flight: int = 256
+    max_in_flight: int = 512
     feedback_per_second: float = 10.0
     feedback_burst: int = 1_000
 
