@@ -12,22 +12,20 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tensorflow_transform as tft
 
-from serving.contract.features import (
-    CATEGORICAL_LIST,
-    NUMERIC,
-    Feature,
-)
 from trainer.episodes import Catalog
 from trainer.features import PAD, USER_ROW, FeatureSpace
 from trainer.graded_labels import liked
 from trainer.meta_gradient import meta_gradient, total_weight
+from trainer.served_inputs import (
+    ITEM_ID,
+    present_values,
+    raw_input,
+    rows_spec,
+)
 from trainer.support_loss import SupportSet
 from trainer.towers import Embedded, EmbeddedUser
 from trainer.two_tower import PartitionedTwoTower
 
-ITEM_ID = "item_id"
-LABEL = "label"
-WEIGHT = "weight"
 ADAPTIVE_WEIGHTS = "adaptive_weights"
 META_INIT = "meta_init"
 LOG_INNER_LR = "log_inner_lr"
@@ -95,14 +93,16 @@ class ServedModel(tf.Module):
 
     def signatures(self) -> dict[str, Any]:
         """Concrete functions by signature name."""
-        features = {f.name: _raw_input(f) for f in self._features}
+        features = {f.name: raw_input(f) for f in self._features}
         size = self._model.value.partition.size
-        weights = _spec([None, size], tf.float32, ADAPTIVE_WEIGHTS)
-        item_id = _spec([None, None], tf.string, ITEM_ID)
+        weights = tf.TensorSpec([None, size], tf.float32, ADAPTIVE_WEIGHTS)
+        item_id = tf.TensorSpec([None, None], tf.string, ITEM_ID)
         steps = self._model.value.inner_loop.log_inner_lr.shape[0]
         meta_state = {
-            META_INIT: _spec([size], tf.float32, META_INIT),
-            LOG_INNER_LR: _spec([steps, size], tf.float32, LOG_INNER_LR),
+            META_INIT: tf.TensorSpec([size], tf.float32, META_INIT),
+            LOG_INNER_LR: tf.TensorSpec(
+                [steps, size], tf.float32, LOG_INNER_LR
+            ),
         }
 
         def concrete(function: Any, **specs: tf.TensorSpec) -> Any:
@@ -118,26 +118,26 @@ class ServedModel(tf.Module):
                 self.recommend,
                 **features,
                 adaptive_weights=weights,
-                k=_spec([], tf.int32, NUM_RESULTS),
-                exclude_item_id=_spec([None, None], tf.string, EXCLUDE),
+                k=tf.TensorSpec([], tf.int32, NUM_RESULTS),
+                exclude_item_id=tf.TensorSpec([None, None], tf.string, EXCLUDE),
             ),
             "adapt": concrete(
                 self.adapt,
                 **features,
-                **_rows_spec(),
+                **rows_spec(),
                 adaptive_weights=weights,
                 **meta_state,
             ),
             "meta_gradient": concrete(
                 self.meta_gradient,
                 **features,
-                **_rows_spec(SUPPORT),
-                **_rows_spec(QUERY_SET),
+                **rows_spec(SUPPORT),
+                **rows_spec(QUERY_SET),
                 **meta_state,
             ),
             "score_examples": concrete(
                 self.score_examples,
-                examples=_spec([None], tf.string, EXAMPLES),
+                examples=tf.TensorSpec([None], tf.string, EXAMPLES),
             ),
         }
 
@@ -344,7 +344,7 @@ class ServedModel(tf.Module):
             values = raw[feature.name]
             if values.shape.rank == 1:
                 values = values[:, tf.newaxis]
-            present[feature.name] = _present(values)
+            present[feature.name] = present_values(values)
         return self._embed_transformed(present, num_users)
 
     def _embed_transformed(
@@ -371,37 +371,3 @@ class _Untracked:
 
     def __init__(self, value: PartitionedTwoTower) -> None:
         self.value = value
-
-
-def _present(values: tf.Tensor) -> tf.SparseTensor:
-    """The values [B, L] that are not missing ('' or NaN)."""
-    if values.dtype == tf.string:
-        is_present = values != ""
-    else:
-        is_present = tf.logical_not(tf.math.is_nan(values))
-    where = tf.where(is_present)
-    return tf.SparseTensor(
-        where,
-        tf.gather_nd(values, where),
-        tf.shape(values, out_type=tf.int64),
-    )
-
-
-def _rows_spec(prefix: str = "") -> dict[str, tf.TensorSpec]:
-    """Inputs that hold labelled rows of each user."""
-    dtypes = {ITEM_ID: tf.string, LABEL: tf.float32, WEIGHT: tf.float32}
-    return {
-        prefix + name: _spec([None, None], dtype, prefix + name)
-        for name, dtype in dtypes.items()
-    }
-
-
-def _raw_input(feature: Feature) -> tf.TensorSpec:
-    if feature.kind == NUMERIC:
-        return _spec([None], tf.float32, feature.name)
-    rank = 2 if feature.kind == CATEGORICAL_LIST else 1
-    return _spec([None] * rank, tf.string, feature.name)
-
-
-def _spec(shape: list[int | None], dtype: tf.DType, name: str) -> tf.TensorSpec:
-    return tf.TensorSpec(shape, dtype, name)
