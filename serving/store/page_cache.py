@@ -48,11 +48,13 @@ class PageCache:
         Waits for no look: one that hangs has this say no after two seconds.
         """
         now = time.monotonic()
+        # Before a look may begin: what it finds is for who asks next.
+        is_whole = now < self._whole_until
         if now >= self._next_look and (self._look is None or self._look.done()):
             self._next_look = now + _LOOK_SECONDS
             task = self._fetch if self._look is None else self._look_at_file
             self._look = self._thread.submit(task)
-        return now < self._whole_until
+        return is_whole
 
     def close(self) -> None:
         """Ends the thread. Again does nothing."""

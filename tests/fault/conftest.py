@@ -7,6 +7,7 @@ import pytest
 from serving.client import RecommenderClient
 from serving.launch import start_gateway
 from tests.helpers.oracle_model_server import OracleModelServer, save_manifests
+from tests.helpers.patience import PATIENT_SECONDS
 
 
 @pytest.fixture(params=[5, pytest.param(200, marks=pytest.mark.slow)])
@@ -34,7 +35,11 @@ def run_gateway(model_server, tmp_path):
                     {"adaptower": tmp_path / "models"},
                     tmp_path / "store",
                     log_path=tmp_path / "gateway.log",
-                    flags=["--poll-seconds=0.2", *flags],
+                    flags=[
+                        "--poll-seconds=0.2",
+                        f"--backend-timeout-seconds={PATIENT_SECONDS}",
+                        *flags,
+                    ],
                     **options,
                 )
             )
@@ -49,5 +54,5 @@ def gateway(run_gateway):
 
 @pytest.fixture
 def client(gateway):
-    with RecommenderClient(gateway.target) as client:
+    with RecommenderClient(gateway.target, PATIENT_SECONDS) as client:
         yield client

@@ -14,6 +14,7 @@ from serving.launch import start_gateway
 from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.store import LmdbStore, UserKey
+from tests.helpers.patience import PATIENT_SECONDS
 
 pytestmark = pytest.mark.fault
 
@@ -42,7 +43,7 @@ def test_drain_is_announced_and_breaks_nothing_off(
                     pb.SubmitFeedbackRequest(
                         user_id=f"u{user}", events=[event]
                     ),
-                    timeout=10,
+                    timeout=PATIENT_SECONDS,
                 )
             except grpc.RpcError as error:
                 refusals.append((sent, error.code()))
@@ -74,8 +75,8 @@ def test_drain_is_announced_and_breaks_nothing_off(
         told = time.monotonic() - began
         gateway.process.send_signal(signal.SIGTERM)
         for thread in threads:
-            thread.join(20)
-        assert gateway.process.wait(20) == 0
+            thread.join(PATIENT_SECONDS)
+        assert gateway.process.wait(PATIENT_SECONDS) == 0
     assert [status for _, status in health] == [SERVING, NOT_SERVING]
     # Whoever was refused came after the gateway had been told to end.
     assert len(refusals) == NUM_USERS
@@ -107,6 +108,7 @@ def test_clients_of_two_gateways_notice_nothing_when_one_drains(
                 model_server.target,
                 {"adaptower": tmp_path / "models"},
                 log_path=tmp_path / "staying.log",
+                flags=[f"--backend-timeout-seconds={PATIENT_SECONDS}"],
             )
         )
 
@@ -123,7 +125,7 @@ def test_clients_of_two_gateways_notice_nothing_when_one_drains(
             client = stack.enter_context(
                 RecommenderClient(
                     f"ipv4:{going.target},{staying.target}",
-                    timeout_seconds=30,
+                    timeout_seconds=PATIENT_SECONDS,
                 )
             )
             threads.append(threading.Thread(target=rank, args=(user, client)))
@@ -131,7 +133,7 @@ def test_clients_of_two_gateways_notice_nothing_when_one_drains(
             thread.start()
         wait_for_more(answers, 10)
         going.process.send_signal(signal.SIGTERM)
-        assert going.process.wait(20) == 0
+        assert going.process.wait(PATIENT_SECONDS) == 0
         wait_for_more(answers, 10)
         stopped.set()
         for thread in threads:

@@ -13,6 +13,7 @@ import pytest
 from serving.client import FeedbackEvent, RecommenderClient
 from serving.launch import start_gateway
 from tests.helpers.oracle_model_server import OracleModelServer, save_manifests
+from tests.helpers.patience import PATIENT_SECONDS
 from tests.helpers.redis_server import RunningRedis
 from tests.helpers.toy_model import ToyOracle, ToyParameters, export_toy
 
@@ -21,8 +22,6 @@ pytestmark = pytest.mark.fault
 ITEMS = ["000", "003", "005"]
 RATE = 60.0
 BUSY_USERS = 8
-# A busy machine is no failure.
-PATIENT_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import pytest
 
 from serving.client import RecommenderClient
 from serving.launch import start_gateway, start_model_server
+from tests.helpers.patience import PATIENT_SECONDS
 from tests.serving.conftest import push
 
 
@@ -39,7 +40,12 @@ def run_gateway(model_server, models, store_path, tmp_path_factory):
         models,
         store_path,
         log_path=log_path,
-        flags=["--poll-seconds=0.2", "--max-candidates=50", *flags],
+        flags=[
+            "--poll-seconds=0.2",
+            "--max-candidates=50",
+            f"--backend-timeout-seconds={PATIENT_SECONDS}",
+            *flags,
+        ],
     )
 
 
@@ -51,5 +57,5 @@ def gateway(run_gateway):
 
 @pytest.fixture(scope="package")
 def client(gateway):
-    with RecommenderClient(gateway.target) as client:
+    with RecommenderClient(gateway.target, PATIENT_SECONDS) as client:
         yield client
