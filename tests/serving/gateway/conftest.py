@@ -1,4 +1,4 @@
-"""A model server and a gateway as processes, shared by the tests here."""
+"""A model server and a gateway as processes, for the tests of a module."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.helpers.patience import PATIENT_SECONDS
 from tests.serving.conftest import push
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def models(tmp_path_factory, toys):
     root = tmp_path_factory.mktemp("serving")
     paths = {"adaptower": root / "adaptower", "joint": root / "joint"}
@@ -18,7 +18,7 @@ def models(tmp_path_factory, toys):
     return paths
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def model_server(models, tmp_path_factory):
     log_path = tmp_path_factory.mktemp("logs") / "model_server.log"
     with start_model_server(
@@ -27,12 +27,12 @@ def model_server(models, tmp_path_factory):
         yield server
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def store_path(tmp_path_factory):
     return tmp_path_factory.mktemp("store")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def run_gateway(model_server, models, store_path, tmp_path_factory):
     log_path = tmp_path_factory.mktemp("logs") / "gateway.log"
     return lambda *flags: start_gateway(
@@ -49,13 +49,13 @@ def run_gateway(model_server, models, store_path, tmp_path_factory):
     )
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def gateway(run_gateway):
     with run_gateway() as gateway:
         yield gateway
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def client(gateway):
     with RecommenderClient(gateway.target, PATIENT_SECONDS) as client:
         yield client
