@@ -1,6 +1,7 @@
 """Versions of meta states on disk: a small JSON file per fixed part.
 
     FOLDER/MODEL/FINGERPRINT.json
+    FOLDER/MODEL/lock              held by who writes one of them
 
 Written as a whole or not at all. Processes of one host may share the folder.
 """
@@ -8,6 +9,7 @@ Written as a whole or not at all. Processes of one host may share the folder.
 import contextlib
 import fcntl
 import os
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 from serving.contract.meta_update import MetaProgress
 from serving.errors import StoreError
 from serving.online.meta_states import (
+    KEPT_RECORDS,
     MetaStates,
     Stamp,
     decode_progress,
@@ -79,10 +82,11 @@ class MetaStateFiles(MetaStates):
         data = encode_progress(progress)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(path.with_suffix(".lock")):
+            with _locked(path.with_name("lock")):
                 if self.stamp(model, fingerprint) != expected:
                     return None
                 _replace(path, data)
+                _drop_oldest(path.parent)
                 return self.stamp(model, fingerprint)
         except OSError as error:
             raise _trouble("written", error) from error
@@ -107,10 +111,14 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _replace(path: Path, content: bytes) -> None:
     """Writes durably: after a crash the old content is there, or the new."""
-    building = path.with_suffix(".building")
+    # One name for all: what a crash leaves is written over.
+    building = path.with_name("building")
     with building.open("wb") as file:
         file.write(content)
         file.flush()
+        # The kernel's own times are too coarse to tell two writes apart.
+        now = time.time_ns()
+        os.utime(file.fileno(), ns=(now, now))
         os.fsync(file.fileno())
     building.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -118,6 +126,15 @@ def _replace(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _drop_oldest(folder: Path) -> None:
+    """Removes the files of a model that were not written lately."""
+    paths = sorted(
+        folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns
+    )
+    for path in paths[:-KEPT_RECORDS]:
+        path.unlink()
 
 
 def _trouble(what: str, error: OSError) -> StoreError:

@@ -3,7 +3,7 @@
 import threading
 
 from serving.contract.meta_update import MetaProgress
-from serving.online.meta_states import MetaStates, Stamp
+from serving.online.meta_states import KEPT_RECORDS, MetaStates, Stamp
 
 
 class MemoryMetaStates(MetaStates):
@@ -11,6 +11,7 @@ class MemoryMetaStates(MetaStates):
 
     def __init__(self) -> None:
         """Starts without records."""
+        # In the order in which they were saved.
         self._records: dict[tuple[str, str], MetaProgress] = {}
         self._lock = threading.Lock()
 
@@ -37,7 +38,11 @@ class MemoryMetaStates(MetaStates):
         with self._lock:
             if self._records.get(key) is not expected:
                 return None
+            self._records.pop(key, None)
             self._records[key] = progress
+            saved = [each for each in self._records if each[0] == model]
+            for gone in saved[:-KEPT_RECORDS]:
+                del self._records[gone]
             return progress
 
     def close(self) -> None:

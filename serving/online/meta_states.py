@@ -19,6 +19,10 @@ _log = logging.getLogger(__name__)
 # What tells one content of a record from the next. None: there is no record.
 Stamp = Hashable | None
 
+# Of a model, those that were saved last. A rollback needs those of the
+# versions that are still pushed, two unless the pusher is told otherwise.
+KEPT_RECORDS = 16
+
 
 class MetaStates(abc.ABC):
     """The contract; safe to use from several threads."""
@@ -58,6 +62,9 @@ class MetaStates(abc.ABC):
         expected: Stamp,
     ) -> Stamp:
         """Replaces a record durably, if it is still as it was loaded.
+
+        Of the model's other records those go that are not among the
+        `KEPT_RECORDS` saved last: every fixed part that was pushed has one.
 
         Args:
             model: Name of the model.

@@ -9,7 +9,7 @@ from serving.contract.errors import MetaStateError
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import MetaState
 from serving.contract.meta_update import MetaGradient, MetaProgress
-from serving.online.meta_states import MetaStates, roll_back
+from serving.online.meta_states import KEPT_RECORDS, MetaStates, roll_back
 
 FINGERPRINT = "f00d"
 _CONFIG = OnlineMetaConfig()
@@ -95,6 +95,30 @@ class MetaStatesSuite:
         kept, _ = states.load("m", FINGERPRINT)
         assert kept.current.version == theirs.current.version == 3
         assert kept.current.same_values(mine.current)
+
+    def test_records_saved_last_are_kept_and_a_models_others_go(self, states):
+        """Each fixed part that is pushed has one; most of them are gone."""
+        fingerprints = [f"{n:04x}" for n in range(KEPT_RECORDS + 3)]
+        states.save("n", FINGERPRINT, progressed(1), None)
+        stamps = [
+            states.save("m", fingerprint, progressed(1), None)
+            for fingerprint in fingerprints[:KEPT_RECORDS]
+        ]
+        # As after a rollback to it: the second is the oldest now.
+        states.save("m", fingerprints[0], progressed(2), stamps[0])
+        for fingerprint in fingerprints[KEPT_RECORDS:]:
+            states.save("m", fingerprint, progressed(1), None)
+        gone, kept = fingerprints[1:4], [fingerprints[0], *fingerprints[4:]]
+        expected = [*(("m", each) for each in kept), ("n", FINGERPRINT)]
+        assert states.known() == expected
+        for model, fingerprint in expected:
+            assert states.load(model, fingerprint)[0] is not None
+        for fingerprint in gone:
+            assert states.load("m", fingerprint) == (None, None)
+            assert states.stamp("m", fingerprint) is None
+        # Who goes on from a record that is gone is overtaken, and begins anew.
+        assert states.save("m", gone[0], progressed(2), stamps[1]) is None
+        assert states.save("m", gone[0], progressed(1), None) is not None
 
     def test_of_many_writers_nobody_overwrites_another(self, tmp_path):
         """Each adds steps, again whenever it was overtaken."""

@@ -6,6 +6,7 @@ from serving.errors import StoreError, StoreFullError
 from serving.online.meta_state_files import MetaStateFiles
 from serving.online.meta_state_memory import MemoryMetaStates
 from serving.online.meta_state_redis import RedisMetaStates
+from serving.online.meta_states import KEPT_RECORDS
 from serving.redis_server import RedisConfig
 from tests.contract.meta_states_suite import (
     FINGERPRINT,
@@ -63,6 +64,12 @@ class TestMetaStateFiles(MetaStatesSuite):
         assert str(path) in caplog.text
         assert states.save("m", FINGERPRINT, progressed(2), stamp) is not None
         assert states.load("m", FINGERPRINT)[0].current.version == 2
+
+    def test_a_folder_does_not_grow_for_ever(self, states, tmp_path):
+        for number in range(3 * KEPT_RECORDS):
+            states.save("m", f"{number:04x}", progressed(1), None)
+        (folder,) = (tmp_path / "meta_states").iterdir()
+        assert len([*folder.iterdir()]) == KEPT_RECORDS + 1
 
     def test_a_folder_that_can_not_be_written_to_is_named(self, tmp_path):
         (tmp_path / "file").touch()
