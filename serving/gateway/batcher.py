@@ -4,7 +4,9 @@ Weights are an input, so a batch may mix users, and sixteen rows cost the
 gateway and the model server little more than one. Nobody waits for a batch to
 fill up: ranks that came in together are sent at once while few requests are on
 their way, and those that come meanwhile leave together when one of them is
-back. So a lonely caller notices nothing, and batches grow with the load.
+back. So a lonely caller notices nothing, and batches grow with the load. A
+request that nobody waits for any more is cancelled: one that hangs keeps the
+next from leaving no longer than its callers are patient.
 """
 
 import asyncio
@@ -75,10 +77,9 @@ class RankBatcher:
 
     def __init__(self, backend: ModelServer) -> None:
         self._backend = backend
-        self._calls = 0
         self._waiting: collections.deque[_Waiting] = collections.deque()
-        # A task that nobody holds may be collected while it runs.
-        self._tasks: set[asyncio.Task[None]] = set()
+        # Which ranks each call is for; none before it has begun.
+        self._calls: dict[asyncio.Task[None], list[_Waiting]] = {}
 
     async def rank(self, model: ServedModel, row: RankRow) -> RowScores:
         """Scores one user's candidates.
@@ -95,27 +96,40 @@ class RankBatcher:
         self._waiting.append(_Waiting(model, row, outcome))
         if len(self._waiting) == 1:
             self._start_call()
-        return await outcome
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            self._cancel_deserted()
+            raise
+
+    def _cancel_deserted(self) -> None:
+        """Ends calls whose callers have all hung up, or waited long enough."""
+        for call, batch in self._calls.items():
+            if batch and all(each.outcome.done() for each in batch):
+                call.cancel()
 
     def _start_call(self) -> None:
         """Has a task send what waits, if one more request may be sent."""
-        if self._calls < MAX_CALLS:
-            self._calls += 1
+        if len(self._calls) < MAX_CALLS:
             # It begins once all that is ready in this turn of the loop has
             # joined those that wait.
-            task = asyncio.create_task(self._answer_waiting())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            batch: list[_Waiting] = []
+            call = asyncio.create_task(self._call(batch))
+            self._calls[call] = batch
+            call.add_done_callback(self._end_call)
 
-    async def _answer_waiting(self) -> None:
-        """Sends batch after batch, until nobody waits."""
-        try:
-            while batch := self._next_batch():
-                if self._waiting:
-                    self._start_call()
-                await self._answer_together(batch)
-        finally:
-            self._calls -= 1
+    def _end_call(self, call: "asyncio.Task[None]") -> None:
+        del self._calls[call]
+        if self._waiting:
+            self._start_call()
+
+    async def _call(self, batch: list[_Waiting]) -> None:
+        """Fills a batch with ranks that wait, and sends it."""
+        batch += self._next_batch()
+        if self._waiting:
+            self._start_call()
+        if batch:
+            await self._answer_together(batch)
 
     def _next_batch(self) -> list[_Waiting]:
         """Takes the ranks that leave together: the oldest, and its like."""
@@ -141,7 +155,8 @@ class RankBatcher:
         except Exception as error:
             if len(batch) > 1 and _may_be_one_rows_fault(error):
                 for each in batch:
-                    await self._answer_together([each])
+                    if not each.outcome.done():
+                        await self._answer_together([each])
                 return
             for each in batch:
                 if not each.outcome.done():

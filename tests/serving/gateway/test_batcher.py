@@ -37,18 +37,24 @@ class SlowBackend(OracleBackend):
 
     Attributes:
         batches: Rows of each call, in the order they came.
+        cancelled: How many calls were.
     """
 
     def __init__(self, fail=None):
         super().__init__(dict(ORACLES))
         self.batches = []
+        self.cancelled = 0
         self.go = asyncio.Event()
         self.fail = fail or (lambda item_ids: None)
 
     async def run(self, model, request):
         items = pb.PredictRequest.FromString(request).inputs["item_id"]
         self.batches.append(items.tensor_shape.dim[0].size)
-        await self.go.wait()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
         error = self.fail(items.string_val)
         if error is not None:
             raise error
@@ -223,6 +229,54 @@ def test_caller_who_hangs_up_costs_the_others_nothing():
     asyncio.run(run())
 
 
+def test_call_that_nobody_waits_for_is_cancelled_and_makes_way():
+    async def run():
+        backend = SlowBackend()
+        batcher = RankBatcher(backend)
+        rows = [row(n) for n in range(6)]
+        first = start(batcher, *rows[:2])
+        await settle()
+        second = start(batcher, rows[2])
+        await settle()
+        third = start(batcher, *rows[3:])
+        await settle()
+        assert backend.batches == [2, 1]
+        first[0].cancel()
+        await settle()
+        assert backend.cancelled == 0
+        first[1].cancel()
+        await settle()
+        assert backend.cancelled == 1
+        assert backend.batches == [2, 1, 3]
+        backend.go.set()
+        answers = await asyncio.gather(*second, *third)
+        for each, answer in zip(rows[2:], answers, strict=True):
+            np.testing.assert_allclose(answer.scores, expected(each), atol=1e-5)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_who_hangs_up_as_answers_come_takes_no_other_call_along(turns):
+    async def run():
+        backend = SlowBackend()
+        batcher = RankBatcher(backend)
+        rows = [row(n) for n in range(MAX_CALLS + 1)]
+        ranks = await occupy(batcher, rows)
+        ranks += start(batcher, rows[-1])
+        await settle()
+        backend.go.set()
+        gone, *left = ranks
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        gone.cancel()
+        answers = await asyncio.gather(*left)
+        for each, answer in zip(rows[1:], answers, strict=True):
+            np.testing.assert_allclose(answer.scores, expected(each), atol=1e-5)
+
+    asyncio.run(run())
+
+
 def fail_on_poison(item_ids):
     return BackendError("no") if b"poison" in item_ids else None
 
@@ -242,6 +296,21 @@ def test_row_that_fails_does_not_take_the_batch_along():
             np.testing.assert_allclose(
                 answer.scores, expected(row(number)), atol=1e-5
             )
+
+    asyncio.run(run())
+
+
+def test_rows_are_not_tried_alone_for_callers_who_are_gone():
+    async def run():
+        backend = SlowBackend(fail_on_poison)
+        batcher = RankBatcher(backend)
+        poisoned = row(7)._replace(item_ids=["001", "poison", "002"])
+        ranks = start(batcher, row(1), row(2), poisoned)
+        await settle()
+        ranks[0].cancel()
+        backend.go.set()
+        await asyncio.gather(*ranks, return_exceptions=True)
+        assert backend.batches == [3, 1, 1]
 
     asyncio.run(run())
 
