@@ -201,7 +201,15 @@ def known(item_ids):
 
 
 def rank_rows(oracle, values):
-    """What the signature answers, one row after the other."""
+    """What the signature answers, one row after the other.
+
+    An input of one row counts for all of them, as in the models we export.
+    """
+    rows = max(map(len, values.values()))
+    values = {
+        name: np.broadcast_to(value, (rows, *value.shape[1:]))
+        for name, value in values.items()
+    }
     item_ids = [texts(row) for row in values["item_id"]]
     scores = [
         rank(oracle, features_of(values, row), items, weights)

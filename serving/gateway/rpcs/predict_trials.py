@@ -66,16 +66,13 @@ class PredictTrials:
             # The request's output filter left it out.
             return
         scores = decode_tensor(outputs[SCORE])
-        items = decode_tensor(named[ITEM_ID])
-        for row, (names, values) in enumerate(zip(items, scores, strict=True)):
+        # A row of an input may stand for all of them.
+        items = np.broadcast_to(decode_tensor(named[ITEM_ID]), scores.shape)
+        features = _features(model, inputs, len(scores))
+        for names, values, told in zip(items, scores, features, strict=True):
             ranking = _without_padding(names, values, user)
             self._trials.shown(treatment.place, user_id, model, ranking)
-            self._shadows.rank(
-                treatment.place,
-                user_id,
-                ranking.item_ids,
-                _features(model, inputs, row),
-            )
+            self._shadows.rank(treatment.place, user_id, ranking.item_ids, told)
 
 
 def _without_padding(
@@ -90,17 +87,23 @@ def _without_padding(
 
 
 def _features(
-    model: ServedModel, inputs: Mapping[str, pb.TensorProto], row: int
-) -> dict[str, recommender_pb2.FeatureValues]:
-    """Returns what the inputs tell of a row's user, as Rank takes it."""
-    found = {}
+    model: ServedModel, inputs: Mapping[str, pb.TensorProto], rows: int
+) -> list[dict[str, recommender_pb2.FeatureValues]]:
+    """Returns what the inputs tell of each row's user, as Rank takes it."""
+    found: list[dict[str, recommender_pb2.FeatureValues]] = [
+        {} for _ in range(rows)
+    ]
     for name, feature in model.user_features.items():
-        values = np.atleast_1d(decode_tensor(inputs[name])[row])
-        told = found[name] = recommender_pb2.FeatureValues()
-        if feature.kind == NUMERIC:
-            told.numbers.values.extend(values.tolist())
-        else:
-            told.strings.values.extend(
-                value.decode(errors="replace") for value in values if value
-            )
+        column = decode_tensor(inputs[name])
+        column = np.broadcast_to(column, (rows, *column.shape[1:]))
+        for row, values in zip(found, column, strict=True):
+            told = row[name] = recommender_pb2.FeatureValues()
+            if feature.kind == NUMERIC:
+                told.numbers.values.extend(np.atleast_1d(values).tolist())
+            else:
+                told.strings.values.extend(
+                    value.decode(errors="replace")
+                    for value in np.atleast_1d(values)
+                    if value
+                )
     return found

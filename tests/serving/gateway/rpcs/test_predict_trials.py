@@ -43,8 +43,12 @@ def predict(
     model="model0",
     version=None,
     outputs=(),
+    shared=(),
 ):
-    """Returns the response, and what explains it."""
+    """Returns the response, and what explains it.
+
+    Of the inputs in `shared` one row is sent, for all.
+    """
     rows = len(users)
     request = pb.PredictRequest()
     request.model_spec.name = model
@@ -64,6 +68,8 @@ def predict(
     else:
         inputs["item_id"] = string_tensor([*ITEMS, ""] * rows, (rows, 4))
     for name, tensor in inputs.items():
+        if name in shared:
+            tensor = encode_tensor(decode_tensor(tensor)[:1])
         request.inputs[name].CopyFrom(tensor)
     response, call = gateway.channel.unary_unary(
         PREDICT,
@@ -151,6 +157,22 @@ def test_each_row_of_one_user_is_an_exposure(run, tmp_path):
     (user,) = users_of(experiment, "a", 1)
     predict(gateway, user, user)
     assert len(lines(tmp_path, "exposure")) == 2
+
+
+@pytest.mark.parametrize(
+    "shared", [("segment", "tags", "age"), ("item_id", "user_id"), ("age",)]
+)
+def test_rows_that_are_shared_are_shown_in_each(run, tmp_path, oracle, shared):
+    gateway, experiment = run(Arm("a"), shadows=(Arm("b"),))
+    (user,) = users_of(experiment, "a", 1)
+    response, _ = predict(gateway, user, user, user, shared=shared)
+    assert decode_tensor(response.outputs["score"]).shape == (3, 4)
+    wait_for(lambda: len(lines(tmp_path, "exposure")) == 6)
+    features = {"segment": "artist", "tags": ["drama", "war"], "age": 30.0}
+    expected = dict(zip(ITEMS, oracle.rank(features, ITEMS), strict=True))
+    for shown in lines(tmp_path, "exposure"):
+        scores = dict(zip(shown["items"], shown["scores"], strict=True))
+        assert scores == pytest.approx(expected, abs=1e-5)
 
 
 def test_shadow_scores_what_was_shown_with_the_same_features(run, tmp_path):
