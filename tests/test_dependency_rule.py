@@ -5,9 +5,11 @@ together. The one exception a rule has is written beside it.
 """
 
 import ast
+import collections
+import graphlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -188,6 +190,63 @@ def test_rule_catches_forbidden_import(
     module: str, source: str, expected: list[str]
 ) -> None:
     assert violations(module, source) == expected
+
+
+def circle(imported: Mapping[str, Collection[str]]) -> list[str]:
+    """Sub-packages that import each other in a circle; the first one twice.
+
+    Args:
+        imported: Dotted names that each module imports.
+    """
+
+    def part(name: str) -> str:
+        return ".".join(name.split(".")[:2])
+
+    graph = collections.defaultdict(set)
+    for module, names in imported.items():
+        within_serving = {part(n) for n in names if within(n, "serving")}
+        graph[part(module)] |= within_serving - {part(module), "serving"}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_sub_packages_of_serving_import_each_other() -> None:
+    assert not circle(
+        {
+            module: imports(
+                path.read_text(encoding="utf-8"),
+                module,
+                path.name == "__init__.py",
+            )
+            for module, path in modules()
+            if within(module, "serving")
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("imported", "length"),
+    [
+        ({"serving.a.x": {"serving.b.y"}, "serving.b.z": {"serving.a.w"}}, 2),
+        (
+            {
+                "serving.a.x": {"serving.b"},
+                "serving.b": {"numpy", "serving.c"},
+                "serving.c.y": {"serving", "serving.a.z"},
+            },
+            3,
+        ),
+        ({"serving.a.x": {"serving.a.y"}, "serving.a.y": {"serving.a.x"}}, 0),
+        ({"serving.a.x": {"serving.c"}, "serving.b.y": {"serving.a.x"}}, 0),
+    ],
+)
+def test_circles_of_any_length_are_caught(
+    imported: Mapping[str, Collection[str]], length: int
+) -> None:
+    assert len(set(circle(imported))) == length
 
 
 @pytest.mark.parametrize("module", ["serving.gateway", "serving.client"])

@@ -19,8 +19,8 @@ import psutil
 from benchmarks.serving import echo
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 from serving.contract.manifest import MANIFEST_FILE, AdaptiveManifest
-from serving.gateway.templates import RankRow, RequestTemplates
 from serving.launch import start_gateway, start_model_server
+from serving.models.templates import RankRow, RequestTemplates
 from serving.protos import recommender_pb2 as pb
 from serving.server_process import ServerProcess, free_port
 

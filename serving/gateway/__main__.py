@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import uvloop
 
+from serving import logs
 from serving.errors import ServingError
-from serving.gateway import logs
 from serving.gateway.config import parse_args
 from serving.gateway.server import serve
 

@@ -23,9 +23,9 @@ from serving.errors import (
     BackendError,
     BackendUnavailableError,
 )
-from serving.gateway.backend import ModelServer
-from serving.gateway.registry import ServedModel
-from serving.gateway.templates import RankRow
+from serving.models.backend import ModelServer
+from serving.models.served_model import ServedModel
+from serving.models.templates import ITEM_KNOWN, RankRow
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import decode_tensor
 
@@ -35,10 +35,8 @@ MAX_ROWS = 32
 # Longer lists of candidates make up their own batch, and hold nobody up.
 MAX_SHARED_CANDIDATES = 1024
 
-# Outputs of `rank`; the second one, also of `adapt`, tells which items the
-# model knows.
+# What `rank` gives.
 SCORE = "score"
-ITEM_KNOWN = "item_known"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from serving.gateway.ladder import UserState
-from serving.gateway.registry import ServedModel
 from serving.gateway.rpcs.call import Call
+from serving.models.ladder import UserState
+from serving.models.served_model import ServedModel
 from serving.protos import recommender_pb2 as pb
 
 

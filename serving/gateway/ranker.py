@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BackendError
-from serving.gateway.backend import ModelServer
 from serving.gateway.batcher import SCORE, RankBatcher, RowScores
-from serving.gateway.ladder import SCORES_NOT_FINITE, UserState, fallback
-from serving.gateway.registry import ServedModel
-from serving.gateway.templates import Features, RankRow
+from serving.models.backend import ModelServer
+from serving.models.ladder import SCORES_NOT_FINITE, UserState, fallback
+from serving.models.served_model import ServedModel
+from serving.models.templates import Features, RankRow
 from serving.tf_serving import decode_tensor
 
 ITEM_ID = "item_id"

@@ -17,9 +17,10 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import (
 from serving.gateway import health
 from serving.gateway.config import GatewayConfig
 from serving.gateway.health import HealthService
-from serving.gateway.parts import open_parts
-from serving.gateway.registry import ModelRegistry
 from serving.gateway.service import SERVICE_NAME, gateway_services
+from serving.gateway.trials import Trials
+from serving.models.registry import ModelRegistry
+from serving.online.parts import open_parts
 from serving.rpc.async_server import AsyncServer
 from serving.security.wiring import (
     KEEPALIVE_OPTIONS,
@@ -37,7 +38,7 @@ async def serve(config: GatewayConfig) -> None:
     """Serves until SIGTERM or SIGINT, then drains.
 
     Raises:
-        LaunchError: The address can't be listened on.
+        LaunchError: The address can't be listened on, or a file not used.
         StoreError: The store can't be opened.
         EventLogError: The event log can't be opened.
     """
@@ -47,9 +48,11 @@ async def serve(config: GatewayConfig) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(config))
+        trials = Trials(parts.experiments)
+        stack.push_async_callback(trials.close)
         server, health_service = _build_server(
             config,
-            gateway_services(config, parts),
+            gateway_services(config, parts, trials),
             interceptors(config.security, parts.metrics.count_refusal),
         )
         if config.metrics_port is not None:

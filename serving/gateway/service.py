@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import grpc
 
 from serving.gateway.config import GatewayConfig
-from serving.gateway.parts import Parts
 from serving.gateway.ranker import Ranker
 from serving.gateway.rpcs.call import Method
 from serving.gateway.rpcs.feedback import FeedbackRpcs
@@ -17,6 +16,8 @@ from serving.gateway.rpcs.status import StatusRpcs
 from serving.gateway.rpcs.user_data import UserDataRpcs
 from serving.gateway.shadows import Shadows
 from serving.gateway.tracing import make_tracer
+from serving.gateway.trials import Trials
+from serving.online.parts import Parts
 from serving.protos import recommender_pb2 as pb
 from serving.security.rate_limit import FeedbackRateLimit
 from serving.tf_serving import MODEL_SERVICE, PREDICTION_SERVICE
@@ -25,19 +26,20 @@ SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
 
 
 def gateway_services(
-    config: GatewayConfig, parts: Parts
+    config: GatewayConfig, parts: Parts, trials: Trials
 ) -> tuple[grpc.GenericRpcHandler, ...]:
     """Puts together what answers the RPCs.
 
     Args:
         config: What the flags say.
         parts: What they work with.
+        trials: The experiments on users.
 
     Returns:
         Handlers to add to a gRPC server.
     """
     registry, store, ladder = parts.registry, parts.store, parts.ladder
-    metrics, trials, stage = parts.metrics, parts.trials, parts.stage
+    metrics, stage = parts.metrics, parts.stage
     observers = Observers(
         metrics, make_tracer(config.trace), config.log_requests
     )

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from serving.experiments.assignment import Assignment
-from serving.gateway.config import Limits
-from serving.gateway.ladder import Ladder, UserState
+from serving.experiments.treatments import Treatment, treatment_of
 from serving.gateway.ranker import Ranker
-from serving.gateway.registry import ModelRegistry, ServedModel
-from serving.gateway.requests import sent_features
-from serving.gateway.trials import Treatment, Trials, treatment_of
+from serving.gateway.trials import Trials
+from serving.limits import Limits
+from serving.models.features import sent_features
+from serving.models.ladder import Ladder, UserState
+from serving.models.registry import ModelRegistry
+from serving.models.served_model import ServedModel
 from serving.online.stage import OnlineStage
 from serving.online.told import encode_told, submission_of
 from serving.protos import recommender_pb2 as pb

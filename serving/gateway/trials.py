@@ -4,53 +4,24 @@ Requests that name a model are answered as they ask, whoever the user is.
 """
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from serving.errors import ServingError
 from serving.experiments.assignment import Assignment, assign
-from serving.experiments.config import Arm, ExperimentsConfig
+from serving.experiments.config import ExperimentsConfig
 from serving.experiments.exposure_log import ExposureLog
+from serving.experiments.treatments import Treatment, treatment_of
 from serving.gateway.ranker import Ranking
-from serving.gateway.registry import ServedModel
 from serving.gateway.rpcs.call import Call
+from serving.models.served_model import ServedModel
 from serving.protos import recommender_pb2 as pb
-from serving.store import UserKey
 
 # Shadows must not take what users' own requests need.
 MAX_SHADOWS = 16
 
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Treatment:
-    """How one user's request is answered.
-
-    Attributes:
-        model: Which model is asked; empty: the default.
-        version: Which version of it; None: the current one.
-        max_support: How many of the user's events are learned from; 0 serves
-            the meta-initialization, None learns on and on.
-        place: The user's experiment and arm, if any.
-    """
-
-    model: str = ""
-    version: int | None = None
-    max_support: int | None = None
-    place: Assignment | None = None
-
-    @property
-    def adapts(self) -> bool:
-        """Whether the user's own weights are used at all."""
-        return self.max_support != 0
-
-
-def treatment_of(arm: Arm, place: Assignment) -> Treatment:
-    """Returns what an arm does."""
-    return Treatment(arm.model or "", arm.version, arm.max_support, place)
 
 
 class Trials:
@@ -80,27 +51,6 @@ class Trials:
             return Treatment()
         call.arm = place.label
         return treatment_of(place.arm, place)
-
-    def lesson_of(
-        self, key: UserKey, named_model: bool, default_model: str
-    ) -> Treatment:
-        """Returns how a user's events are learned from.
-
-        Args:
-            key: The user, and the model that learns.
-            named_model: Whether the request asked for that model itself.
-            default_model: The model that arms without one of their own ask.
-        """
-        place = None
-        if self._experiments and not named_model:
-            place = assign(self._experiments, key.user_id)
-        if place is not None:
-            for arm in (place.arm, *place.experiment.shadows):
-                if (arm.model or default_model) == key.model:
-                    return dataclasses.replace(
-                        treatment_of(arm, place), model=key.model
-                    )
-        return Treatment(key.model)
 
     def shown(
         self,

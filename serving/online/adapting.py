@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from serving.contract.guard import HELD_BACK, Adapted
 from serving.errors import BackendError
-from serving.gateway.backend import ModelServer
-from serving.gateway.batcher import ITEM_KNOWN
-from serving.gateway.registry import ServedModel
-from serving.gateway.templates import ADAPTIVE_WEIGHTS
+from serving.models.backend import ModelServer
+from serving.models.served_model import ServedModel
+from serving.models.templates import ADAPTIVE_WEIGHTS, ITEM_KNOWN
 from serving.online.pupils import Pupil, PupilBatch, places_by_call
 from serving.tf_serving import decode_tensor
 

@@ -20,7 +20,7 @@ from serving.errors import (
     ServingError,
 )
 from serving.event_log import EventLog
-from serving.gateway.metrics import Metrics
+from serving.metrics import Metrics
 from serving.online.learner import Learner
 from serving.online.lesson import Lesson
 from serving.online.line import Line, User

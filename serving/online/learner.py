@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from serving.errors import DeletedUserError, EventLogError
 from serving.event_log import EventLog, LogEntry
-from serving.gateway.ladder import Ladder
-from serving.gateway.registry import ModelRegistry
-from serving.gateway.trials import Trials
+from serving.experiments.config import Experiment
+from serving.models.ladder import Ladder
+from serving.models.registry import ModelRegistry
 from serving.online.adapting import Adapting
 from serving.online.lesson import Learned, Lesson
 from serving.online.meta_stage import MetaStage
@@ -38,7 +38,7 @@ class Learner:
         log: EventLog,
         ladder: Ladder,
         registry: ModelRegistry,
-        trials: Trials,
+        experiments: Sequence[Experiment],
         meta_stage: MetaStage,
     ) -> None:
         """Sets the learner up.
@@ -49,14 +49,14 @@ class Learner:
             log: Is told what was learned.
             ladder: Says which weights the inner loop starts from.
             registry: Knows which version of a model learns.
-            trials: May say otherwise.
+            experiments: May say otherwise.
             meta_stage: Learns from all users what new ones start from.
         """
         self._teaching = Teaching(adapting, ladder, registry)
         self._store = store
         self._log = log
         self._registry = registry
-        self._trials = trials
+        self._experiments = experiments
         self._meta_stage = meta_stage
 
     async def learn(self, lessons: Sequence[Lesson]) -> list[Outcome]:
@@ -78,7 +78,12 @@ class Learner:
             self._store.get_many, [lesson.key for lesson in lessons]
         )
         studies = [
-            Study.of(lesson, record, self._trials, self._registry.default_model)
+            Study.of(
+                lesson,
+                record,
+                self._experiments,
+                self._registry.default_model,
+            )
             for lesson, record in zip(lessons, records, strict=True)
         ]
         groups = collections.defaultdict(list)

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
 from serving.event_log import LogEntry
-from serving.gateway.ladder import UserState
-from serving.gateway.registry import ServedModel
+from serving.models.ladder import UserState
+from serving.models.served_model import ServedModel
 from serving.store import UserKey
 
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from serving.contract.meta_state import MetaState
 from serving.contract.meta_tasks import MetaTask
 from serving.contract.meta_update import MetaGradient
-from serving.gateway.backend import ModelServer
-from serving.gateway.registry import ServedModel
-from serving.gateway.templates import Features
+from serving.models.backend import ModelServer
+from serving.models.served_model import ServedModel
+from serving.models.templates import Features
 from serving.online.model_calls import encode_request, padded
 from serving.tf_serving import decode_tensor
 

@@ -20,9 +20,9 @@ from serving.contract.meta_tasks import MetaBatch, MetaTask
 from serving.contract.meta_update import MetaProgress
 from serving.contract.support import SupportEvent
 from serving.errors import ServingError
-from serving.gateway.backend import ModelServer
-from serving.gateway.registry import ServedModel
-from serving.gateway.templates import Features
+from serving.models.backend import ModelServer
+from serving.models.served_model import ServedModel
+from serving.models.templates import Features
 from serving.online.meta_gradient import meta_gradient
 from serving.online.meta_lines import MetaLine, MetaLines
 from serving.online.meta_states import MetaStates

@@ -13,8 +13,8 @@ import numpy as np
 from google.protobuf.wrappers_pb2 import Int64Value
 from numpy.typing import NDArray
 
-from serving.gateway.registry import ServedModel
-from serving.gateway.templates import Features, encode_feature, encode_texts
+from serving.models.served_model import ServedModel
+from serving.models.templates import Features, encode_feature, encode_texts
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import encode_tensor
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.contract.support import Support
-from serving.gateway.registry import ServedModel
-from serving.gateway.templates import ADAPTIVE_WEIGHTS, Features
+from serving.models.served_model import ServedModel
+from serving.models.templates import ADAPTIVE_WEIGHTS, Features
 from serving.online.model_calls import encode_request, padded
 
 _ADAPT = "adapt"

@@ -21,7 +21,7 @@ import socket
 
 from serving.errors import ServingError
 from serving.event_log import EventLog, LogEntry, Submission
-from serving.gateway.metrics import Metrics
+from serving.metrics import Metrics
 from serving.online.batches import MAX_USERS, Batches
 from serving.online.intake import Intake
 from serving.online.learner import Learner

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from serving.errors import DeletedUserError, ServingError
 from serving.event_log import EventLog
-from serving.gateway.registry import ServedModel
+from serving.models.served_model import ServedModel
 from serving.online.adapting import Adapting
 from serving.online.pupils import Pupil
 from serving.online.relearning import Relearning

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from serving.contract.support import Support, SupportEvent, merge_support
 from serving.event_log import LogEntry, LoggedEvent
-from serving.gateway.trials import Treatment, Trials
+from serving.experiments.config import Experiment
+from serving.experiments.treatments import Treatment, treatment_of_lesson
 from serving.online.lesson import Lesson
 from serving.online.told import decode_told
 from serving.protos import recommender_pb2 as pb
@@ -47,7 +48,7 @@ class Study:
         cls,
         lesson: Lesson,
         record: UserRecord | None,
-        trials: Trials,
+        experiments: Sequence[Experiment],
         default_model: str,
     ) -> "Study":
         """Returns how far a lesson is to be learned now.
@@ -55,14 +56,20 @@ class Study:
         Args:
             lesson: The lesson.
             record: The user's record, if there is one.
-            trials: Say which version learns, if not the current one.
+            experiments: Say which version learns, if not the current one.
             default_model: The model of requests that name none.
         """
         learned = record.log_position if record else 0
         left = [e for e in lesson.entries if e.position > learned]
         told = [decode_told(entry.features) for entry in left]
         treatments = [
-            trials.lesson_of(lesson.key, each.named_model, default_model)
+            treatment_of_lesson(
+                experiments,
+                lesson.key.user_id,
+                lesson.key.model,
+                each.named_model,
+                default_model,
+            )
             for each in told
         ]
         # Rarely more than one; what is treated otherwise comes next.

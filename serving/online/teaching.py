@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from serving.contract.support import SupportEvent
 from serving.event_log import LoggedEvent
-from serving.gateway.ladder import Ladder
-from serving.gateway.registry import ModelRegistry, ServedModel
-from serving.gateway.rpcs.pinned import on_current_version
+from serving.models.ladder import Ladder
+from serving.models.pinned import on_current_version
+from serving.models.registry import ModelRegistry
+from serving.models.served_model import ServedModel
 from serving.online.adapting import Adaptation, Adapting
 from serving.online.lesson import Learned
 from serving.online.pupils import Pupil

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from serving.contract.features import Feature
 from serving.errors import InvalidRequestError
 from serving.event_log import LoggedEvent, Submission
-from serving.gateway.config import Limits
-from serving.gateway.requests import sent_features
-from serving.gateway.templates import FeatureValue
+from serving.limits import Limits
+from serving.models.features import sent_features
+from serving.models.templates import FeatureValue
 from serving.protos import recommender_pb2 as pb
 from serving.store import UserKey
 

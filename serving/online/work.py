@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 import uvloop
 
+from serving import logs
 from serving.errors import ServingError
-from serving.gateway import logs
-from serving.gateway.config import (
-    GatewayConfig,
+from serving.online.learning_config import (
+    LearningConfig,
     add_learning_flags,
     take_learning_flags,
 )
-from serving.gateway.parts import open_parts
+from serving.online.parts import open_parts
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 _READ_WAIT_SECONDS = 0.5
 
 
-async def work(config: GatewayConfig) -> None:
+async def work(config: LearningConfig) -> None:
     """Learns from the log until SIGTERM or SIGINT, then ends what has begun.
 
     Raises:
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_learning_flags(parser)
     flags = vars(parser.parse_args(arguments))
     learning = take_learning_flags(flags, parser)
-    config = GatewayConfig(**learning, **flags)
+    config = LearningConfig(**learning, **flags)
     logs.configure(config.log_format)
     try:
         uvloop.run(work(config))

@@ -15,7 +15,6 @@ class SecurityConfig:
     Attributes:
         tls: How the gateway shows who it is; None speaks plain gRPC.
         tokens: The tokens file; None lets everybody call everything.
-        backend_tls: How it connects to the model server; None: plain.
         max_in_flight: Calls worked on at once.
         feedback_per_second: Events that one user may send, in the long run.
         feedback_burst: Events that one user may send at once.
@@ -23,14 +22,13 @@ class SecurityConfig:
 
     tls: ServerTls | None = None
     tokens: Path | None = None
-    backend_tls: ClientTls | None = None
     max_in_flight: int = 512
     feedback_per_second: float = 10.0
     feedback_burst: int = 1_000
 
 
 def add_security_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that `security_config` reads."""
+    """Adds the flags that `take_security_config` reads."""
     group = parser.add_argument_group("security")
     default = SecurityConfig()
     for flag, text in (
@@ -96,9 +94,7 @@ def take_backend_tls(
 
 
 def take_security_config(
-    flags: dict[str, Any],
-    parser: argparse.ArgumentParser,
-    backend_tls: ClientTls | None,
+    flags: dict[str, Any], parser: argparse.ArgumentParser
 ) -> SecurityConfig:
     """Takes what `add_security_flags` added out of parsed flags."""
     certificate, key, client_ca = (
@@ -121,6 +117,5 @@ def take_security_config(
     return SecurityConfig(
         tls=ServerTls(certificate, key, client_ca) if certificate else None,
         tokens=flags.pop("tokens"),
-        backend_tls=backend_tls,
         **limits,
     )

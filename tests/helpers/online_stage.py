@@ -6,10 +6,9 @@ import contextlib
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.event_log import LogConfig, LoggedEvent, Submission
 from serving.event_log.config import open_event_log
-from serving.gateway.ladder import Ladder
-from serving.gateway.metrics import Metrics
-from serving.gateway.registry import ModelRegistry
-from serving.gateway.trials import Trials
+from serving.metrics import Metrics
+from serving.models.ladder import Ladder
+from serving.models.registry import ModelRegistry
 from serving.online.adapting import Adapting
 from serving.online.learner import Learner
 from serving.online.meta_stage import MetaStage
@@ -56,7 +55,7 @@ class Stages:
             self.log,
             Ladder(),
             registry,
-            Trials(),
+            (),
             MetaStage(
                 self.backend,
                 self.store,

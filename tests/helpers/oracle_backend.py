@@ -17,7 +17,7 @@ from tests.helpers.toy_model import ITEM_IDS, ToyOracle
 
 
 class OracleBackend:
-    """Has the methods of `serving.gateway.backend.ModelServer`.
+    """Has the methods of `serving.models.backend.ModelServer`.
 
     Attributes:
         versions: Oracle of each version that can answer; change it at will.

@@ -10,9 +10,9 @@ from serving.event_log import LogConfig
 from serving.event_log.config import open_event_log
 from serving.gateway.config import GatewayConfig
 from serving.gateway.health import HealthService
-from serving.gateway.parts import make_parts
 from serving.gateway.service import SERVICE_NAME, gateway_services
 from serving.gateway.trials import Trials
+from serving.online.parts import make_parts
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.rpc.async_server import AsyncServer
 from serving.server_process import free_port
@@ -80,7 +80,7 @@ class OracleGateway:
     async def _start(self):
         self.trials = Trials(self.experiments)
         parts = make_parts(
-            self.config, self.store, self.log, self.backend, self.trials
+            self.config, self.store, self.log, self.backend, self.experiments
         )
         self.metrics = parts.metrics
         self.meta_stage = parts.meta_stage
@@ -98,7 +98,7 @@ class OracleGateway:
             )
         )
         self._server.add_generic_rpc_handlers(
-            gateway_services(self.config, parts)
+            gateway_services(self.config, parts, self.trials)
         )
         self._stage.start()
         self.health = HealthService((SERVICE_NAME,))

@@ -1,15 +1,17 @@
 """SubmitFeedback: a user's events move the user's weights."""
 
 from serving.gateway.config import INLINE, GatewayConfig
-from serving.gateway.ladder import Ladder
-from serving.gateway.metrics import Metrics
 from serving.gateway.provenance import provenance
-from serving.gateway.registry import ModelRegistry, ServedModel
-from serving.gateway.requests import check_events, check_id, sent_features
+from serving.gateway.requests import check_events, check_id
 from serving.gateway.rpcs.call import Call
-from serving.gateway.rpcs.pinned import current_version
 from serving.gateway.shadows import Shadows
 from serving.gateway.trials import Trials
+from serving.metrics import Metrics
+from serving.models.features import sent_features
+from serving.models.ladder import Ladder
+from serving.models.pinned import current_version
+from serving.models.registry import ModelRegistry
+from serving.models.served_model import ServedModel
 from serving.online.stage import OnlineStage, Submitted
 from serving.online.told import encode_told, submission_of
 from serving.protos import recommender_pb2 as pb

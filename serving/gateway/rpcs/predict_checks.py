@@ -8,9 +8,9 @@ its sender nothing, as one value may stand for all that are left out.
 import math
 
 from serving.errors import InvalidRequestError
-from serving.gateway.config import Limits
 from serving.gateway.requests import check_num_results
-from serving.gateway.templates import RANK, RECOMMEND
+from serving.limits import Limits
+from serving.models.templates import RANK, RECOMMEND
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import decode_tensor, tensor_shape
 

@@ -19,15 +19,10 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from serving.errors import InvalidRequestError, UnknownModelError
-from serving.gateway.backend import ModelServer
-from serving.gateway.config import Limits
-from serving.gateway.ladder import Ladder, UserState
-from serving.gateway.metrics import Metrics
+from serving.experiments.treatments import Treatment
 from serving.gateway.provenance import provenance
-from serving.gateway.registry import ModelRegistry, ServedModel
 from serving.gateway.requests import check_id
 from serving.gateway.rpcs.call import Call
-from serving.gateway.rpcs.pinned import on_current_version
 from serving.gateway.rpcs.predict_checks import (
     BATCHED,
     USER_ID,
@@ -37,8 +32,14 @@ from serving.gateway.rpcs.predict_checks import (
     user_ids,
 )
 from serving.gateway.rpcs.predict_trials import PredictTrials
-from serving.gateway.templates import ADAPTIVE_WEIGHTS
-from serving.gateway.trials import Treatment
+from serving.limits import Limits
+from serving.metrics import Metrics
+from serving.models.backend import ModelServer
+from serving.models.ladder import Ladder, UserState
+from serving.models.pinned import on_current_version
+from serving.models.registry import ModelRegistry
+from serving.models.served_model import ServedModel
+from serving.models.templates import ADAPTIVE_WEIGHTS
 from serving.protos import tf_serving_pb2 as pb
 from serving.security.caller import check_user
 from serving.store import AdaptiveStore

@@ -3,27 +3,29 @@
 import secrets
 from collections.abc import Mapping, Sequence
 
-from serving.gateway import wire
-from serving.gateway.config import Limits
+from serving.experiments.treatments import Treatment
 from serving.gateway.exploration import draw_weights, posterior_std
-from serving.gateway.ladder import Ladder, UserState
-from serving.gateway.metrics import Metrics
 from serving.gateway.provenance import provenance
 from serving.gateway.ranker import Floats, Ranker, Ranking
-from serving.gateway.registry import ModelRegistry, ServedModel
 from serving.gateway.requests import (
     check_candidates,
     check_excluded,
     check_exploration,
     check_id,
     check_num_results,
-    sent_features,
 )
 from serving.gateway.rpcs.call import Call
-from serving.gateway.rpcs.pinned import on_current_version
 from serving.gateway.shadows import Shadows
-from serving.gateway.templates import Features
-from serving.gateway.trials import Treatment, Trials
+from serving.gateway.trials import Trials
+from serving.limits import Limits
+from serving.metrics import Metrics
+from serving.models import wire
+from serving.models.features import sent_features
+from serving.models.ladder import Ladder, UserState
+from serving.models.pinned import on_current_version
+from serving.models.registry import ModelRegistry
+from serving.models.served_model import ServedModel
+from serving.models.templates import Features
 from serving.protos import recommender_pb2 as pb
 from serving.security.caller import check_user
 from serving.store import AdaptiveStore

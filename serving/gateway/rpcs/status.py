@@ -2,9 +2,9 @@
 
 import time
 
-from serving.gateway.metrics import Metrics
-from serving.gateway.registry import ModelRegistry
 from serving.gateway.rpcs.call import Call
+from serving.metrics import Metrics
+from serving.models.registry import ModelRegistry
 from serving.protos import recommender_pb2 as pb
 from serving.store import AdaptiveStore
 

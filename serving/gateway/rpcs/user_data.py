@@ -8,13 +8,13 @@ import numpy as np
 
 from serving.errors import RecordError
 from serving.event_log import EventLog
-from serving.gateway.config import Limits
-from serving.gateway.ladder import Ladder
 from serving.gateway.provenance import provenance
-from serving.gateway.registry import ModelRegistry
 from serving.gateway.requests import check_id
 from serving.gateway.rpcs.call import Call
 from serving.gateway.trials import Trials
+from serving.limits import Limits
+from serving.models.ladder import Ladder
+from serving.models.registry import ModelRegistry
 from serving.online.meta_stage import MetaStage
 from serving.online.told import decode_told
 from serving.protos import recommender_pb2 as pb

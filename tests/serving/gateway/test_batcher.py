@@ -16,8 +16,8 @@ from serving.gateway.batcher import (
     MAX_SHARED_CANDIDATES,
     RankBatcher,
 )
-from serving.gateway.registry import ServedModel
-from serving.gateway.templates import RankRow
+from serving.models.served_model import ServedModel
+from serving.models.templates import RankRow
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import encode_tensor
 from tests.helpers.oracle_backend import OracleBackend

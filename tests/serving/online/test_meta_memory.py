@@ -8,7 +8,7 @@ import pytest
 
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.support import SupportEvent
-from serving.gateway.registry import ServedModel
+from serving.models.served_model import ServedModel
 from serving.online.meta_lines import IDLE_SECONDS
 from serving.online.meta_stage import MetaStage
 from serving.online.meta_state_memory import MemoryMetaStates

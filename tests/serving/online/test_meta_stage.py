@@ -15,11 +15,10 @@ from serving.contract.timeline import RANK, arrival_order, timeline
 from serving.errors import BackendUnavailableError
 from serving.event_log import LogConfig, LoggedEvent, Submission
 from serving.event_log.config import open_event_log
-from serving.gateway.ladder import Ladder
-from serving.gateway.metrics import Metrics
 from serving.gateway.ranker import Ranker
-from serving.gateway.registry import ModelRegistry
-from serving.gateway.trials import Trials
+from serving.metrics import Metrics
+from serving.models.ladder import Ladder
+from serving.models.registry import ModelRegistry
 from serving.online.adapting import Adapting
 from serving.online.learner import Learner
 from serving.online.meta_stage import MetaStage
@@ -112,7 +111,7 @@ class Gateway:
             self.log,
             self.ladder,
             self.registry,
-            Trials(),
+            (),
             self.stage,
         )
         online = OnlineStage(self.log, learner, Metrics())

@@ -16,7 +16,7 @@ from serving.errors import (
 )
 from serving.event_log import LogConfig
 from serving.event_log.config import open_event_log
-from serving.gateway.ladder import Ladder
+from serving.models.ladder import Ladder
 from serving.online.told import encode_told
 from serving.protos import recommender_pb2 as pb
 from serving.store import MemoryStore, UserKey

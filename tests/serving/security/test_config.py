@@ -29,17 +29,25 @@ def test_nothing_is_asked_for_by_default_but_work_is_bounded():
 def test_flags_become_one_frozen_value():
     assert parse(
         *("--tls-certificate=c", "--tls-key=k", "--tls-client-ca=a"),
-        *("--tokens=t", "--backend-ca=b", "--max-in-flight=7"),
-        *("--backend-certificate=bc", "--backend-key=bk"),
+        *("--tokens=t", "--max-in-flight=7"),
         *("--feedback-per-second=0.5", "--feedback-burst=3"),
     ) == SecurityConfig(
         tls=ServerTls(Path("c"), Path("k"), Path("a")),
         tokens=Path("t"),
-        backend_tls=ClientTls(Path("b"), Path("bc"), Path("bk")),
         max_in_flight=7,
         feedback_per_second=0.5,
         feedback_burst=3,
     )
+
+
+def test_flags_say_how_the_model_server_is_known():
+    config = parse_args(
+        [
+            *(*REQUIRED, "--backend-ca=b"),
+            *("--backend-certificate=bc", "--backend-key=bk"),
+        ]
+    )
+    assert config.backend_tls == ClientTls(Path("b"), Path("bc"), Path("bk"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from serving.client.decoding import user_export
 from serving.contract.support import SupportEvent
 from serving.errors import BackendUnavailableError
-from serving.gateway.config import Limits
+from serving.limits import Limits
 from serving.protos import recommender_pb2 as pb
 from serving.store import UserKey, UserRecord, fingerprint_digest
 from tests.helpers.toy_model import USER_FEATURES

@@ -8,7 +8,7 @@ import urllib.request
 import grpc
 import pytest
 
-from serving.gateway.logs import JsonFormatter, TextFormatter
+from serving.logs import JsonFormatter, TextFormatter
 from serving.protos import recommender_pb2 as pb
 from serving.server_process import free_port
 

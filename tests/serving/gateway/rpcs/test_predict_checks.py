@@ -4,7 +4,7 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.gateway.config import Limits
+from serving.limits import Limits
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import (
     PREDICT,

@@ -5,7 +5,7 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.gateway.config import Limits
+from serving.limits import Limits
 from serving.protos import recommender_pb2 as pb
 from serving.store import (
     MemoryStore,

@@ -18,8 +18,8 @@ from serving.errors import (
     BackendError,
     BackendUnavailableError,
 )
-from serving.gateway.backend import ModelServer
-from serving.gateway.templates import (
+from serving.models.backend import ModelServer
+from serving.models.templates import (
     ADAPTIVE_WEIGHTS,
     RANK,
     RECOMMEND,

@@ -3,8 +3,8 @@ import asyncio
 import pytest
 
 from serving.contract.errors import ManifestError
-from serving.gateway import manifests
-from serving.gateway.manifests import Manifests
+from serving.models import manifests
+from serving.models.manifests import Manifests
 from serving.shared_reads import SharedReads
 from tests.helpers.hanging_file import hanging
 from tests.helpers.toy_model import ToyParameters

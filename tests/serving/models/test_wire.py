@@ -5,7 +5,7 @@ from google.protobuf.wrappers_pb2 import UInt64Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.gateway import wire
+from serving.models import wire
 from serving.protos import recommender_pb2 as pb
 from serving.protos import tf_serving_pb2
 

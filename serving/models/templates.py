@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 from serving.contract.manifest import AdaptiveManifest
-from serving.gateway import wire
+from serving.models import wire
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import encode_tensor, shape_proto
 
 RANK = "rank"
 RECOMMEND = "recommend"
 ADAPTIVE_WEIGHTS = "adaptive_weights"
+# Output of `rank` and `adapt`, if they tell which items the model knows.
+ITEM_KNOWN = "item_known"
 
 # What a user's features are: a category, a list of them, or a number.
 FeatureValue: TypeAlias = str | list[str] | float

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import StoreError
-from serving.gateway.registry import ServedModel
+from serving.models.served_model import ServedModel
 from serving.protos import recommender_pb2 as pb
 from serving.store import AdaptiveStore, UserKey, UserRecord
 

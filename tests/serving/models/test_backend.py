@@ -13,7 +13,7 @@ from serving.errors import (
     ServingError,
     UnknownModelError,
 )
-from serving.gateway.backend import ModelServer
+from serving.models.backend import ModelServer
 from serving.protos import tf_serving_pb2 as pb
 from serving.security.tls import ClientTls, ServerTls
 from serving.tf_serving import PREDICT, encode_tensor, string_tensor

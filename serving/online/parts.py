@@ -1,4 +1,4 @@
-"""What a gateway consists of behind its RPCs; so does a worker without RPCs."""
+"""What learns, put together: for a gateway behind its RPCs, or a worker."""
 
 import asyncio
 import contextlib
@@ -8,16 +8,15 @@ from collections.abc import AsyncIterator
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.event_log import EventLog
 from serving.event_log.config import open_event_log
-from serving.experiments.config import load_experiments
-from serving.gateway.backend import ModelServer
-from serving.gateway.config import GatewayConfig
-from serving.gateway.ladder import Ladder
-from serving.gateway.metrics import Metrics
-from serving.gateway.registry import ModelRegistry
-from serving.gateway.trials import Trials
+from serving.experiments.config import ExperimentsConfig, load_experiments
+from serving.metrics import Metrics
+from serving.models.backend import ModelServer
+from serving.models.ladder import Ladder
+from serving.models.registry import ModelRegistry
 from serving.online.adapting import Adapting
 from serving.online.config import INLINE, OFF, open_meta_states
 from serving.online.learner import Learner
+from serving.online.learning_config import LearningConfig
 from serving.online.meta_stage import MetaStage
 from serving.online.stage import OnlineStage
 from serving.online.stragglers import Stragglers
@@ -38,7 +37,7 @@ class Parts:
         log: The users' events.
         backend: The model server.
         metrics: What counts.
-        trials: The experiments on users.
+        experiments: What is tried on users; None: nothing.
         meta_stage: Learns what new users start from.
         registry: The models.
         ladder: Says which weights apply for a user.
@@ -50,7 +49,7 @@ class Parts:
     log: EventLog
     backend: ModelServer
     metrics: Metrics
-    trials: Trials
+    experiments: ExperimentsConfig | None
     meta_stage: MetaStage
     registry: ModelRegistry
     ladder: Ladder
@@ -59,11 +58,11 @@ class Parts:
 
 
 def make_parts(
-    config: GatewayConfig,
+    config: LearningConfig,
     store: AdaptiveStore,
     log: EventLog,
     backend: ModelServer,
-    trials: Trials,
+    experiments: ExperimentsConfig | None = None,
     read_wait_seconds: float = 0.0,
 ) -> Parts:
     """Puts the parts together.
@@ -73,7 +72,7 @@ def make_parts(
         store: The users' weights.
         log: The users' events.
         backend: The model server.
-        trials: The experiments on users.
+        experiments: What is tried on users; None: nothing.
         read_wait_seconds: See `OnlineStage`.
 
     Raises:
@@ -103,7 +102,7 @@ def make_parts(
         log,
         ladder,
         registry,
-        trials,
+        experiments.experiments if experiments else (),
         meta_stage,
     )
     stage = OnlineStage(log, learner, metrics, read_wait_seconds)
@@ -112,7 +111,7 @@ def make_parts(
         log,
         backend,
         metrics,
-        trials,
+        experiments,
         meta_stage,
         registry,
         ladder,
@@ -123,7 +122,7 @@ def make_parts(
 
 @contextlib.asynccontextmanager
 async def open_parts(
-    config: GatewayConfig, read_wait_seconds: float = 0.0
+    config: LearningConfig, read_wait_seconds: float = 0.0
 ) -> AsyncIterator[Parts]:
     """Opens all that the flags name; closes it at the end.
 
@@ -141,15 +140,14 @@ async def open_parts(
         backend = ModelServer(
             config.backend,
             config.backend_timeout_seconds,
-            config.security.backend_tls,
+            config.backend_tls,
         )
         stack.push_async_callback(backend.close)
-        trials = Trials(
+        experiments = (
             load_experiments(config.experiments) if config.experiments else None
         )
-        stack.push_async_callback(trials.close)
         parts = make_parts(
-            config, store, log, backend, trials, read_wait_seconds
+            config, store, log, backend, experiments, read_wait_seconds
         )
         stack.push_async_callback(parts.meta_stage.close)
         stack.push_async_callback(parts.stragglers.close)

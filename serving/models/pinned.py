@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from serving.errors import UnknownModelError
-from serving.gateway.registry import ModelRegistry, ServedModel
-from serving.gateway.trials import Treatment
+from serving.experiments.treatments import Treatment
+from serving.models.registry import ModelRegistry
+from serving.models.served_model import ServedModel
 
 _Answer = TypeVar("_Answer")
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.gateway.templates import RankRow, RequestTemplates
+from serving.models.templates import RankRow, RequestTemplates
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import decode_tensor, encode_tensor, string_tensor
 from tests.helpers.toy_model import NUM_ADAPTIVE, ToyParameters

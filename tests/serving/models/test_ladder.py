@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.errors import StoreError
-from serving.gateway.ladder import Ladder
-from serving.gateway.registry import ServedModel
+from serving.models.ladder import Ladder
+from serving.models.served_model import ServedModel
 from serving.protos import recommender_pb2 as pb
 from serving.store import (
     MemoryStore,

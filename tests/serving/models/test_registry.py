@@ -9,8 +9,8 @@ from serving.errors import (
     BackendUnavailableError,
     UnknownModelError,
 )
-from serving.gateway.manifests import Manifests
-from serving.gateway.registry import ModelRegistry
+from serving.models.manifests import Manifests
+from serving.models.registry import ModelRegistry
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.toy_model import ToyOracle, ToyParameters
 
