@@ -14,8 +14,9 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from serving import logs
 from serving.errors import InvalidRequestError, ServingError
+from serving.gateway import logs
+from serving.gateway.metrics import Metrics
 from serving.gateway.rpcs.call import (
     REQUEST_ID,
     Call,
@@ -24,7 +25,6 @@ from serving.gateway.rpcs.call import (
     status_and_words,
 )
 from serving.gateway.tracing import Tracer
-from serving.metrics import Metrics
 from serving.security.heap import HeapTrimmer
 from serving.security.refusals import trailing_metadata
 
@@ -95,8 +95,7 @@ class Observers:
 
         return grpc.unary_unary_rpc_method_handler(
             handle,
-            request_deserializer=request_type
-            and _parser(request_type, self._trimmer),
+            request_deserializer=_parser(request_type, self._trimmer),
             response_serializer=_to_bytes,
         )
 
@@ -131,11 +130,14 @@ def _logged(name: str, method: Method) -> Method:
 def _parser(request_type: Any, trimmer: HeapTrimmer) -> Callable[[bytes], Any]:
     """Returns a parser that gives None for bytes that are no message.
 
-    What a deserializer raises, gRPC would answer as an internal error.
+    What a deserializer raises, gRPC would answer as an internal error. Without
+    a type it gives the bytes.
     """
 
     def parse(data: bytes) -> Any:
         trimmer.note(len(data))
+        if request_type is None:
+            return data
         try:
             return request_type.FromString(data)
         except DecodeError:
