@@ -14,9 +14,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from serving import logs
 from serving.errors import InvalidRequestError, ServingError
-from serving.gateway import logs
-from serving.gateway.metrics import Metrics
 from serving.gateway.rpcs.call import (
     REQUEST_ID,
     Call,
@@ -25,6 +24,7 @@ from serving.gateway.rpcs.call import (
     status_and_words,
 )
 from serving.gateway.tracing import Tracer
+from serving.metrics import Metrics
 from serving.security.heap import HeapTrimmer
 from serving.security.refusals import trailing_metadata
 
