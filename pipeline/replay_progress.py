@@ -1,7 +1,6 @@
 """The progress bar of the replay: rate, time left and running AUC."""
 
 import time
-from types import TracebackType
 
 import numpy as np
 from rich.console import Console
@@ -54,12 +53,7 @@ class ReplayProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Leaves the bar as it is."""
         self._bar.stop()
 

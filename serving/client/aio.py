@@ -1,7 +1,6 @@
 """The client for asyncio; what the calls do is told in `blocking`."""
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TypeVar
 
 import grpc.aio
@@ -100,10 +99,5 @@ class AsyncRecommenderClient(ConnectedClient):
     async def __aenter__(self: _Client) -> _Client:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()

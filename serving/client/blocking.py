@@ -1,7 +1,6 @@
 """The client for threads."""
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TypeVar
 
 import grpc
@@ -151,10 +150,5 @@ class RecommenderClient(ConnectedClient):
     def __enter__(self: _Client) -> _Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -3,7 +3,6 @@
 import abc
 import dataclasses
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import TypeVar
 
 from serving.errors import DeletedUserError, LogFullError
@@ -176,10 +175,5 @@ class EventLog(abc.ABC):
     def __enter__(self: _Log) -> _Log:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

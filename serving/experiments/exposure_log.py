@@ -28,7 +28,6 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -156,17 +155,6 @@ class ExposureLog:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def __enter__(self) -> "ExposureLog":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _write(self, **line: Any) -> None:
         ms = round(self._clock() * 1000, 3)

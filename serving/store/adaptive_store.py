@@ -4,7 +4,6 @@ import abc
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import TypeVar
 
 from serving.errors import DeletedUserError, RecordError
@@ -173,12 +172,7 @@ class AdaptiveStore(abc.ABC):
     def __enter__(self: _Store) -> _Store:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

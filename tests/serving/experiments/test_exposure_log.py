@@ -37,8 +37,9 @@ def folder(tmp_path):
 
 @pytest.fixture
 def log(folder, tmp_path, clock):
-    with ExposureLog(folder, tmp_path / "key", clock) as log:
-        yield log
+    log = ExposureLog(folder, tmp_path / "key", clock)
+    yield log
+    log.close()
 
 
 def show(log, user="u", items=("1", "2"), scores=(0.5, 1.25)):
@@ -115,8 +116,9 @@ def test_answers_within_one_millisecond_keep_their_order(log, folder, clock):
 
 def test_two_gateways_with_one_key_name_users_alike(folder, tmp_path):
     for number in range(2):
-        with ExposureLog(folder / str(number), tmp_path / "key") as log:
-            log.outcome("u", "e", "1", 1.0)
+        log = ExposureLog(folder / str(number), tmp_path / "key")
+        log.outcome("u", "e", "1", 1.0)
+        log.close()
     names = {lines(folder / str(number))[0]["user"] for number in range(2)}
     assert len(names) == 1
 
