@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,10 @@ def take_log_config(
         lease_seconds=flags.pop("log_lease_seconds"),
         map_bytes=flags.pop("log_map_bytes"),
     )
-    if not config.keep_seconds >= 0:
+    if not 0 <= config.keep_seconds < math.inf:
         parser.error(
-            f"--log-keep-seconds must be 0 or more, got {config.keep_seconds}"
+            "--log-keep-seconds must be a number of 0 or more, got "
+            f"{config.keep_seconds}"
         )
     for name, value in (
         ("dedup-seconds", config.dedup_seconds),
@@ -123,6 +125,8 @@ def take_log_config(
         ("lease-seconds", config.lease_seconds),
         ("map-bytes", config.map_bytes),
     ):
-        if not value > 0:
-            parser.error(f"--log-{name} must be more than 0, got {value}")
+        if not 0 < value < math.inf:
+            parser.error(
+                f"--log-{name} must be a number of more than 0, got {value}"
+            )
     return config

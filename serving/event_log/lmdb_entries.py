@@ -13,7 +13,7 @@ A position is the time in milliseconds times 2^20, or one more than the last.
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from serving.errors import LogFullError, RecordError
@@ -184,6 +184,15 @@ class LmdbEntries:
     def queue(self, transaction: Transaction) -> Iterator[tuple[bytes, bytes]]:
         """Yields position and owner of what nobody acknowledged, in order."""
         return iter(transaction.cursor(db=self._queue))
+
+    def num_queued(
+        self, transaction: Transaction, positions: Iterable[bytes]
+    ) -> int:
+        """Returns how many of some entries are in the queue."""
+        return sum(
+            transaction.get(position, db=self._queue) is not None
+            for position in positions
+        )
 
     def get(self, transaction: Transaction, position: bytes) -> LogEntry | None:
         """Returns an entry; None if it is gone or damaged."""

@@ -240,7 +240,8 @@ class LmdbEventLog(EventLog):
     def status(self) -> LogStatus:  # noqa: D102
         with self._changed, self._file.reading() as transaction:
             entries, unlearned = self._stored.counts(transaction)
-            return LogStatus(entries, unlearned - len(self._acknowledged))
+            learned = self._stored.num_queued(transaction, self._acknowledged)
+            return LogStatus(entries, unlearned - learned)
 
     def close(self) -> None:  # noqa: D102
         if self._closed:

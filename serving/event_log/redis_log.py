@@ -207,7 +207,9 @@ class RedisEventLog(EventLog):
         return removed, tombstone
 
     def trim_steps(self) -> Iterator[int]:  # noqa: D102
-        before = now_ms() - milliseconds(self._config.keep_seconds)
+        self._streams.forget_consumers(milliseconds(self._config.lease_seconds))
+        # There are no ids before the first.
+        before = max(1, now_ms() - milliseconds(self._config.keep_seconds))
         for shard in range(len(self._streams)):
             yield from self._streams.drop(shard, before, CHUNK)
 

@@ -238,6 +238,22 @@ return {dropped, '(' .. entries[#entries][1]}
 """
 )
 
+# Processes that end, and calls that fail, leave the names of consumers behind.
+# KEYS: stream. ARGV: group, for how long (ms) nothing was heard of consumers
+# that are forgotten. Those with entries wait until others have taken them.
+FORGET = (
+    _HELPERS
+    + """
+local group = ARGV[1]
+for _, known in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group)) do
+  if field(known, 'pending') == 0
+      and field(known, 'idle') > tonumber(ARGV[2]) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], group, field(known, 'name'))
+  end
+end
+"""
+)
+
 # KEYS: stream, seen ids, the user's entries, tombstone. ARGV: group,
 # tombstone, when it expires (ms since 1970). Returns how many were dropped.
 DELETE = """#!lua flags=allow-oom

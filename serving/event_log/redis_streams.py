@@ -105,3 +105,14 @@ class RedisStreams:
             )
             ((dropped, start),) = self._server.run(scripts.TRIM, [call])
             yield dropped
+
+    def forget_consumers(self, idle_ms: int) -> None:
+        """Forgets the names of consumers that have nothing and ask nothing.
+
+        One that asks again after that is known again.
+
+        Args:
+            idle_ms: For how long they did not ask.
+        """
+        calls = [Call([name], [GROUP, idle_ms]) for name in self.names]
+        self._server.run(scripts.FORGET, calls)

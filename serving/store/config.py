@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import logging
+import math
 from typing import Any
 
 from serving.lmdb_file import DEFAULT_MAP_BYTES
@@ -102,8 +103,10 @@ def take_store_config(
     ttl_days = flags.pop("store_ttl_days")
     tombstone_days = flags.pop("tombstone_days")
     for name, days in (("store-ttl", ttl_days), ("tombstone", tombstone_days)):
-        if days is not None and not days > 0:
-            parser.error(f"--{name}-days must be more than 0, got {days}")
+        if days is not None and not 0 < days < math.inf:
+            parser.error(
+                f"--{name}-days must be a number of more than 0, got {days}"
+            )
     return StoreConfig(
         location=flags.pop("store"),
         map_bytes=flags.pop("store_map_bytes"),

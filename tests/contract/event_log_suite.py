@@ -249,6 +249,21 @@ class EventLogSuite:
             log.delete(user())
             wait_until(lambda: isinstance(log.append([submit(9)])[0], LogEntry))
 
+    def test_what_was_deleted_under_way_counts_as_nothing(self, log):
+        log.append([submit(1), submit(2), submit(1, name="u2")])
+        entries = log.read("c", 9)
+        log.delete(user())
+        log.ack([entry for entry in entries if entry.key == user()])
+        status = log.status()
+        assert (status.entries, status.unlearned) == (1, 1)
+
+    def test_what_is_kept_for_ever_is_not_trimmed(self, tmp_path):
+        with self.configured(tmp_path, keep_seconds=1e12) as log:
+            log.append([submit(1)])
+            log.ack(log.read("c", 1))
+            assert log.trim() == 0
+            assert log.status().entries == 1
+
     def test_unknown_user_can_be_deleted(self, log):
         removed, _ = log.delete(user("nobody"))
         assert removed == 0

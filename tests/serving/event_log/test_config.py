@@ -38,7 +38,10 @@ def test_flags_become_one_frozen_value():
     [
         ("--log-keep-seconds", "-1"),
         ("--log-keep-seconds", "nan"),
+        ("--log-keep-seconds", "inf"),
         ("--log-dedup-seconds", "0"),
+        ("--log-dedup-seconds", "inf"),
+        ("--log-lease-seconds", "inf"),
         ("--log-max-entries", "0"),
         ("--log-map-bytes", "-1"),
     ],

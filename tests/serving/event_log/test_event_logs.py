@@ -7,6 +7,7 @@ import pytest
 from serving.errors import EventLogError, LogFullError
 from serving.event_log import LmdbEventLog, LogConfig
 from serving.event_log.redis_log import RedisEventLog
+from tests.contract.adaptive_store_suite import wait_until
 from tests.contract.event_log_suite import EventLogSuite, ids, submit
 from tests.helpers.redis_server import RunningRedis
 
@@ -48,6 +49,27 @@ class TestRedisEventLog(EventLogSuite):
             log.ack(log.read("worker", 9))
             # It was not stored, and is taken in when there is room.
             assert ids(log.append([users[0][2]])) == ids([users[0][2]])
+
+    def test_names_of_consumers_that_are_gone_do_not_pile_up(self, tmp_path):
+        config = {"streams": 1, "lease_seconds": 0.05}
+        for number in range(5):
+            with self.configured(tmp_path, **config) as log:
+                (entry,) = log.append([submit(number)], consumer="gateway")
+                log.ack([entry])
+        with self.configured(tmp_path, **config) as log:
+            log.append([submit(5)], consumer="busy")
+
+            def names():
+                log.trim()
+                found = self.server.client.xinfo_consumers(
+                    log._streams.name(0), "online"
+                )
+                return [each["name"] for each in found]
+
+            wait_until(lambda: len(names()) == 1)
+            # What it holds is not lost with it.
+            assert names()[0].startswith(b"busy-")
+            assert ids(self.read_until(log, "worker", 1)) == ["u1:e5"]
 
     def test_damaged_entry_says_nothing_of_those_before_it(self, tmp_path):
         """What it was is never known; what came before it is not learned."""

@@ -45,7 +45,7 @@ def test_location_says_which_store(tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--store-ttl-days", "--tombstone-days"])
-@pytest.mark.parametrize("days", ["0", "-1", "nan"])
+@pytest.mark.parametrize("days", ["0", "-1", "nan", "inf"])
 def test_time_that_is_none_is_refused(flag, days, capsys):
     with pytest.raises(SystemExit):
         parse(flag, days)
