@@ -48,7 +48,8 @@ from components.interaction_example_gen.reading import read_batches
 from components.served_model import ServedModel
 from pipeline.catalog import load_dataset_spec
 from pipeline.fetch import DATA_VARIABLE, fetch_dataset
-from serving.contract import metrics, protocol
+from serving.contract import protocol
+from serving.contract.intervals import Rows, bootstrap
 from serving.contract.labels import liked
 from serving.contract.meta_config import OnlineMetaConfig
 
@@ -248,13 +249,13 @@ def refit(table: pd.DataFrame) -> dict[str, Any]:
     }
     scores["everything, linear"] = refitted(linear, ALL)
     scores["everything, boosted trees"] = refitted(trees, ALL)
-    rows = metrics.Rows(
+    rows = Rows(
         user=pd.factorize(table.user)[0],
         window=table.window.to_numpy(),
         label=table.label.to_numpy(),
     )
     gains = {f"gain of {name}": (name, "as it is") for name in scores}
-    figures = metrics.bootstrap(rows, scores, gains, draws=300)["auc"]
+    figures = bootstrap(rows, scores, gains, draws=300)["auc"]
     return {
         name: {
             "auc": figures[name].value,

@@ -35,6 +35,7 @@ from components.cold_users import ColdUser
 from components.served_model import ServedModel
 from pipeline.cold_stream import load_cold_stream
 from serving.contract import metrics, protocol
+from serving.contract.intervals import Rows, bootstrap
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import MetaState
 from serving.contract.online_stream import OnlineScores, score_online
@@ -143,7 +144,7 @@ def measure(model: ServedModel, population: Population) -> dict[str, Any]:
             "log_loss": metrics.log_loss(rows.label, scores[name]),
             "forgetting": forgetting(model, population, rows, online),
         }
-    intervals = metrics.bootstrap(
+    intervals = bootstrap(
         rows,
         scores,
         {f"{name} - {STILL}": (name, STILL) for name in CONFIGS},
@@ -176,7 +177,7 @@ def score(
 def forgetting(
     model: ServedModel,
     population: Population,
-    rows: metrics.Rows,
+    rows: Rows,
     online: OnlineScores,
 ) -> float:
     """AUC that the first tenth of the users lost by the stream's end."""
@@ -190,7 +191,7 @@ def forgetting(
     return at_the_time - at_the_end
 
 
-def judged_rows(users: Sequence[ColdUser]) -> metrics.Rows:
+def judged_rows(users: Sequence[ColdUser]) -> Rows:
     """The rows that a stream's scores are of, user after user."""
     windows = [protocol.stream_windows(user.positions) for user in users]
 
@@ -203,7 +204,7 @@ def judged_rows(users: Sequence[ColdUser]) -> metrics.Rows:
             ]
         )
 
-    return metrics.Rows(
+    return Rows(
         user=rows(lambda user, _: user),
         window=rows(lambda _, window: window.number),
         label=rows(lambda user, window: users[user].labels[window.rows]),

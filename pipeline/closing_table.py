@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pipeline.replay import REGIMES
 from pipeline.summary import LIFTS, PAPER_LIFT, Latency, Summary
-from serving.contract.metrics import Interval
+from serving.contract.intervals import Interval
 
 _REGIME_NOTES = {
     "joint": "nothing",

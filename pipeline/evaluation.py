@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError
-from serving.contract.metrics import Interval
+from serving.contract.intervals import Interval
 
 # The model that adapts, as the curves over k call it.
 ADAPTIVE = "adaptive"

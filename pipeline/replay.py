@@ -36,8 +36,8 @@ from serving.client import (
     RankResult,
 )
 from serving.contract import timeline
+from serving.contract.intervals import Rows
 from serving.contract.labels import liked
-from serving.contract.metrics import Rows
 
 JOINT = "joint"
 OFFLINE = "offline"

@@ -20,8 +20,8 @@ from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES, ReplayResult
 from pipeline.skew import MAX_SKEW, Skew
 from pipeline.stored_bytes import BytesPerUser
 from serving.contract import metrics, protocol
+from serving.contract.intervals import Interval, Rows, bootstrap
 from serving.contract.labels import liked
-from serving.contract.metrics import Interval, Rows
 
 # A lift is (regime, minus this regime); the paper reports these two.
 LIFTS = {OFFLINE: (OFFLINE, JOINT), ONLINE: (ONLINE, OFFLINE)}
@@ -135,7 +135,7 @@ def summarize(
     """
     rows = result.rows
     lifts = {f"{name}_lift": pair for name, pair in LIFTS.items()}
-    drawn = metrics.bootstrap(rows, result.scores, lifts, draws=_DRAWS)
+    drawn = bootstrap(rows, result.scores, lifts, draws=_DRAWS)
 
     def by_regime(figure: str) -> dict[str, Interval]:
         return {regime: drawn[figure][regime] for regime in REGIMES}

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from serving.contract import metrics
+from serving.contract.intervals import Rows
 from serving.contract.labels import liked
 from serving.contract.protocol import (
     MAX_WINDOWS,
@@ -161,7 +161,7 @@ class JudgedRows:
         """Takes the judged rows of each step, [users, N] each."""
         self._places = [np.nonzero(rows.weight) for rows in judged]
         users = [user for user, _ in self._places]
-        self.rows = metrics.Rows(
+        self.rows = Rows(
             user=np.concatenate(users),
             window=np.repeat(np.arange(len(users)), [len(u) for u in users]),
             label=liked(self.flat([rows.label for rows in judged])),

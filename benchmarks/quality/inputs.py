@@ -10,8 +10,8 @@ import tensorflow_transform as tft
 from numpy.typing import NDArray
 
 from benchmarks.quality.artifacts import Artifacts
-from serving.contract import metrics
 from serving.contract.features import Feature
+from serving.contract.intervals import Rows
 from serving.contract.protocol import (
     FEW_SHOT_SUPPORT_SIZES,
     META_TEST,
@@ -47,12 +47,12 @@ class Judged:
         self.users = users
         self.steps: Sequence[StreamStep] = stream_steps(users)
         self._stream = JudgedRows([step.judged for step in self.steps[1:]])
-        self.stream_rows: metrics.Rows = self._stream.rows
+        self.stream_rows: Rows = self._stream.rows
         self.few_shot: Mapping[int, StreamStep] = {
             size: few_shot_step(users, size) for size in FEW_SHOT_SUPPORT_SIZES
         }
         self._few_shot = JudgedRows([self.few_shot[0].judged])
-        self.few_shot_rows: metrics.Rows = self._few_shot.rows
+        self.few_shot_rows: Rows = self._few_shot.rows
 
     def flat(
         self, windows: Sequence[NDArray[np.float32]]

@@ -13,6 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.contract import metrics
+from serving.contract.intervals import (
+    Interval,
+    Rows,
+    draw_figures,
+    drawn_figures,
+    interval_of,
+)
 
 AUC, WGAUC, NDCG, LOG_LOSS = FIGURES = (
     "auc",
@@ -32,7 +39,7 @@ class Draws:
 
     def __init__(
         self,
-        rows: metrics.Rows,
+        rows: Rows,
         scores: Mapping[str, Sequence[Floats]],
         draws: int,
     ) -> None:
@@ -47,7 +54,7 @@ class Draws:
         self._table: dict[str, Floats] = {}
         for name, by_seed in scores.items():
             tables = [
-                metrics.draw_figures(_figures(rows, score), num_users, draws, 0)
+                draw_figures(_figures(rows, score), num_users, draws, 0)
                 for score in by_seed
             ]
             table = np.mean(tables, axis=0)
@@ -63,7 +70,7 @@ class Draws:
     def figures(self, regime: str) -> dict[str, dict[str, float | None]]:
         """All figures of a regime, as intervals."""
         return {
-            figure: as_json(metrics.interval_of(self._of(regime, figure)))
+            figure: as_json(interval_of(self._of(regime, figure)))
             for figure in FIGURES
         }
 
@@ -73,9 +80,7 @@ class Draws:
         """What a regime has over another one, paired."""
         return {
             figure: as_json(
-                metrics.interval_of(
-                    self._of(regime, figure) - self._of(minus, figure)
-                )
+                interval_of(self._of(regime, figure) - self._of(minus, figure))
             )
             for figure in FIGURES
         }
@@ -86,7 +91,7 @@ class Draws:
         """(regime - floor) / (ceiling - floor), of AUC and wGAUC."""
         return {
             figure: as_json(
-                metrics.interval_of(
+                interval_of(
                     (self._of(regime, figure) - self._of(floor, figure))
                     / (self._of(ceiling, figure) - self._of(floor, figure))
                 )
@@ -98,9 +103,9 @@ class Draws:
         return self._table[regime][:, FIGURES.index(figure)]
 
 
-def _figures(rows: metrics.Rows, score: Floats) -> Any:
+def _figures(rows: Rows, score: Floats) -> Any:
     """All figures of one model as a function of how often users count."""
-    ranking = metrics.drawn_figures(rows, score)
+    ranking = drawn_figures(rows, score)
     ndcgs, groups = metrics.group_ndcgs(rows.label, score, rows.group)
     windows = int(rows.window.max(initial=0)) + 1
     ndcg_user = groups // windows
@@ -120,7 +125,7 @@ def _figures(rows: metrics.Rows, score: Floats) -> Any:
     return figures
 
 
-def as_json(interval: metrics.Interval) -> dict[str, float | None]:
+def as_json(interval: Interval) -> dict[str, float | None]:
     """An interval for JSON, which knows no NaN."""
     return {
         name: float(value) if np.isfinite(value) else None
@@ -128,7 +133,7 @@ def as_json(interval: metrics.Interval) -> dict[str, float | None]:
     }
 
 
-def only(rows: metrics.Rows, chosen: NDArray[np.bool_]) -> metrics.Rows:
+def only(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
     """Some of the rows; users who have none of them are not counted."""
     _, user = np.unique(rows.user[chosen], return_inverse=True)
-    return metrics.Rows(user, rows.window[chosen], rows.label[chosen])
+    return Rows(user, rows.window[chosen], rows.label[chosen])

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.quality.inputs import Inputs, Judged
 from benchmarks.quality.intervals import as_json
 from benchmarks.quality.outcome import Outcome, Scores
-from serving.contract import metrics
+from serving.contract.intervals import bootstrap
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import MetaState
 from trainer.online_stream import score_arrivals
@@ -72,7 +72,7 @@ def _forgetting(
     )
     judged = Judged(users.take(first))
     at_the_time = scores[np.isin(inputs.test.stream_rows.user, first)]
-    intervals = metrics.bootstrap(
+    intervals = bootstrap(
         judged.stream_rows,
         {"at_the_time": at_the_time, "at_the_end": judged.flat(again.windows)},
         {"lost": ("at_the_time", "at_the_end")},

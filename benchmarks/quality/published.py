@@ -24,7 +24,7 @@ from benchmarks.quality.published_data import (
     RatedUsers,
     scaled,
 )
-from serving.contract import metrics
+from serving.contract.intervals import draw_figures, interval_of
 from trainer.config import TrainerConfig
 from trainer.features import USER_ROW
 from trainer.scorer import Scorer, TwoTowerScorer
@@ -207,6 +207,6 @@ def _intervals(
         def mean(weights: Floats, values: Floats = values) -> list[float]:
             return [float(values @ weights / weights.sum())]
 
-        drawn = metrics.draw_figures(mean, len(values), draws, 0)
-        found[figure] = as_json(metrics.interval_of(drawn[:, 0]))
+        drawn = draw_figures(mean, len(values), draws, 0)
+        found[figure] = as_json(interval_of(drawn[:, 0]))
     return found

@@ -29,6 +29,7 @@ from components.cold_start_evaluator.stream_scoring import (
 )
 from components.errors import EvaluationError
 from serving.contract import metrics, protocol
+from serving.contract.intervals import Interval, Rows, bootstrap
 
 Figures = dict[str, Any]
 
@@ -105,7 +106,7 @@ def stream_figures(
         for name, pair in LIFTS.items()
         if all(regime in scores for regime in pair)
     }
-    intervals = metrics.bootstrap(rows, scores, lifts, draws, seed)
+    intervals = bootstrap(rows, scores, lifts, draws, seed)
     figures = {
         name: {
             **_of(intervals, name),
@@ -149,18 +150,18 @@ def few_shot_figures(few_shot: pa.Table, draws: int) -> Figures:
 def _figures_of(
     table: pa.Table, scores: Mapping[str, NDArray[Any]], draws: int
 ) -> Figures:
-    intervals = metrics.bootstrap(_rows(table), scores, draws=draws)
+    intervals = bootstrap(_rows(table), scores, draws=draws)
     return {name: _of(intervals, name) for name in scores}
 
 
-def _rows(table: pa.Table) -> metrics.Rows:
+def _rows(table: pa.Table) -> Rows:
     _, user = np.unique(_array(table, "user_id"), return_inverse=True)
     window = (
         _array(table, "window")
         if "window" in table.column_names
         else np.zeros(table.num_rows, np.int64)
     )
-    return metrics.Rows(user, window, _array(table, "label"))
+    return Rows(user, window, _array(table, "label"))
 
 
 def _scores(table: pa.Table, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -171,9 +172,7 @@ def _array(table: pa.Table, name: str) -> NDArray[Any]:
     return table.column(name).to_numpy()
 
 
-def _of(
-    intervals: Mapping[str, Mapping[str, metrics.Interval]], name: str
-) -> Figures:
+def _of(intervals: Mapping[str, Mapping[str, Interval]], name: str) -> Figures:
     return {
         figure: {
             key: _number(value)

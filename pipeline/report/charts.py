@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from pipeline.report import svg
-from serving.contract.metrics import Interval
+from serving.contract.intervals import Interval
 
 
 @dataclasses.dataclass(frozen=True)

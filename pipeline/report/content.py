@@ -8,7 +8,7 @@ from markupsafe import Markup
 from pipeline.example_user import UserTrace
 from pipeline.replay import ReplayResult
 from pipeline.summary import Summary
-from serving.contract.metrics import Interval
+from serving.contract.intervals import Interval
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pipeline.report import charts
 from pipeline.report.charts import Label, Series, Whisker
 from pipeline.report.content import DataTable, Panel, ReportInputs, Section
 from pipeline.summary import LIFTS, PAPER_LIFT
-from serving.contract import metrics, protocol
+from serving.contract import protocol
+from serving.contract.intervals import Interval, Rows, bootstrap
 from serving.contract.labels import liked
-from serving.contract.metrics import Interval, Rows
 
 _NO_INTERVAL = (float("nan"),) * 3
 _DRAWS_PER_WINDOW = 300
@@ -239,7 +239,7 @@ def figures_by_window(
                     intervals.append(Interval(*_NO_INTERVAL))
             continue
         _, user = np.unique(rows.user[chosen], return_inverse=True)
-        drawn = metrics.bootstrap(
+        drawn = bootstrap(
             Rows(user, np.zeros_like(user), label),
             {r: result.scores[r][chosen] for r in REGIMES},
             draws=_DRAWS_PER_WINDOW,

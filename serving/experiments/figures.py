@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.contract import metrics
+from serving.contract.intervals import (
+    Interval,
+    Rows,
+    draw_figures,
+    drawn_figures,
+    interval_of,
+)
 from serving.experiments.joining import Exposure
 
 Floats = NDArray[np.floating[Any]]
@@ -39,8 +45,8 @@ class ArmFigures:
     users: int
     exposures: int
     judged: int
-    values: Mapping[str, metrics.Interval]
-    lifts: Mapping[str, metrics.Interval]
+    values: Mapping[str, Interval]
+    lifts: Mapping[str, Interval]
 
 
 def arm_figures(
@@ -66,7 +72,7 @@ def arm_figures(
         for name, exposures in arms.items()
     }
     drawn = {
-        name: metrics.draw_figures(rows.figures(), len(index), draws, seed)
+        name: draw_figures(rows.figures(), len(index), draws, seed)
         for name, rows in judged.items()
     }
     control = next(iter(drawn.values()))
@@ -106,9 +112,9 @@ def sample_ratio_z(users: Sequence[int], weights: Sequence[float]) -> float:
     return largest
 
 
-def _intervals(drawn: Floats) -> dict[str, metrics.Interval]:
+def _intervals(drawn: Floats) -> dict[str, Interval]:
     return {
-        figure: metrics.interval_of(drawn[:, column])
+        figure: interval_of(drawn[:, column])
         for column, figure in enumerate(FIGURES)
     }
 
@@ -137,7 +143,7 @@ class _ArmRows:
                 labels.append(label)
                 scores.append(score)
         self.labels = np.array(labels, np.float64)
-        self._rows = metrics.Rows(
+        self._rows = Rows(
             user=np.array(users, np.int64),
             window=np.array(groups, np.int64),
             label=(self.labels > 0.5),
@@ -153,7 +159,7 @@ class _ArmRows:
     def figures(self) -> Callable[[Floats], tuple[float, ...]]:
         """Returns the figures as a function of how often users count."""
         ranked = (
-            metrics.drawn_figures(self._rows, self._scores)
+            drawn_figures(self._rows, self._scores)
             if len(self._scores)
             else lambda _: (math.nan, math.nan)
         )

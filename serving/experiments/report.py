@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving.contract.metrics import Interval
+from serving.contract.intervals import Interval
 from serving.experiments.config import Experiment
 from serving.experiments.figures import (
     FIGURES,

@@ -17,7 +17,7 @@ from pipeline.report import (
     write_report,
 )
 from pipeline.report.quality import figures_by_window
-from serving.contract.metrics import Interval
+from serving.contract.intervals import Interval
 from tests.helpers.cold_world import RecorderClient, make_stream, make_user
 from tests.pipeline.test_summary import make_result, summary_of
 

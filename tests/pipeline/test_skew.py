@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError, SkewError
 from pipeline.evaluation import Evaluation, load_evaluation
 from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.skew import check_skew, measure_skew
-from serving.contract.metrics import Interval
+from serving.contract.intervals import Interval
 from tests.pipeline.test_summary import make_result
 
 

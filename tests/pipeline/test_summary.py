@@ -11,7 +11,7 @@ from pipeline.closing_table import print_closing_table
 from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES, ReplayResult
 from pipeline.skew import Skew
 from pipeline.summary import summarize, write_summary
-from serving.contract.metrics import Rows
+from serving.contract.intervals import Rows
 
 STAGES = {"Transform": 12.5, "Trainer": 60.0, "replay": 3.0}
 BYTES = {"weights": 132.0, "record": 391.5}

@@ -12,12 +12,12 @@ from benchmarks.quality import sources, tuning
 from benchmarks.quality.convergence import steps_to_quality
 from benchmarks.quality.intervals import Draws, only
 from benchmarks.quality.outcome import Outcome
-from serving.contract import metrics
+from serving.contract.intervals import Rows
 
 
 def make_rows(users=30, per_user=12):
     random = np.random.default_rng(0)
-    return metrics.Rows(
+    return Rows(
         user=np.repeat(np.arange(users), per_user),
         window=np.tile(np.arange(per_user) // 6, users),
         label=random.integers(0, 2, users * per_user),

@@ -7,12 +7,13 @@ import pytest
 from scipy import stats
 
 from serving.contract import metrics
+from serving.contract.intervals import Interval, Rows, bootstrap
 
 
 def make_rows(num_users=40, windows=3, rows_per_window=8, seed=0):
     random = np.random.default_rng(seed)
     size = num_users * windows * rows_per_window
-    rows = metrics.Rows(
+    rows = Rows(
         user=np.repeat(np.arange(num_users), windows * rows_per_window),
         window=np.tile(np.repeat(np.arange(windows), rows_per_window), 40),
         label=random.integers(0, 2, size).astype(np.float32),
@@ -26,9 +27,7 @@ def make_rows(num_users=40, windows=3, rows_per_window=8, seed=0):
 
 def test_values_are_the_figures_of_all_users():
     rows, scores = make_rows()
-    found = metrics.bootstrap(
-        rows, scores, {"lift": ("online", "joint")}, draws=20
-    )
+    found = bootstrap(rows, scores, {"lift": ("online", "joint")}, draws=20)
     auc = {n: metrics.auc(rows.label, s) for n, s in scores.items()}
     wgauc = {
         n: metrics.wgauc(rows.label, s, rows.group) for n, s in scores.items()
@@ -43,24 +42,22 @@ def test_values_are_the_figures_of_all_users():
 
 def test_lift_over_itself_is_zero_without_any_width():
     rows, scores = make_rows()
-    found = metrics.bootstrap(
+    found = bootstrap(
         rows,
         {"joint": scores["joint"], "copy": scores["joint"].copy()},
         {"lift": ("copy", "joint")},
         draws=50,
     )
     for figure in ("auc", "wgauc"):
-        assert found[figure]["lift"] == metrics.Interval(0.0, 0.0, 0.0)
+        assert found[figure]["lift"] == Interval(0.0, 0.0, 0.0)
 
 
 def test_draws_depend_on_the_seed_alone():
     rows, scores = make_rows()
-    first = metrics.bootstrap(rows, scores, draws=30, seed=4)
+    first = bootstrap(rows, scores, draws=30, seed=4)
     # Another model beside them changes nothing.
-    again = metrics.bootstrap(
-        rows, {**scores, "z": -scores["joint"]}, draws=30, seed=4
-    )
-    other = metrics.bootstrap(rows, scores, draws=30, seed=5)
+    again = bootstrap(rows, {**scores, "z": -scores["joint"]}, draws=30, seed=4)
+    other = bootstrap(rows, scores, draws=30, seed=5)
     for figure in ("auc", "wgauc"):
         assert again[figure]["joint"] == first[figure]["joint"]
         assert other[figure]["joint"] != first[figure]["joint"]
@@ -73,7 +70,7 @@ def test_a_draw_is_the_figure_of_the_drawn_users_rows():
     drawn = np.random.default_rng(9).integers(0, 40, 40)
     picked = np.concatenate([np.flatnonzero(rows.user == u) for u in drawn])
     group = np.repeat(np.arange(40 * 3), 8)
-    found = metrics.bootstrap(rows, scores, draws=1, seed=9)
+    found = bootstrap(rows, scores, draws=1, seed=9)
     label, score = rows.label[picked], scores["joint"][picked]
     expected = {
         "auc": metrics.auc(label, score),
@@ -90,7 +87,7 @@ def test_wgauc_interval_is_near_the_normal_interval_of_a_mean():
     low, high = stats.norm.interval(
         0.95, values.mean(), values.std() / math.sqrt(len(values))
     )
-    found = metrics.bootstrap(rows, scores, draws=2000)["wgauc"]["online"]
+    found = bootstrap(rows, scores, draws=2000)["wgauc"]["online"]
     width = high - low
     assert found.low == pytest.approx(low, abs=0.1 * width)
     assert found.high == pytest.approx(high, abs=0.1 * width)
@@ -105,8 +102,8 @@ def test_intervals_hold_the_true_auc_nineteen_times_of_twenty():
     for _ in range(experiments):
         label = np.repeat([0.0, 1.0], users // 2)
         score = random.normal(size=users) + label
-        rows = metrics.Rows(np.arange(users), np.zeros(users, int), label)
-        found = metrics.bootstrap(rows, {"m": score}, draws=200)["auc"]["m"]
+        rows = Rows(np.arange(users), np.zeros(users, int), label)
+        found = bootstrap(rows, {"m": score}, draws=200)["auc"]["m"]
         held += found.low <= true_auc <= found.high
     # The chance of less, if 0.95 were exact, is below one in ten thousand.
     assert held >= stats.binom.ppf(1e-4, experiments, 0.95)
@@ -114,5 +111,5 @@ def test_intervals_hold_the_true_auc_nineteen_times_of_twenty():
 
 
 def test_scaled_interval_is_in_points():
-    scaled = metrics.Interval(0.5, 0.25, 0.75).scaled(100)
-    assert scaled == metrics.Interval(50, 25, 75)
+    scaled = Interval(0.5, 0.25, 0.75).scaled(100)
+    assert scaled == Interval(50, 25, 75)

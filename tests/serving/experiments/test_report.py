@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.contract import metrics
+from serving.contract.intervals import Interval
 from serving.experiments.__main__ import main
 from serving.experiments.config import Arm, Experiment
 from serving.experiments.figures import (
@@ -211,7 +212,7 @@ def test_shadow_with_the_same_scores_is_exactly_level():
     served = make_arm(40, 1.0, 4, "u")
     lifts = arm_figures({"a": served, "shadow": served}, draws=50)["shadow"]
     for interval in lifts.lifts.values():
-        assert interval == metrics.Interval(0.0, 0.0, 0.0)
+        assert interval == Interval(0.0, 0.0, 0.0)
 
 
 def test_pairing_narrows_the_interval_of_a_shadow():
