@@ -87,11 +87,6 @@ class UserHead(tf_keras.layers.Layer):
             for part in self._parts.values()
         ]
 
-    @property
-    def adapter(self) -> LowRankAdapter | None:
-        """The low-rank adapter, if the preset has one."""
-        return self._parts.get(ADAPTER)
-
     def call(self, user: EmbeddedUser, weights: Weights) -> Embedded:
         """Personalizes.
 

@@ -3,8 +3,7 @@
 ContractError
 ├── FeatureError      a feature declaration that can't be read
 ├── ManifestError     an adaptive manifest that can't be read or is wrong
-├── MetaStateError    a meta state that can't be read or is wrong
-└── ProtocolError     rows that the quality protocol can't judge
+└── MetaStateError    a meta state that can't be read or is wrong
 """
 
 
@@ -22,7 +21,3 @@ class ManifestError(ContractError):
 
 class MetaStateError(ContractError):
     """A meta state, or the record of its versions, can't be read or used."""
-
-
-class ProtocolError(ContractError):
-    """Rows given to the quality protocol don't have the shape it needs."""

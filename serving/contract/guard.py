@@ -32,7 +32,6 @@ NOT_FINITE = "not_finite"
 LOSS = "loss"
 NORM = "norm"
 HELD_BACK = "held_back"
-REASONS = (NOT_FINITE, LOSS, NORM, HELD_BACK)
 
 # Of a model that does not tell the prior of its inner loop.
 _DEFAULT_STD = 1.0

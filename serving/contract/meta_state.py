@@ -54,11 +54,6 @@ class MetaState:
                 f"{list(self.log_inner_lr.shape)}; expected [P] and [T, P]."
             )
 
-    @property
-    def num_adaptive(self) -> int:
-        """Number of adaptive values per user (P)."""
-        return len(self.meta_init)
-
     def fits(self, other: "MetaState") -> bool:
         """Whether one may stand for the other: both are of one shape."""
         return self.log_inner_lr.shape == other.log_inner_lr.shape and (

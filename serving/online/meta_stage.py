@@ -17,7 +17,6 @@ from serving.contract.manifest import AdaptiveManifest
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import MetaState
 from serving.contract.meta_tasks import MetaBatch, MetaTask
-from serving.contract.meta_update import MetaProgress
 from serving.contract.support import SupportEvent
 from serving.errors import ServingError
 from serving.models.backend import ModelServer
@@ -102,10 +101,6 @@ class MetaStage:
                 is dropped after a while.
         """
         await self._lines.look(name, manifest)
-
-    def progress(self, name: str, manifest: AdaptiveManifest) -> MetaProgress:
-        """Returns versions, and how many were promoted and refused."""
-        return self._lines.get(name, manifest).progress
 
     def observe(
         self,

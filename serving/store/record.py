@@ -155,12 +155,6 @@ class UserRecord:
                 return version if fits else None
         return None
 
-    def fits(self, fingerprint: str, num_adaptive: int) -> bool:
-        """Whether what was learned last may be applied under a fixed part."""
-        return self.fingerprint == fingerprint_digest(
-            fingerprint
-        ) and self.weights.shape == (num_adaptive,)
-
     def earlier_than(self, fingerprint: bytes) -> tuple[VersionWeights, ...]:
         """Returns `earlier` of the record that follows this one.
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from trainer.adaptive_layers import LowRankAdapter
+
 Array = np.ndarray
 
 
@@ -44,10 +46,10 @@ class NumpyUser:
         def copy(tensor: Any) -> Array:
             return np.array(tensor, np.float64)
 
-        adapter = model.user_head.adapter
         halves = [None, None]
-        if adapter is not None:
-            halves = [copy(adapter.down.kernel), copy(adapter.up.kernel)]
+        for layer in model.user_head.submodules:
+            if isinstance(layer, LowRankAdapter):
+                halves = [copy(layer.down.kernel), copy(layer.up.kernel)]
         layers = [copy(v) for v in model.user_tower.weights[-4:]]
         return [
             cls(*row, layers, *halves, preset)

@@ -58,11 +58,12 @@ class Gateway:
         manifest.save(base_path / "1")
         self.backend = OracleBackend({1: ORACLE})
         self.store = MemoryStore()
+        self.states = states or MemoryMetaStates()
         self.stage = MetaStage(
             self.backend,
             self.store,
             config,
-            states or MemoryMetaStates(),
+            self.states,
             inline,
             clock or time.monotonic,
         )
@@ -78,6 +79,12 @@ class Gateway:
         self.ladder = Ladder()
         self.log = open_event_log(StoreConfig(), LogConfig())
         self.ranker = Ranker(self.backend)
+
+    @property
+    def progress(self):
+        """What is kept of the one fixed part that there is."""
+        ((name, fingerprint),) = self.states.known()
+        return self.states.load(name, fingerprint)[0]
 
     @property
     def meta_state(self):
@@ -162,7 +169,7 @@ def expected(users):
 def test_served_scores_equal_the_offline_evaluation(users, expected, tmp_path):
     gateway = Gateway(tmp_path)
     scores = asyncio.run(gateway.replay(users))
-    progress = gateway.stage.progress("adaptower", ORACLE.parameters.manifest())
+    progress = gateway.progress
     assert progress.promoted == expected.progress.promoted > 2
     assert progress.refused == expected.progress.refused
     for found, wanted in zip(scores, expected.scores, strict=True):
@@ -176,7 +183,7 @@ def test_background_steps_come_to_the_same_versions(users, expected, tmp_path):
     """Here a step has time between two calls; under load it may come later."""
     gateway = Gateway(tmp_path, inline=False)
     asyncio.run(gateway.replay(users))
-    progress = gateway.stage.progress("adaptower", ORACLE.parameters.manifest())
+    progress = gateway.progress
     steps = progress.promoted + progress.refused
     assert steps == expected.progress.promoted + expected.progress.refused
     assert gateway.meta_state.version == progress.current.version > 0

@@ -158,10 +158,8 @@ def test_weights_fit_only_their_own_fingerprint_and_size():
         support_count=1,
         weights=np.zeros(3, np.float32),
     )
-    assert record.fits("mine", 3)
     assert record.weights_for("mine", 3) is not None
     for fingerprint, size in (("other", 3), ("mine", 4)):
-        assert not record.fits(fingerprint, size)
         assert record.weights_for(fingerprint, size) is None
 
 
