@@ -3,8 +3,7 @@
 import asyncio
 import dataclasses
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from serving.store import (
     fingerprint_digest,
 )
 from serving.store.tombstone import now_ms
+from tests.helpers.patience import wait_until
 
 KEY = UserKey("adaptower", "u1")
 
@@ -48,13 +48,6 @@ def make_record(
 def assert_same(actual: UserRecord | None, expected: UserRecord) -> None:
     assert actual is not None
     assert actual.to_bytes() == expected.to_bytes()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class AdaptiveStoreSuite:

@@ -16,7 +16,7 @@ from serving.event_log import (
 )
 from serving.store import UserKey
 from serving.store.tombstone import now_ms
-from tests.contract.adaptive_store_suite import wait_until
+from tests.helpers.patience import wait_until
 
 
 def user(name: str = "u1") -> UserKey:

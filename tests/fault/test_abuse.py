@@ -12,7 +12,7 @@ from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.protos import tf_serving_pb2 as tf_pb
 from serving.tf_serving import PREDICT, string_tensor
-from tests.contract.adaptive_store_suite import wait_until
+from tests.helpers.patience import wait_until
 
 pytestmark = pytest.mark.fault
 

@@ -23,9 +23,9 @@ from serving.contract.manifest import MANIFEST_FILE
 from serving.launch import start_gateway, start_model_server
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import GET_MODEL_STATUS
-from tests.fault.test_rollovers import ITEMS, PoissonLoad, wait_until
+from tests.fault.test_rollovers import ITEMS, PoissonLoad
 from tests.helpers.cold_examples import make_users, write_examples
-from tests.helpers.patience import PATIENT_SECONDS
+from tests.helpers.patience import PATIENT_SECONDS, wait_until
 from tests.helpers.toy_model import ToyOracle, ToyParameters, export_toy
 from tests.helpers.toy_module import build_toy_module
 

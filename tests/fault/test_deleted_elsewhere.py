@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import threading
-import time
 
 import grpc
 import pytest
@@ -18,6 +17,7 @@ from serving.store import UserKey
 from serving.store.redis_store import RedisStore
 from tests.helpers.oracle_backend import OracleBackend, hold_adapt
 from tests.helpers.oracle_gateway import OracleGateway
+from tests.helpers.patience import wait_until
 from tests.helpers.redis_server import RunningRedis
 from tests.helpers.toy_model import ToyOracle
 
@@ -161,10 +161,7 @@ def test_who_is_learned_again_for_another_version_does_not_come_back(gateways):
     name = (
         f'adaptower_users_relearned_total{{model="{MODEL}",outcome="current"}}'
     )
-    deadline = time.monotonic() + 20
-    while other.metrics.counters().get(name) != 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: other.metrics.counters().get(name) == 1)
     for gateway in gateways:
         assert_gone(gateway, "gone")
 

@@ -14,7 +14,7 @@ from serving.launch import start_gateway
 from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.store import LmdbStore, UserKey
-from tests.helpers.patience import PATIENT_SECONDS
+from tests.helpers.patience import PATIENT_SECONDS, wait_until
 
 pytestmark = pytest.mark.fault
 
@@ -144,5 +144,6 @@ def test_clients_of_two_gateways_notice_nothing_when_one_drains(
 def wait_for_more(answers, count):
     """Waits until each counter has grown by so much."""
     enough = [answer + count for answer in answers]
-    while any(a < e for a, e in zip(answers, enough, strict=True)):
-        time.sleep(0.01)
+    wait_until(
+        lambda: all(a >= e for a, e in zip(answers, enough, strict=True))
+    )

@@ -7,9 +7,8 @@ import grpc
 import pytest
 
 from serving.client import FeedbackEvent, RecommenderClient
-from tests.contract.adaptive_store_suite import wait_until
 from tests.helpers.oracle_model_server import OracleModelServer
-from tests.helpers.patience import PATIENT_SECONDS
+from tests.helpers.patience import PATIENT_SECONDS, wait_until
 
 pytestmark = pytest.mark.fault
 

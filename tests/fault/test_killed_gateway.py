@@ -13,6 +13,7 @@ import pytest
 from serving.client import RecommenderClient
 from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
+from tests.helpers.patience import wait_until
 from tests.helpers.toy_model import ITEM_IDS
 
 pytestmark = pytest.mark.fault
@@ -102,10 +103,9 @@ def test_killed_gateway_loses_nothing_acknowledged(run_gateway, rounds):
 
 def learned(client, sender):
     """What is held of a user, once all that was acknowledged is learned."""
-    deadline = time.monotonic() + 10
-    while True:
+
+    def user():
         (user,) = client.get_user(sender.user_id).models
-        if user.support_count >= sender.acknowledged:
-            return user
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        return user.support_count >= sender.acknowledged and user
+
+    return wait_until(user)

@@ -12,6 +12,7 @@ from serving.launch import start_worker
 from serving.store import UserKey
 from serving.store.config import StoreConfig, open_store
 from tests.helpers.oracle_model_server import save_manifests
+from tests.helpers.patience import wait_until
 from tests.helpers.redis_server import RunningRedis
 from tests.helpers.toy_model import ITEM_IDS
 
@@ -78,10 +79,7 @@ def test_killed_workers_learn_each_event_once_and_in_order(
             running.process.kill()
             running.process.wait()
         with worker():
-            deadline = time.monotonic() + 60
-            while learned() < rounds * PER_ROUND:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: learned() >= rounds * PER_ROUND)
         assert log.status().unlearned == 0
         for key, events in sent.items():
             if not events:

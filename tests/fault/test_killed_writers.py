@@ -5,7 +5,6 @@ import threading
 import pytest
 
 from serving.errors import ServingError
-from tests.contract.adaptive_store_suite import wait_until
 from tests.helpers.killed_writers import (
     LOG,
     STORE,
@@ -16,6 +15,7 @@ from tests.helpers.killed_writers import (
     open_both,
     put_next,
 )
+from tests.helpers.patience import wait_until
 from tests.helpers.redis_server import RunningRedis
 
 pytestmark = pytest.mark.fault

@@ -25,6 +25,7 @@ from serving.store import MemoryStore, UserKey
 from tests.helpers.hanging_proxy import HangingProxy
 from tests.helpers.killed_writers import history, learn
 from tests.helpers.online_stage import Stages, submission
+from tests.helpers.patience import until
 from tests.helpers.redis_server import RunningRedis
 from tests.helpers.toy_model import ToyOracle
 
@@ -67,14 +68,6 @@ def log(proxy):
 @pytest.fixture
 def stages(log, tmp_path):
     return Stages(tmp_path, log=log)
-
-
-async def until(condition):
-    for _ in range(2000):
-        if await asyncio.to_thread(condition):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come to pass")
 
 
 async def until_learned(log):

@@ -18,8 +18,8 @@ from serving.event_log import (
 from serving.event_log.redis_log import RedisEventLog
 from serving.store import LmdbStore, MemoryStore, UserKey
 from serving.store.redis_store import RedisStore
-from tests.contract.adaptive_store_suite import wait_until
 from tests.helpers.killed_writers import history, learn, learned_from
+from tests.helpers.patience import wait_until
 from tests.helpers.redis_server import RunningRedis
 
 pytestmark = pytest.mark.fault

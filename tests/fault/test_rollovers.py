@@ -13,7 +13,7 @@ import pytest
 from serving.client import FeedbackEvent, RecommenderClient
 from serving.launch import start_gateway
 from tests.helpers.oracle_model_server import OracleModelServer, save_manifests
-from tests.helpers.patience import PATIENT_SECONDS
+from tests.helpers.patience import PATIENT_SECONDS, wait_until
 from tests.helpers.redis_server import RunningRedis
 from tests.helpers.toy_model import ToyOracle, ToyParameters, export_toy
 
@@ -115,13 +115,6 @@ class PoissonLoad:
                     self.sent[user] += 1
         except grpc.RpcError as error:
             self.failures.append(error)
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + PATIENT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def wait_for_version(client, version):

@@ -8,7 +8,8 @@ from serving.event_log.redis_log import RedisEventLog
 from serving.redis_server import RedisConfig
 from serving.store import UserKey
 from serving.store.redis_store import RedisStore
-from tests.contract.adaptive_store_suite import KEY, make_record, wait_until
+from tests.contract.adaptive_store_suite import KEY, make_record
+from tests.helpers.patience import wait_until
 from tests.helpers.redis_server import RunningRedis
 
 

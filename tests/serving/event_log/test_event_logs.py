@@ -7,8 +7,8 @@ import pytest
 from serving.errors import EventLogError, LogFullError
 from serving.event_log import LmdbEventLog, LogConfig
 from serving.event_log.redis_log import RedisEventLog
-from tests.contract.adaptive_store_suite import wait_until
 from tests.contract.event_log_suite import EventLogSuite, ids, submit
+from tests.helpers.patience import wait_until
 from tests.helpers.redis_server import RunningRedis
 
 PAGE = bytes(4096)

@@ -18,6 +18,7 @@ from serving.launch import start_model_server
 from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.store import LmdbStore, UserKey
+from tests.helpers.patience import wait_until
 from tests.helpers.toy_model import ITEM_IDS
 from tests.serving.conftest import push
 
@@ -179,10 +180,7 @@ def test_swap_under_calls_fails_no_request(
     for thread in threads:
         thread.start()
     push(toys[1], models["adaptower"], 2)
-    deadline = time.monotonic() + 20
-    while 2 not in {answer.version for answer in answers}:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: 2 in {answer.version for answer in answers})
     stopped.set()
     for thread in threads:
         thread.join()
@@ -220,10 +218,8 @@ def test_first_rank_after_a_swap_falls_back_and_the_next_ones_have_relearned(
     np.testing.assert_allclose(
         first.scores, oracles[1].rank(FEATURES, ITEMS), atol=1e-5
     )
-    deadline = time.monotonic() + 20
-    while (later := client.rank("straggler", ITEMS, FEATURES)).degraded:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not client.rank("straggler", ITEMS, FEATURES).degraded)
+    later = client.rank("straggler", ITEMS, FEATURES)
     # From the new version's meta-initialization, with the user's own events.
     items, labels = zip(*DONE, strict=True)
     weights, _, _ = oracles[1].adapt(FEATURES, items, labels)
@@ -243,10 +239,7 @@ def test_feedback_learns_the_kept_events_for_the_new_fixed_part(
     client, oracles
 ):
     # The user came, and was learned again behind the answer.
-    deadline = time.monotonic() + 20
-    while not client.rank("swapped", ITEMS).store_hit:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: client.rank("swapped", ITEMS).store_hit)
     result = client.submit_feedback("swapped", events(10, 1, "001", 0.0))
     weights = None
     for items, labels in (([], []), (["001"], [0.0])):

@@ -22,6 +22,7 @@ from serving.protos import recommender_pb2 as pb
 from serving.store import MemoryStore, UserKey
 from serving.store.config import StoreConfig
 from tests.helpers.online_stage import MODEL, Stages, submission
+from tests.helpers.patience import until
 from tests.helpers.toy_model import NUM_ADAPTIVE, ToyOracle
 
 ORACLES = {seed: ToyOracle.from_seed(seed) for seed in (1, 2)}
@@ -46,14 +47,6 @@ def several(start, size, user_id="u"):
 
 def unlearned(stages):
     return stages.log.status().unlearned
-
-
-async def until(condition):
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it did not come to pass")
 
 
 def test_stored_weights_equal_the_oracle_over_several_submissions(stages):

@@ -7,8 +7,9 @@ from serving.errors import StoreError
 from serving.event_log import LmdbEventLog, LogConfig
 from serving.online.upkeep import upkeep
 from serving.store import MemoryStore, Retention
-from tests.contract.adaptive_store_suite import make_record, wait_until
+from tests.contract.adaptive_store_suite import make_record
 from tests.contract.event_log_suite import submit
+from tests.helpers.patience import wait_until
 
 OFTEN = {"trim_seconds": 0.01, "purge_seconds": 0.01}
 

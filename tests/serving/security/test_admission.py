@@ -1,7 +1,6 @@
 """Too much at once, over a real channel."""
 
 import threading
-import time
 
 import grpc
 import pytest
@@ -11,6 +10,7 @@ from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.security.admission import Admission
 from serving.security.refusals import PUSHBACK
+from tests.helpers.patience import wait_until
 
 MAX_IN_FLIGHT = 4
 
@@ -43,13 +43,6 @@ def stub(server):
         yield pb_grpc.RecommenderStub(channel)
 
 
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 REQUEST = pb.RankRequest(user_id="u")
 
 
@@ -57,7 +50,7 @@ def test_calls_beyond_the_bound_are_refused_and_the_others_answered(
     server, stub, counted
 ):
     futures = [stub.Rank.future(REQUEST, timeout=20) for _ in range(40)]
-    wait_for(lambda: sum(f.done() for f in futures) == 40 - MAX_IN_FLIGHT)
+    wait_until(lambda: sum(f.done() for f in futures) == 40 - MAX_IN_FLIGHT)
     assert server.service.in_hand == server.service.calls == MAX_IN_FLIGHT
     server.call(server.service.slow.set)
     codes = [future.code() for future in futures]
@@ -68,17 +61,17 @@ def test_calls_beyond_the_bound_are_refused_and_the_others_answered(
         assert "--max-in-flight" in future.details()
         assert dict(future.trailing_metadata())[PUSHBACK] == "500"
     assert counted == [grpc.StatusCode.RESOURCE_EXHAUSTED] * len(refused)
-    wait_for(lambda: server.service.in_hand == 0)
+    wait_until(lambda: server.service.in_hand == 0)
     assert stub.Rank(REQUEST, timeout=5) is not None
 
 
 def test_cancelled_calls_give_their_places_back(server, stub):
     for _ in range(3):
         futures = [stub.Rank.future(REQUEST, timeout=20) for _ in range(4)]
-        wait_for(lambda: server.service.in_hand == MAX_IN_FLIGHT)
+        wait_until(lambda: server.service.in_hand == MAX_IN_FLIGHT)
         for future in futures:
             future.cancel()
-        wait_for(lambda: server.service.in_hand == 0)
+        wait_until(lambda: server.service.in_hand == 0)
 
 
 def test_failing_calls_give_their_places_back(stub):
@@ -91,7 +84,7 @@ def test_failing_calls_give_their_places_back(stub):
 
 def test_health_answers_under_overload(server, stub):
     futures = [stub.Rank.future(REQUEST, timeout=20) for _ in range(10)]
-    wait_for(lambda: server.service.in_hand == MAX_IN_FLIGHT)
+    wait_until(lambda: server.service.in_hand == MAX_IN_FLIGHT)
     with grpc.insecure_channel(server.target) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(
             health_pb2.HealthCheckRequest(), timeout=5

@@ -1,9 +1,9 @@
 import os
-import time
 
 import pytest
 
 from serving.store.page_cache import PageCache, is_in_memory
+from tests.helpers.patience import wait_until
 
 BYTES = 1 << 22
 
@@ -21,13 +21,6 @@ def drop_from_memory(path):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if is_in_memory(path):
         pytest.skip("files lie in memory here")
-
-
-def wait_until(check):
-    end = time.monotonic() + 60
-    while not check():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_file_just_written_is_in_memory(path):

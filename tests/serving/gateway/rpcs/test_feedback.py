@@ -12,6 +12,7 @@ from serving.errors import BackendUnavailableError
 from serving.limits import Limits
 from serving.protos import recommender_pb2 as pb
 from serving.store import UserKey, UserRecord, fingerprint_digest
+from tests.helpers.patience import wait_until
 from tests.helpers.toy_model import USER_FEATURES
 
 NOW = int(time.time())
@@ -128,13 +129,11 @@ def test_bad_feedback_is_refused_and_changes_nothing(start, events, words):
 
 
 def wait_until_learned(gateway, count, user_id="u"):
-    deadline = time.monotonic() + 20
-    while True:
+    def learned():
         record = gateway.store.get(UserKey("model0", user_id))
-        if record is not None and record.support_count == count:
-            return record
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        return record and record.support_count == count and record
+
+    return wait_until(learned)
 
 
 def test_asynchronous_feedback_is_answered_before_it_is_learned(start, oracle):

@@ -13,12 +13,12 @@ from serving.tf_serving import (
     encode_tensor,
     string_tensor,
 )
+from tests.helpers.patience import wait_until
 from tests.serving.gateway.rpcs.test_trials import (
     ITEMS,
     lines,
     submit,
     users_of,
-    wait_for,
 )
 
 
@@ -167,7 +167,7 @@ def test_rows_that_are_shared_are_shown_in_each(run, tmp_path, oracle, shared):
     (user,) = users_of(experiment, "a", 1)
     response, _ = predict(gateway, user, user, user, shared=shared)
     assert decode_tensor(response.outputs["score"]).shape == (3, 4)
-    wait_for(lambda: len(lines(tmp_path, "exposure")) == 6)
+    wait_until(lambda: len(lines(tmp_path, "exposure")) == 6)
     features = {"segment": "artist", "tags": ["drama", "war"], "age": 30.0}
     expected = dict(zip(ITEMS, oracle.rank(features, ITEMS), strict=True))
     for shown in lines(tmp_path, "exposure"):
@@ -181,7 +181,7 @@ def test_shadow_scores_what_was_shown_with_the_same_features(run, tmp_path):
     )
     (user,) = users_of(experiment, "a", 1)
     predict(gateway, user)
-    wait_for(lambda: len(lines(tmp_path, "exposure")) == 2)
+    wait_until(lambda: len(lines(tmp_path, "exposure")) == 2)
     first, second = lines(tmp_path, "exposure")
     assert {first["arm"], second["arm"]} == {"a", "meta"}
     assert first["scores"] == pytest.approx(second["scores"], abs=1e-5)

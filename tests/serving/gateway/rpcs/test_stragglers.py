@@ -1,7 +1,6 @@
 """Users who are met after a rollover or a rollback are learned again."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from serving.online import stragglers
 from serving.protos import recommender_pb2 as pb
 from serving.protos import tf_serving_pb2
 from serving.store import MemoryStore, UserKey
+from tests.helpers.patience import wait_until
 from tests.helpers.toy_model import NUM_ADAPTIVE, ToyOracle, ToyParameters
 
 ITEMS = ["000", "001", "005"]
@@ -67,13 +67,6 @@ def rank(gateway, user_id="u"):
     )
 
 
-def eventually(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def counted(gateway, outcome):
     name = (
         f'adaptower_users_relearned_total{{model="model0",outcome="{outcome}"}}'
@@ -92,7 +85,7 @@ def test_the_first_answer_degrades_and_the_next_ones_do_not(gateway, oracles):
     np.testing.assert_allclose(
         first.scores, oracles[2].rank(FEATURES, ITEMS), atol=1e-5
     )
-    eventually(lambda: counted(gateway, stragglers.LEARNED) == 1)
+    wait_until(lambda: counted(gateway, stragglers.LEARNED) == 1)
     second = rank(gateway)
     weights, _, _ = oracles[2].adapt(FEATURES, SEEN, LABELS)
     assert second.provenance.rung == pb.RUNG_ADAPTED
@@ -117,7 +110,7 @@ def test_after_a_rollback_the_old_weights_answer_and_catch_up(gateway, oracles):
     assert again.provenance.rung == pb.RUNG_ADAPTED
     assert again.provenance.support_count == 3
     np.testing.assert_allclose(again.scores, before.scores, atol=1e-5)
-    eventually(lambda: counted(gateway, stragglers.LEARNED) == 1)
+    wait_until(lambda: counted(gateway, stragglers.LEARNED) == 1)
     caught_up = rank(gateway)
     old, _, _ = oracles[1].adapt(FEATURES, SEEN, LABELS)
     weights, _, _ = oracles[1].adapt(
@@ -140,7 +133,7 @@ def test_many_users_are_learned_in_few_calls_each_once(gateway, oracles):
     gateway.backend.calls.clear()
     for user in users * 2:
         rank(gateway, user)
-    eventually(lambda: counted(gateway, stragglers.LEARNED) == 100)
+    wait_until(lambda: counted(gateway, stragglers.LEARNED) == 100)
     assert gateway.backend.calls.count("adapt") < 100
     for user in users:
         record = gateway.store.get(UserKey("model0", user))
@@ -191,7 +184,7 @@ def paused(start, oracles):
 def test_who_is_deleted_meanwhile_stays_deleted(paused):
     paused.stub.DeleteUser(pb.DeleteUserRequest(user_id="u"))
     paused.store.go_on.set()
-    eventually(lambda: counted(paused, stragglers.CURRENT) == 1)
+    wait_until(lambda: counted(paused, stragglers.CURRENT) == 1)
     assert paused.store.get(UserKey("model0", "u")) is None
 
 
@@ -200,7 +193,7 @@ def test_who_learned_meanwhile_keeps_what_was_learned(paused):
     late = record.without(record.fingerprint)
     assert MemoryStore.compare_and_put_many(paused.store, [late]) == [True]
     paused.store.go_on.set()
-    eventually(lambda: counted(paused, stragglers.BUSY) == 1)
+    wait_until(lambda: counted(paused, stragglers.BUSY) == 1)
     assert paused.store.get(late.key).sequence == late.sequence
 
 
@@ -219,10 +212,10 @@ def test_a_model_server_that_fails_is_asked_again_when_the_user_returns(
 
     gateway.backend.run = fail_to_adapt
     rank(gateway)
-    eventually(lambda: counted(gateway, stragglers.FAILED) == 1)
+    wait_until(lambda: counted(gateway, stragglers.FAILED) == 1)
     gateway.backend.run = run
     rank(gateway)
-    eventually(lambda: counted(gateway, stragglers.LEARNED) == 1)
+    wait_until(lambda: counted(gateway, stragglers.LEARNED) == 1)
 
 
 def test_nonsense_is_not_stored_as_learned_and_tried_again(gateway, oracles):
@@ -231,11 +224,11 @@ def test_nonsense_is_not_stored_as_learned_and_tried_again(gateway, oracles):
     serve(gateway, oracles)
     gateway.backend.adapt_result = np.full(NUM_ADAPTIVE, np.nan)
     assert rank(gateway).provenance.rung == pb.RUNG_FALLBACK
-    eventually(lambda: counted(gateway, stragglers.FAILED) == 1)
+    wait_until(lambda: counted(gateway, stragglers.FAILED) == 1)
     assert gateway.store.get(before.key).to_bytes() == before.to_bytes()
     gateway.backend.adapt_result = None
     assert rank(gateway).provenance.rung == pb.RUNG_FALLBACK
-    eventually(lambda: counted(gateway, stragglers.LEARNED) == 1)
+    wait_until(lambda: counted(gateway, stragglers.LEARNED) == 1)
     weights, _, _ = oracles[2].adapt(FEATURES, SEEN, LABELS)
     np.testing.assert_allclose(
         rank(gateway).scores,
@@ -249,4 +242,4 @@ def test_a_full_queue_drops_and_counts(gateway, oracles, monkeypatch):
     teach(gateway)
     serve(gateway, oracles)
     assert rank(gateway).provenance.rung == pb.RUNG_FALLBACK
-    eventually(lambda: counted(gateway, stragglers.DROPPED) == 1)
+    wait_until(lambda: counted(gateway, stragglers.DROPPED) == 1)

@@ -1,7 +1,6 @@
 """Experiments as users of the gateway meet them."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from serving.experiments.joining import join, read_lines
 from serving.experiments.report import make_report
 from serving.protos import recommender_pb2 as pb
 from serving.store import UserKey
+from tests.helpers.patience import wait_until
 from tests.helpers.toy_model import ToyOracle, ToyParameters
 
 ITEMS = ["000", "003", "005"]
@@ -66,13 +66,6 @@ def lines(tmp_path, kind):
         for line in read_lines(tmp_path / "exposures")
         if line["kind"] == kind
     ]
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_arm_that_adapts_nothing_serves_the_meta_initialization(run, oracle):
@@ -204,10 +197,10 @@ def test_shadow_scores_what_was_shown_and_is_never_shown(run, tmp_path):
     )
     (user,) = users_of(experiment, "a", 1)
     submit(gateway, user, range(3))
-    wait_for(lambda: gateway.store.get(UserKey("model1", user)))
+    wait_until(lambda: gateway.store.get(UserKey("model1", user)))
     answer = rank(gateway, user)
     assert answer.provenance.arm == "x/a"
-    wait_for(lambda: len(lines(tmp_path, "exposure")) == 3)
+    wait_until(lambda: len(lines(tmp_path, "exposure")) == 3)
     shown = {line["arm"]: line for line in lines(tmp_path, "exposure")}
     assert set(shown) == {"a", "other", "meta"}
     oracle = ToyOracle(ToyParameters.from_seed(1))
@@ -225,7 +218,7 @@ def test_shadow_that_fails_hurts_nobody(run, tmp_path, caplog):
     (user,) = users_of(experiment, "a", 1)
     with caplog.at_level("INFO"):
         assert len(rank(gateway, user).scores) == 3
-        wait_for(lambda: "A shadow was not asked" in caplog.text)
+        wait_until(lambda: "A shadow was not asked" in caplog.text)
 
 
 def test_deleted_user_is_in_no_report(run, tmp_path):
