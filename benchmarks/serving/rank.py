@@ -1,4 +1,8 @@
-"""What a gateway in between costs a Rank: throughput, latency, memory."""
+"""What a gateway in between costs a Rank: throughput, latency, memory.
+
+A bare proxy in the gateway's place tells how much of that is the price of
+being in between, with Python's gRPC and on this machine.
+"""
 
 import dataclasses
 import statistics
@@ -6,7 +10,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from benchmarks.serving import echo
+from benchmarks.serving import echo, proxy
 from benchmarks.serving.figures import Figure
 from benchmarks.serving.load import Job, Result, drive
 from benchmarks.serving.setting import (
@@ -15,7 +19,7 @@ from benchmarks.serving.setting import (
     Setting,
     cpu_seconds,
     resident_mb,
-    running_echo,
+    running_bare,
 )
 
 ROUNDS = 5
@@ -24,10 +28,11 @@ CLIENTS = 32
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Round:
-    """The three servers under the same load, one right after the other.
+    """The servers under the same load, one right after the other.
 
     Attributes:
         straight: Predict, straight at the model server.
+        proxy: The same Predict, through a bare proxy.
         gateway: Rank, at the gateway.
         echo: The bare server.
         cpu_ms: CPU time of a server per request, by what was asked; unlike
@@ -35,13 +40,14 @@ class Round:
     """
 
     straight: Result
+    proxy: Result
     gateway: Result
     echo: Result
     cpu_ms: dict[str, float]
 
 
 def measure_rank(setting: Setting, seconds: float) -> Iterator[Figure]:
-    """Measures Rank beside a straight Predict and a bare echo.
+    """Measures Rank beside Predict, straight and proxied, and a bare echo.
 
     Args:
         setting: The servers.
@@ -50,18 +56,23 @@ def measure_rank(setting: Setting, seconds: float) -> Iterator[Figure]:
     rank, predict = setting.rank_requests(), setting.predict_requests()
     with grpc.insecure_channel(setting.gateway.target) as channel:
         answer: bytes = channel.unary_unary(RANK)(rank[0], timeout=30)
-    with running_echo(len(answer)) as echo_target:
-        gateway, model_server = setting.gateway, setting.model_server
+    gateway, model_server = setting.gateway, setting.model_server
+    with (
+        running_bare(echo.__name__, str(len(answer))) as echo_target,
+        running_bare(proxy.__name__, model_server.target) as proxy_target,
+    ):
 
         def measure(clients: int) -> Round:
             cpu_ms: dict[str, float] = {}
 
-            def load(target: str, method: str, requests: list[bytes]) -> Result:
+            def load(
+                what: str, target: str, method: str, requests: list[bytes]
+            ) -> Result:
                 job = Job(target, method, seconds, clients)
                 before = cpu_seconds(gateway), cpu_seconds(model_server)
                 result = drive(job, requests)
                 if result.failures:
-                    raise RuntimeError(f"{method} failed: {result.failures}")
+                    raise RuntimeError(f"{what} failed: {result.failures}")
                 warm = 1 + job.warm_seconds / seconds
                 for name, server, start in zip(
                     ("gateway", "model_server"),
@@ -71,21 +82,21 @@ def measure_rank(setting: Setting, seconds: float) -> Iterator[Figure]:
                 ):
                     used = 1e3 * (cpu_seconds(server) - start)
                     used /= warm * len(result.latencies)
-                    name = f"{method.rpartition('/')[2]}: {name}"
-                    cpu_ms[name] = round(used, 3)
+                    cpu_ms[f"{what}: {name}"] = round(used, 3)
                 return result
 
             return Round(
-                load(model_server.target, PREDICT, predict),
-                load(gateway.target, RANK, rank),
-                load(echo_target, echo.METHOD, rank),
+                load("Predict", model_server.target, PREDICT, predict),
+                load("proxied", proxy_target, PREDICT, predict),
+                load("Rank", gateway.target, RANK, rank),
+                load("echo", echo_target, echo.METHOD, rank),
                 cpu_ms,
             )
 
         crowd = [measure(CLIENTS) for _ in range(ROUNDS)]
         alone = [measure(1) for _ in range(ROUNDS)]
     yield from _throughput(crowd)
-    yield _added_latency(alone)
+    yield from _added_latency(alone)
     yield Figure(
         "gateway resident memory, MB",
         resident_mb(setting.gateway),
@@ -104,6 +115,7 @@ def _throughput(rounds: list[Round]) -> Iterator[Figure]:
     rates = {
         "rank_per_second": [each.gateway.rate for each in rounds],
         "predict_per_second": [each.straight.rate for each in rounds],
+        "proxied_per_second": [each.proxy.rate for each in rounds],
         "echo_per_second": [each.echo.rate for each in rounds],
     }
     detail = {
@@ -111,15 +123,32 @@ def _throughput(rounds: list[Round]) -> Iterator[Figure]:
         "cpu_ms": _cpu_ms(rounds),
         **{name: list(map(round, values)) for name, values in rates.items()},
     }
-    for name, other, floor, goal in (
-        ("Rank / straight Predict, throughput", "predict_per_second", 0.6, 0.9),
-        ("Rank / bare grpc.aio echo, throughput", "echo_per_second", 0.2, 0.5),
+    for name, mine, other, floor, goal in (
+        (
+            "Rank / straight Predict, throughput",
+            "rank_per_second",
+            "predict_per_second",
+            0.6,
+            0.9,
+        ),
+        (
+            "bare proxy / straight Predict, throughput",
+            "proxied_per_second",
+            "predict_per_second",
+            None,
+            None,
+        ),
+        (
+            "Rank / bare grpc.aio echo, throughput",
+            "rank_per_second",
+            "echo_per_second",
+            0.2,
+            0.5,
+        ),
     ):
         ratios = [
-            mine / theirs
-            for mine, theirs in zip(
-                rates["rank_per_second"], rates[other], strict=True
-            )
+            ours / theirs
+            for ours, theirs in zip(rates[mine], rates[other], strict=True)
         ]
         yield Figure(
             name,
@@ -131,26 +160,23 @@ def _throughput(rounds: list[Round]) -> Iterator[Figure]:
         )
 
 
-def _added_latency(rounds: list[Round]) -> Figure:
-    added = [
-        each.gateway.percentile(50) - each.straight.percentile(50)
-        for each in rounds
-    ]
-    return Figure(
-        "latency the gateway adds, p50, ms",
-        statistics.median(added),
-        floor=1.0,
-        goal=0.4,
-        detail={"cpu_ms": _cpu_ms(rounds)}
-        | {
-            f"{name}_{percent}_ms": [
-                round(getattr(each, name).percentile(percent), 3)
-                for each in rounds
-            ]
-            for name in ("straight", "gateway", "echo")
-            for percent in (50, 99)
-        },
-    )
+def _added_latency(rounds: list[Round]) -> Iterator[Figure]:
+    detail = {"cpu_ms": _cpu_ms(rounds)} | {
+        f"{name}_{percent}_ms": [
+            round(getattr(each, name).percentile(percent), 3) for each in rounds
+        ]
+        for name in ("straight", "proxy", "gateway", "echo")
+        for percent in (50, 99)
+    }
+    for name, server, floor, goal in (
+        ("latency the gateway adds, p50, ms", "gateway", 1.0, 0.4),
+        ("latency a bare proxy adds, p50, ms", "proxy", None, None),
+    ):
+        added = [
+            getattr(each, server).percentile(50) - each.straight.percentile(50)
+            for each in rounds
+        ]
+        yield Figure(name, statistics.median(added), floor, goal, detail=detail)
 
 
 def _cpu_ms(rounds: list[Round]) -> dict[str, float]:

@@ -16,7 +16,6 @@ import grpc
 import numpy as np
 import psutil
 
-from benchmarks.serving import echo
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 from serving.contract.manifest import MANIFEST_FILE, AdaptiveManifest
 from serving.launch import start_gateway, start_model_server
@@ -226,15 +225,16 @@ def running(run: Path, gateway_flags: Sequence[str]) -> Iterator[Setting]:
 
 
 @contextlib.contextmanager
-def running_echo(size: int) -> Iterator[str]:
-    """Starts an echo server; gives its `host:port`.
+def running_bare(module: str, argument: str) -> Iterator[str]:
+    """Starts a bare server to compare with; gives its `host:port`.
 
     Args:
-        size: Bytes of each answer.
+        module: `benchmarks.serving.echo` or `benchmarks.serving.proxy`.
+        argument: Its argument after the port.
     """
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", echo.__name__, str(port), str(size)]
+        [sys.executable, "-m", module, str(port), argument]
     )
     try:
         yield f"127.0.0.1:{port}"
