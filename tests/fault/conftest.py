@@ -1,4 +1,4 @@
-"""A real gateway process in front of a model server that can misbehave."""
+"""A real gateway process, and servers behind it that can misbehave."""
 
 import contextlib
 
@@ -8,6 +8,7 @@ from serving.client import RecommenderClient
 from serving.launch import start_gateway
 from tests.helpers.oracle_model_server import OracleModelServer, save_manifests
 from tests.helpers.patience import PATIENT_SECONDS
+from tests.helpers.redis_server import RunningRedis
 
 
 @pytest.fixture(params=[5, pytest.param(200, marks=pytest.mark.slow)])
@@ -20,6 +21,13 @@ def rounds(request):
 def model_server():
     with OracleModelServer() as server:
         yield server
+
+
+@pytest.fixture
+def redis():
+    server = RunningRedis()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from serving.store.redis_store import RedisStore
 from tests.helpers.oracle_backend import OracleBackend, hold_adapt
 from tests.helpers.oracle_gateway import OracleGateway
 from tests.helpers.patience import wait_until
-from tests.helpers.redis_server import RunningRedis
 from tests.helpers.toy_model import ToyOracle
 
 pytestmark = pytest.mark.fault
@@ -34,13 +33,6 @@ def some_ids(held_back):
     return (
         i for i in ids if is_held_back(i, META.held_back_share) is held_back
     )
-
-
-@pytest.fixture
-def redis():
-    server = RunningRedis()
-    yield server
-    server.close()
 
 
 @pytest.fixture

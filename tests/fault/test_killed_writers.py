@@ -16,19 +16,11 @@ from tests.helpers.killed_writers import (
     put_next,
 )
 from tests.helpers.patience import wait_until
-from tests.helpers.redis_server import RunningRedis
 
 pytestmark = pytest.mark.fault
 
 # Submissions of a round; none comes near.
 _MANY = 100_000
-
-
-@pytest.fixture
-def redis_server():
-    server = RunningRedis()
-    yield server
-    server.close()
 
 
 def kill_writers(place, rounds):
@@ -44,20 +36,20 @@ def test_no_acknowledged_write_to_lmdb_is_lost(tmp_path, rounds):
     kill_writers(tmp_path, rounds)
 
 
-def test_no_acknowledged_write_to_redis_is_lost(redis_server, rounds):
-    kill_writers(redis_server.url, rounds)
+def test_no_acknowledged_write_to_redis_is_lost(redis, rounds):
+    kill_writers(redis.url, rounds)
 
 
-def test_killed_redis_loses_no_acknowledged_write(redis_server, rounds):
+def test_killed_redis_loses_no_acknowledged_write(redis, rounds):
     expected = Expected()
-    store, log = open_both(redis_server.url)
+    store, log = open_both(redis.url)
     with store, log:
         for number in range(rounds):
-            expected.add(write_until_killed(redis_server, store, log, number))
-            redis_server.start()
+            expected.add(write_until_killed(redis, store, log, number))
+            redis.start()
             store.close()
             log.close()
-            store, log = open_both(redis_server.url)
+            store, log = open_both(redis.url)
             expected.check(store, log)
 
 
@@ -94,8 +86,8 @@ def write_until_killed(server, store, log, number):
     return acknowledged
 
 
-def test_durable_writes_wait_for_the_disk_of_redis(redis_server):
-    store, log = open_both(redis_server.url)
+def test_durable_writes_wait_for_the_disk_of_redis(redis):
+    store, log = open_both(redis.url)
     with store, log:
         numbers = {}
 
@@ -105,9 +97,9 @@ def test_durable_writes_wait_for_the_disk_of_redis(redis_server):
 
         # The first time, the server does not know the scripts yet.
         write()
-        before = calls_of(redis_server, "waitaof")
+        before = calls_of(redis, "waitaof")
         write()
-        assert calls_of(redis_server, "waitaof") == before + 2
+        assert calls_of(redis, "waitaof") == before + 2
 
 
 def calls_of(server, command):

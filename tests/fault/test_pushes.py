@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from components.versioned_pusher import versions
 from serving.contract.manifest import MANIFEST_FILE
 from serving.model_server.config import ModelConfig, VersionPolicy
 from serving.model_server.versions import ModelVersions
+from tests.helpers.folders import contents, write_files
 
 pytestmark = pytest.mark.fault
 
@@ -70,12 +70,7 @@ PUSH = """
 
 @pytest.fixture
 def model_dir(tmp_path):
-    folder = tmp_path / "model"
-    for name, content in FILES.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return folder
+    return write_files(tmp_path / "model", FILES)
 
 
 @pytest.fixture
@@ -130,14 +125,6 @@ class Onlooker:
 
     def close(self):
         """Nothing is held."""
-
-
-def contents(folder: Path):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_a_push_killed_at_any_moment_shows_nothing_half(model_dir, push_dir):

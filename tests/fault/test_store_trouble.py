@@ -16,7 +16,6 @@ from tests.helpers.hanging_proxy import HangingProxy
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.oracle_gateway import OracleGateway
 from tests.helpers.oracle_model_server import save_manifests
-from tests.helpers.redis_server import RunningRedis
 from tests.helpers.toy_model import ToyOracle, ToyParameters
 
 pytestmark = pytest.mark.fault
@@ -73,13 +72,6 @@ def wait_for_own_weights(client, expected):
         time.sleep(0.01)
     np.testing.assert_array_equal(answer.scores, expected)
     return time.monotonic() - start
-
-
-@pytest.fixture
-def redis():
-    server = RunningRedis()
-    yield server
-    server.close()
 
 
 @pytest.fixture

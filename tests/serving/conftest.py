@@ -1,10 +1,11 @@
-"""Toy models, exported once: TensorFlow and exporting take seconds."""
+"""Toy models, exported once: that takes seconds; and a Redis server."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.redis_server import RunningRedis
 from tests.helpers.toy_model import ToyOracle, ToyParameters, export_toy
 
 SEEDS = (0, 1)
@@ -30,3 +31,10 @@ def push(toy: Path, base_path: Path, version: int) -> None:
     building = base_path / f".building-{version}"
     shutil.copytree(toy, building)
     building.rename(base_path / str(version))
+
+
+@pytest.fixture(scope="module")
+def redis_server():
+    server = RunningRedis()
+    yield server
+    server.close()

@@ -7,6 +7,7 @@ import pytest
 from components.errors import PushError
 from components.versioned_pusher import versions
 from serving.contract.manifest import MANIFEST_FILE
+from tests.helpers.folders import contents, write_files
 
 FILES = {
     "saved_model.pb": b"graph",
@@ -19,20 +20,7 @@ FILES = {
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
-    for name, content in FILES.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    return write_files(tmp_path / "model", FILES)
 
 
 def test_a_pushed_version_has_every_file_of_the_model(model_dir, tmp_path):

@@ -9,16 +9,8 @@ from serving.event_log import LmdbEventLog, LogConfig
 from serving.event_log.redis_log import RedisEventLog
 from tests.contract.event_log_suite import EventLogSuite, ids, submit
 from tests.helpers.patience import wait_until
-from tests.helpers.redis_server import RunningRedis
 
 PAGE = bytes(4096)
-
-
-@pytest.fixture(scope="module")
-def redis_server():
-    server = RunningRedis()
-    yield server
-    server.close()
 
 
 class TestRedisEventLog(EventLogSuite):

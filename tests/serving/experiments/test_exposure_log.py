@@ -12,22 +12,15 @@ from serving.experiments.config import Arm, Experiment
 from serving.experiments.exposure_log import MAX_ITEMS, ExposureLog, Pseudonyms
 from serving.experiments.joining import join
 from serving.experiments.purging import purge
+from tests.helpers.clock import Clock
 
 PLACE = Assignment(Experiment("x", (Arm("a"),)), Arm("a"))
 DAY = 86_400.0
 
 
-class Clock:
-    def __init__(self, now=1_700_000_000.0):
-        self.now = now
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(1_700_000_000.0)
 
 
 @pytest.fixture

@@ -29,8 +29,6 @@ MODELS = {
     for v, oracle in ORACLES.items()
 }
 
-VERSIONS = st.sampled_from([1, 2])
-
 
 class SlowBackend(OracleBackend):
     """Answers a call only when told to.

@@ -14,6 +14,7 @@ from tensorflow_serving.apis import (
 
 from serving.client import FeedbackEvent
 from serving.protos import recommender_pb2
+from tests.helpers.refusals import refused
 from tests.helpers.toy_model import ITEM_IDS, NUM_ADAPTIVE
 
 ITEMS = ["000", "005", "nowhere"]
@@ -73,12 +74,6 @@ def predict_request(batch, signature="rank", version=None, **more):
 
 def scores(response):
     return tf.make_ndarray(response.outputs["score"])
-
-
-def refused(call):
-    with pytest.raises(grpc.RpcError) as error:
-        call()
-    return error.value.code().name, error.value.details()
 
 
 @pytest.mark.parametrize("signature", ["rank", "serving_default", ""])

@@ -14,21 +14,13 @@ from serving.online.meta_stage import MetaStage
 from serving.online.meta_state_memory import MemoryMetaStates
 from serving.store import MemoryStore, pack_events
 from serving.store.packed_events import PackedEvents
+from tests.helpers.clock import Clock
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.toy_model import ToyParameters
 
 CONFIG = OnlineMetaConfig()
 MOST_BYTES = 8 << 20
 USERS = CONFIG.max_open_users + 500
-
-
-class Clock:
-    """Goes on when it is told to."""
-
-    seconds = 0.0
-
-    def __call__(self):
-        return self.seconds
 
 
 @pytest.fixture
@@ -97,7 +89,7 @@ def test_rollover_after_rollover_takes_no_more(stage, clock, held):
         model = served(seed)
         asyncio.run(stage.look(model.name, model.manifest))
         give(stage, model)
-        clock.seconds += IDLE_SECONDS + 1.0
+        clock.now += IDLE_SECONDS + 1.0
     assert 1 << 20 < held() < MOST_BYTES
 
 
@@ -105,7 +97,7 @@ def test_what_is_in_use_is_not_dropped(stage, clock):
     models = [served(1), served(2)]
     give(stage, models[0], users=1)
     for _ in range(10):
-        clock.seconds += IDLE_SECONDS / 2
+        clock.now += IDLE_SECONDS / 2
         for model in models:
             asyncio.run(stage.look(model.name, model.manifest))
     (line,) = (each for each in stage._lines if each.collector.user_ids)

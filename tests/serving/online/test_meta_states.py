@@ -13,7 +13,6 @@ from tests.contract.meta_states_suite import (
     MetaStatesSuite,
     progressed,
 )
-from tests.helpers.redis_server import RunningRedis
 
 
 class TestMemoryMetaStates(MetaStatesSuite):
@@ -78,13 +77,6 @@ class TestMetaStateFiles(MetaStatesSuite):
             states.save("m", FINGERPRINT, progressed(1), None)
         with pytest.raises(StoreError, match="--meta-states"):
             states.load("m", FINGERPRINT)
-
-
-@pytest.fixture(scope="module")
-def redis_server():
-    server = RunningRedis()
-    yield server
-    server.close()
 
 
 class TestRedisMetaStates(MetaStatesSuite):

@@ -3,6 +3,7 @@ import pytest
 
 from serving.errors import BackendUnavailableError
 from serving.security.circuit_breaker import CircuitBreaker
+from tests.helpers.clock import Clock
 
 
 class Failure(grpc.RpcError):
@@ -16,14 +17,6 @@ class Failure(grpc.RpcError):
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 LATE = Failure(grpc.StatusCode.DEADLINE_EXCEEDED)
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

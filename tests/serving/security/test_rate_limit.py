@@ -4,14 +4,7 @@ from hypothesis import strategies as st
 
 from serving.errors import InvalidRequestError, RateLimitedError
 from serving.security.rate_limit import FeedbackRateLimit
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
+from tests.helpers.clock import Clock
 
 
 class PlainBuckets:

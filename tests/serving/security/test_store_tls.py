@@ -18,11 +18,6 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
 def ca(authority, folder):
     path = folder / "ca.pem"
     authority.cert_pem.write_to_path(str(path))

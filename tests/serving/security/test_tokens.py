@@ -9,15 +9,8 @@ import yaml
 from serving.errors import LaunchError, UnauthenticatedError
 from serving.security.token_entry import parse_tokens
 from serving.security.tokens import TokenFile
+from tests.helpers.clock import Clock
 from tests.serving.security.conftest import SECRETS, token_entry
-
-
-class Clock:
-    def __init__(self, now=1_700_000_000.0):
-        self.now = now
-
-    def __call__(self):
-        return self.now
 
 
 def write(path, *entries):

@@ -13,6 +13,7 @@ from serving.store import (
     UserRecord,
     fingerprint_digest,
 )
+from tests.helpers.refusals import refused
 from tests.helpers.toy_model import ITEM_IDS, NUM_ADAPTIVE, ToyParameters
 
 PARAMETERS = ToyParameters.from_seed(1)
@@ -59,12 +60,6 @@ def recommend(gateway, user_id="u", k=3, **fields):
     return gateway.stub.Recommend(
         pb.RecommendRequest(user_id=user_id, k=k, **fields)
     )
-
-
-def refused(call):
-    with pytest.raises(grpc.RpcError) as error:
-        call()
-    return error.value.code().name, error.value.details()
 
 
 # Rank, rung by rung.
