@@ -1,5 +1,4 @@
 import asyncio
-import itertools
 import subprocess
 import sys
 import time
@@ -96,20 +95,6 @@ class TestLmdbStore(AdaptiveStoreSuite):
                 all(map(store.compare_and_put, records))
             found = store.get(UserKey("adaptower", "0"))
             assert_same(found, make_record("0"))
-
-    def test_full_store_has_room_again_when_records_expire(self, tmp_path):
-        retention = Retention(ttl_seconds=3600)
-        with LmdbStore(tmp_path, 1 << 18, retention) as store:
-            users = itertools.count()
-            with pytest.raises(StoreFullError):
-                while store.compare_and_put(make_record(f"{next(users)}")):
-                    pass
-            # All of them were written long ago.
-            assert sum(store.purge_steps()) == next(users) - 1
-            assert all(
-                store.compare_and_put(make_record(f"{user}", age_ms=0))
-                for user in range(100)
-            )
 
     def test_folder_that_is_a_file_is_a_clear_error(self, tmp_path):
         path = tmp_path / "store"
