@@ -1,1 +1,6 @@
-"""The online stage beyond single users: the meta state learns from feedback."""
+"""The online stage: learns from the event log while users act.
+
+Each user's weights (`stage` is where to begin), what new users start from
+(`meta_stage`), and users met under another version (`stragglers`). `parts`
+puts them together, for a gateway or for a worker of its own (`work`).
+"""

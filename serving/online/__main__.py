@@ -16,7 +16,7 @@ from serving.contract.errors import MetaStateError
 from serving.contract.meta_update import MetaProgress
 from serving.errors import StoreError
 from serving.online import work
-from serving.online.config import open_meta_states
+from serving.online.meta_stage_config import open_meta_states
 from serving.online.meta_state_files import MetaStateFiles
 from serving.online.meta_states import MetaStates, roll_back
 from serving.store.config import StoreConfig

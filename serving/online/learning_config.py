@@ -10,7 +10,7 @@ from serving import logs
 from serving.event_log.config import add_log_flags, take_log_config
 from serving.event_log.event_log import LogConfig
 from serving.flags import model_flag, port_flag
-from serving.online.config import (
+from serving.online.meta_stage_config import (
     MetaStageConfig,
     add_meta_flags,
     take_meta_config,

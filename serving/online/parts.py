@@ -14,10 +14,10 @@ from serving.models.backend import ModelServer
 from serving.models.ladder import Ladder
 from serving.models.registry import ModelRegistry
 from serving.online.adapting import Adapting
-from serving.online.config import INLINE, OFF, open_meta_states
 from serving.online.learner import Learner
 from serving.online.learning_config import LearningConfig
 from serving.online.meta_stage import MetaStage
+from serving.online.meta_stage_config import INLINE, OFF, open_meta_states
 from serving.online.stage import OnlineStage
 from serving.online.stragglers import Stragglers
 from serving.online.upkeep import upkeep

@@ -11,7 +11,7 @@ from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_tasks import is_held_back
 from serving.event_log import LogConfig
 from serving.event_log.redis_log import RedisEventLog
-from serving.online.config import INLINE, MetaStageConfig
+from serving.online.meta_stage_config import INLINE, MetaStageConfig
 from serving.protos import recommender_pb2 as pb
 from serving.store import UserKey
 from serving.store.redis_store import RedisStore

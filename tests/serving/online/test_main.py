@@ -1,7 +1,7 @@
 import pytest
 
 from serving.online.__main__ import main
-from serving.online.config import open_meta_states
+from serving.online.meta_stage_config import open_meta_states
 from serving.online.meta_state_files import MetaStateFiles
 from serving.store.config import StoreConfig
 from tests.contract.meta_states_suite import progressed
