@@ -30,7 +30,7 @@ def test_only_model_is_the_default_whatever_its_name():
         (["--model", "nameless"], "NAME=BASE_PATH"),
         (["--port", "99999"], "1 to 65535"),
         (["--default-model", "other"], "none of the models"),
-        (["--store-ttl-days", "0"], "--store-ttl-days must be a number of more"),
+        (["--store-ttl-days", "0"], "--store-ttl-days must be a number"),
     ],
 )
 def test_wrong_flag_says_what_would_be_right(flags, words, capsys):
