@@ -7,6 +7,7 @@ import grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serving.client import RecommenderClient
+from serving.experiments.joining import read_lines
 from serving.protos import recommender_pb2 as pb
 from serving.server_process import free_port
 
@@ -51,3 +52,18 @@ def test_flags_turn_metrics_and_json_lines_on(run_gateway):
     ]
     assert (line["code"], line["model"]) == ("OK", "adaptower")
     assert line["request_id"]
+
+
+def test_flag_tries_experiments_and_notes_what_users_saw(run_gateway, tmp_path):
+    path = tmp_path / "experiments.yaml"
+    arms = [{"name": "control"}, {"name": "off", "adaptation": "off"}]
+    experiment = {"name": "x", "arms": arms}
+    path.write_text(json.dumps({"log": "seen", "experiments": [experiment]}))
+    with (
+        run_gateway(f"--experiments={path}") as gateway,
+        RecommenderClient(gateway.target) as client,
+    ):
+        answer = client.rank("u", ["000", "001"])
+    (line,) = read_lines(tmp_path / "seen")
+    assert f"{line['experiment']}/{line['arm']}" == answer.provenance.arm
+    assert sorted(line["items"]) == ["000", "001"]
