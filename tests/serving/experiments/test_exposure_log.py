@@ -165,6 +165,29 @@ def test_purge_removes_old_files_and_forgotten_users(log, folder, clock):
     assert [p.name for p in folder.glob("*.jsonl")] == [written[1].name]
 
 
+def test_user_deleted_through_one_gateway_goes_from_all_of_their_files(
+    folder, tmp_path, clock
+):
+    one, other = (
+        ExposureLog(folder, tmp_path / "key", clock) for _ in range(2)
+    )
+    for log in (one, other):
+        show(log, "ann")
+        show(log, "bob")
+    clock.now += 1.0
+    other.forget("ann")
+    (joined,) = join(lines(folder), horizon_seconds=1.0).values()
+    assert len(joined) == 2
+    one.close()
+    other.close()
+    for path in folder.glob("*.jsonl"):
+        stamp(path, clock.now)
+    clock.now += 2 * DAY
+    assert purge(folder, keep_days=90, clock=clock) == (0, 2)
+    kinds = sorted(line["kind"] for line in lines(folder))
+    assert kinds == ["exposure", "exposure", "forget"]
+
+
 def stamp(path, seconds):
     os.utime(path, (seconds, seconds))
 
