@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -53,6 +53,36 @@ class _Write(Generic[_T]):
         if self._error is not None:
             raise self._error
         return self._result  # type: ignore[return-value]
+
+
+def in_parts(
+    work: Callable[[Sequence[_T]], int],
+    things: Sequence[_T],
+    full: type[Exception],
+) -> int:
+    """Does something about things in one transaction, or in as few as it takes.
+
+    To remove takes room before it makes some. A file that is full has it for a
+    few things at a time: the first ones make room for more.
+
+    Args:
+        work: Does it to some of the things; returns a number.
+        things: All of them.
+        full: What `work` raises if there is no room.
+
+    Returns:
+        The sum of the numbers.
+    """
+    try:
+        return work(things)
+    except full:
+        if len(things) < 2:
+            raise
+    middle = len(things) // 2
+    return sum(
+        in_parts(work, part, full)
+        for part in (things[:middle], things[middle:])
+    )
 
 
 class LmdbFile:

@@ -114,6 +114,15 @@ class LmdbEntries:
         transaction.put(_LAST, position, db=self._meta)
         return position
 
+    def touch(self, transaction: Transaction) -> None:
+        """Changes next to nothing.
+
+        What a transaction frees is not for the next one to use, but for those
+        after it: this is the next one, in a file that is full.
+        """
+        last = transaction.get(_LAST, bytes(_POSITION_BYTES), db=self._meta)
+        transaction.put(_LAST, last, db=self._meta)
+
     def make_room(
         self, transaction: Transaction, num_entries: int, most: int
     ) -> None:

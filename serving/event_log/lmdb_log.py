@@ -7,6 +7,7 @@ they end with the process. Acknowledgements are stored with the next append.
 import dataclasses
 import fcntl
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +26,13 @@ from serving.event_log.lmdb_entries import (
     decoded,
     position_of,
 )
-from serving.lmdb_file import LmdbFile, Transaction
+from serving.lmdb_file import LmdbFile, Transaction, in_parts
 from serving.store.record import UserKey
 from serving.store.tombstone import Retention, Tombstone, now_ms
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
 
 _CHUNK = 512
 # Appends wait for a step of `trim_steps`.
@@ -182,17 +185,36 @@ class LmdbEventLog(EventLog):
             acknowledged = tuple(self._acknowledged)
 
         def write(transaction: Transaction) -> _T:
-            for position in acknowledged:
-                if self._config.keep_seconds > 0:
-                    self._stored.acknowledge(transaction, position)
-                else:
-                    self._stored.drop(transaction, position)
+            self._acknowledge(transaction, acknowledged)
             return work(transaction)
 
-        result = self._file.write(write)
+        try:
+            result = self._file.write(write)
+        except LogFullError:
+            if not acknowledged:
+                raise
+            # What is learned makes room, but perhaps not all of it at once.
+            in_parts(self._store_acknowledged, acknowledged, LogFullError)
+            return self._file.write(work)
         with self._changed:
             self._acknowledged.difference_update(acknowledged)
         return result
+
+    def _store_acknowledged(self, positions: Sequence[bytes]) -> int:
+        acknowledge = functools.partial(self._acknowledge, positions=positions)
+        self._file.write(acknowledge)
+        with self._changed:
+            self._acknowledged.difference_update(positions)
+        return len(positions)
+
+    def _acknowledge(
+        self, transaction: Transaction, positions: Sequence[bytes]
+    ) -> None:
+        for position in positions:
+            if self._config.keep_seconds > 0:
+                self._stored.acknowledge(transaction, position)
+            else:
+                self._stored.drop(transaction, position)
 
     def events_of(self, key: UserKey) -> list[LogEntry]:  # noqa: D102
         with self._file.reading() as transaction:
@@ -227,13 +249,20 @@ class LmdbEventLog(EventLog):
         return self._write(delete), tombstone
 
     def trim_steps(self) -> Iterator[int]:  # noqa: D102
-        kept_ms = int(self._config.keep_seconds * 1000)
-        drop = functools.partial(
-            self._stored.drop_learned,
-            most=_TRIM_CHUNK,
-            before_ms=now_ms() - kept_ms,
-        )
-        while dropped := self._write(drop):
+        before_ms = now_ms() - int(self._config.keep_seconds * 1000)
+
+        def drop(places: Sequence[int]) -> int:
+            if len(places) == 1:
+                self._write(self._stored.touch)
+            return self._write(
+                functools.partial(
+                    self._stored.drop_learned,
+                    most=len(places),
+                    before_ms=before_ms,
+                )
+            )
+
+        while dropped := in_parts(drop, range(_TRIM_CHUNK), LogFullError):
             yield dropped
         self._write(self._stored.forget_tombstones)
 
@@ -248,7 +277,10 @@ class LmdbEventLog(EventLog):
             return
         self._closed = True
         if self._acknowledged:
-            self._write(_nothing)
+            try:
+                self._write(_nothing)
+            except EventLogError as error:
+                _log.warning("What was learned last comes once more: %s", error)
         if self._reader_lock is not None:
             self._reader_lock.close()
         self._file.close()

@@ -4,13 +4,17 @@ A put returns after it is synced to disk. Readers of other processes may have
 the same folder open; there is no server.
 """
 
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from serving.errors import DeletedUserError, StoreError, StoreFullError
-from serving.lmdb_file import DEFAULT_MAP_BYTES, LmdbFile, Transaction
+from serving.lmdb_file import (
+    DEFAULT_MAP_BYTES,
+    LmdbFile,
+    Transaction,
+    in_parts,
+)
 from serving.store.adaptive_store import (
     AdaptiveStore,
     has_expired,
@@ -144,18 +148,21 @@ class LmdbStore(AdaptiveStore):
                     data, UserKey.from_bytes(stored), self._retention
                 )
             ]
-            remove = functools.partial(self._remove, batch=expired)
-            yield self._file.write(remove) if expired else 0
+            yield in_parts(self._remove, expired, StoreFullError)
 
-    def _remove(self, transaction: Transaction, batch: Sequence[bytes]) -> int:
+    def _remove(self, batch: Sequence[bytes]) -> int:
         """Removes entries unless they were written again since."""
-        removed = 0
-        for stored in batch:
-            data = transaction.get(stored)
-            key = UserKey.from_bytes(stored)
-            if data is not None and has_expired(data, key, self._retention):
-                removed += transaction.delete(stored)
-        return removed
+
+        def remove(transaction: Transaction) -> int:
+            removed = 0
+            for stored in batch:
+                data = transaction.get(stored)
+                key = UserKey.from_bytes(stored)
+                if data is not None and has_expired(data, key, self._retention):
+                    removed += transaction.delete(stored)
+            return removed
+
+        return self._file.write(remove) if batch else 0
 
     def _entries(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         for chunk in self._chunks(prefix):

@@ -1,11 +1,12 @@
 import itertools
 import subprocess
 import sys
+import time
 
 import pytest
 
 from serving.errors import EventLogError, LogFullError
-from serving.event_log import LmdbEventLog, LogConfig
+from serving.event_log import LmdbEventLog, LogConfig, LogEntry, LogStatus
 from serving.event_log.redis_log import RedisEventLog
 from tests.contract.event_log_suite import EventLogSuite, ids, submit
 from tests.helpers.patience import wait_until
@@ -136,6 +137,41 @@ class TestLmdbEventLog(EventLogSuite):
                 taken.extend(ids([told]))
             assert "--log-map-bytes" in str(told)
             assert ids(log.entries()) == taken
+
+    @pytest.mark.parametrize(
+        ("keep_seconds", "learns"), [(0, False), (0.01, False), (0.01, True)]
+    )
+    def test_full_file_has_room_again_when_all_is_learned(
+        self, tmp_path, keep_seconds, learns
+    ):
+        config = LogConfig(map_bytes=1 << 18, keep_seconds=keep_seconds)
+        with LmdbEventLog(tmp_path, config) as log:
+            numbers = itertools.count()
+            while isinstance(log.append([submit(next(numbers))])[0], LogEntry):
+                if learns:
+                    log.ack(log.read("c", 1))
+            while entries := log.read("c", 1000):
+                log.ack(entries)
+            time.sleep(keep_seconds)
+            log.trim()
+            assert log.status() == LogStatus(0, 0)
+            taken = log.append([submit(next(numbers)) for _ in range(20)])
+            assert all(isinstance(each, LogEntry) for each in taken)
+
+    def test_log_that_can_not_be_written_any_more_closes_all_the_same(
+        self, tmp_path, monkeypatch
+    ):
+        def fail(work):
+            raise EventLogError("the disk is gone")
+
+        log = LmdbEventLog(tmp_path)
+        log.append([submit(1)])
+        log.ack(log.read("c", 9))
+        monkeypatch.setattr(log._file, "write", fail)
+        log.close()
+        with LmdbEventLog(tmp_path) as log:
+            # That it was learned is not known, and told once more.
+            assert ids(log.read("c", 9)) == ["u1:e1"]
 
     def test_damaged_entry_is_left_out(self, tmp_path, caplog):
         with LmdbEventLog(tmp_path) as log:

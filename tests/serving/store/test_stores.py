@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import subprocess
 import sys
 import time
@@ -6,7 +7,7 @@ import time
 import pytest
 
 from serving.errors import StoreError, StoreFullError
-from serving.store import LmdbStore, MemoryStore, UserKey
+from serving.store import LmdbStore, MemoryStore, Retention, UserKey
 from serving.store.redis_store import RedisStore
 from tests.contract.adaptive_store_suite import (
     AdaptiveStoreSuite,
@@ -95,6 +96,20 @@ class TestLmdbStore(AdaptiveStoreSuite):
                 all(map(store.compare_and_put, records))
             found = store.get(UserKey("adaptower", "0"))
             assert_same(found, make_record("0"))
+
+    def test_full_store_has_room_again_when_records_expire(self, tmp_path):
+        retention = Retention(ttl_seconds=3600)
+        with LmdbStore(tmp_path, 1 << 18, retention) as store:
+            # All of them were written long ago.
+            records = (make_record(f"{user}") for user in itertools.count())
+            with pytest.raises(StoreFullError):
+                all(map(store.compare_and_put, records))
+            num_stored = len(self.stored_keys(store))
+            assert sum(store.purge_steps()) == num_stored > 100
+            assert all(
+                store.compare_and_put(make_record(f"{user}", age_ms=0))
+                for user in range(100)
+            )
 
     def test_folder_that_is_a_file_is_a_clear_error(self, tmp_path):
         path = tmp_path / "store"
