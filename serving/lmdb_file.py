@@ -63,15 +63,19 @@ def in_parts(
     """Does something about things in one transaction, or in as few as it takes.
 
     To remove takes room before it makes some. A file that is full has it for a
-    few things at a time: the first ones make room for more.
+    few things at a time, perhaps not for each of them: the first ones that it
+    has it for make room for more. What is left over is for the next time.
 
     Args:
-        work: Does it to some of the things; returns a number.
+        work: Does it to some of the things; returns to how many.
         things: All of them.
         full: What `work` raises if there is no room.
 
     Returns:
-        The sum of the numbers.
+        The sum of what `work` returned.
+
+    Raises:
+        Exception: There was no room for any of them: `full`.
     """
     try:
         return work(things)
@@ -79,10 +83,16 @@ def in_parts(
         if len(things) < 2:
             raise
     middle = len(things) // 2
-    return sum(
-        in_parts(work, part, full)
-        for part in (things[:middle], things[middle:])
-    )
+    done = 0
+    trouble: Exception | None = None
+    for part in (things[:middle], things[middle:]):
+        try:
+            done += in_parts(work, part, full)
+        except full as error:
+            trouble = error
+    if trouble is not None and not done:
+        raise trouble
+    return done
 
 
 class LmdbFile:
