@@ -73,6 +73,7 @@ class MetaLines:
         self._config = config
         self._clock = clock
         self._reads = SharedReads()
+        self._saving: set[tuple[str, str]] = set()
         self._lines: dict[tuple[str, str], MetaLine] = {}
 
     def __iter__(self) -> Iterator[MetaLine]:
@@ -121,15 +122,25 @@ class MetaLines:
             line goes on from what that one recorded.
 
         Raises:
-            StoreError: The record can't be written.
+            StoreError: The record can't be written, or not in time. It may
+                be there later; then the next look finds it.
         """
-        stamp = await asyncio.to_thread(
-            self._states.save,
-            line.model,
-            line.fingerprint,
-            progress,
-            expected,
-        )
+        key = (line.model, line.fingerprint)
+
+        def save() -> Stamp:
+            try:
+                return self._states.save(*key, progress, expected)
+            finally:
+                self._saving.discard(key)
+
+        if key in self._saving:
+            raise _slow_save()
+        self._saving.add(key)
+        try:
+            # As a read does, it may take a thread for ever.
+            stamp = await self._reads.read((*key, progress), save)
+        except SlowReadError as error:
+            raise _slow_save() from error
         if stamp is None:
             await self._renew(line)
             return False
@@ -171,6 +182,13 @@ class MetaLines:
         if progress is None or not progress.exported.same_values(exported):
             progress = MetaProgress.start(exported)
         line.progress = progress
+
+
+def _slow_save() -> StoreError:
+    return StoreError(
+        "it takes too long to write; look at the disk, volume or server that "
+        "it goes to"
+    )
 
 
 def _read_changed(

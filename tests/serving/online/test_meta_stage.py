@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import threading
 import time
 
 import numpy as np
@@ -29,6 +30,7 @@ from serving.online.meta_states import roll_back
 from serving.online.stage import OnlineStage
 from serving.online.told import encode_told
 from serving.protos import recommender_pb2 as pb
+from serving.shared_reads import SharedReads
 from serving.store import MemoryStore, UserKey, UserRecord
 from serving.store.config import StoreConfig
 from tests.helpers.hanging_file import hanging
@@ -319,6 +321,32 @@ def test_a_rollback_during_a_step_overtakes_it(users, tmp_path, open_states):
     before, *after = versions[:3]
     assert before > 1
     assert after == [1, 1]
+
+
+def test_save_that_hangs_fails_its_step_and_holds_nobody_up(users, tmp_path):
+    answer, saves = threading.Event(), []
+
+    class Hanging(MemoryMetaStates):
+        def save(self, *record):
+            saves.append(record)
+            answer.wait()
+            return super().save(*record)
+
+    gateway = Gateway(tmp_path, states=Hanging())
+    gateway.stage._lines._reads = SharedReads(0.05)
+    # What waits for it all the same comes to another outcome.
+    late = threading.Timer(60.0, answer.set)
+    late.start()
+
+    async def run():
+        await gateway.replay(users)
+        await gateway.stage.close()
+
+    asyncio.run(run())
+    late.cancel()
+    answer.set()
+    assert set(gateway.outcomes) == {"failed"}
+    assert len(gateway.outcomes) > len(saves) == 1
 
 
 def test_file_that_hangs_leaves_the_meta_state_as_it_is(users, tmp_path):
