@@ -114,10 +114,10 @@ def _by_bytes(presets: Document) -> Figure:
     axes.set_xscale("log", base=2)
     for regime in ("offline", "online"):
         colour, _, marker = _STYLES[regime]
-        points = sorted(
+        points = [
             (of["bytes_per_user"], of["regimes"][regime]["auc"], name)
             for name, of in presets.items()
-        )
+        ]
         x = [size for size, _, _ in points]
         values = [auc["value"] for _, auc, _ in points]
         spread = [
