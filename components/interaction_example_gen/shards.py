@@ -59,11 +59,13 @@ def partition(
     shards = (hashes // np.uint64(_BUCKETS)) % np.uint64(num_shards)
     rows = np.argsort(shards, kind="stable")
     batch = batch.take(pa.array(rows))
-    present, starts = np.unique(shards[rows], return_index=True)
-    ends = np.append(starts[1:], len(rows))
+    # None of a batch of which no row can be used.
+    present, starts, counts = np.unique(
+        shards[rows], return_index=True, return_counts=True
+    )
     return [
-        (int(shard), batch.slice(start, end - start))
-        for shard, start, end in zip(present, starts, ends, strict=True)
+        (int(shard), batch.slice(start, count))
+        for shard, start, count in zip(present, starts, counts, strict=True)
     ]
 
 

@@ -346,6 +346,37 @@ def test_too_many_dead_letters_stop_the_run(tmp_path):
     assert "log.csv, row 2: 'x'" in message
 
 
+def test_a_log_of_which_no_row_can_be_used_stops_the_run(tmp_path):
+    lines = ["user,item,rating,time"] + ["a,b,5,yesterday"] * 9
+    (tmp_path / "log.csv").write_text("\n".join(lines))
+    with pytest.raises(DeadLetterShareError) as stopped:
+        runs.run(runs.make_spec(), tmp_path, tmp_path / "out")
+    message = str(stopped.value)
+    assert "9 of 9 rows of `interactions`" in message
+    assert "9 unparsable_timestamp" in message
+
+
+def test_a_file_of_bad_rows_alone_counts_among_the_others(tmp_path):
+    lines = ["user,item,rating,time"]
+    good = [f"u{n},b,5,{n}" for n in range(97)]
+    (tmp_path / "log-1.csv").write_text("\n".join(lines + good))
+    (tmp_path / "log-2.csv").write_text("\n".join(lines + ["a,b,x,1"] * 3))
+    spec = runs.make_spec(
+        interactions={
+            "files": "log-*.csv",
+            "user": "user",
+            "item": "item",
+            "timestamp": {"column": "time"},
+            "label": {"column": "rating", "at_least": 4},
+        }
+    )
+    runs.run(spec, tmp_path, tmp_path / "out")
+    letters = runs.read_letters(tmp_path / "out" / "dead_letters")
+    assert len(letters) == 3
+    examples = tmp_path / "out" / "examples"
+    assert sum(len(runs.read_examples(p)) for p in examples.iterdir()) == 97
+
+
 def test_unknown_column_is_named_with_the_closest_one(tmp_path):
     (tmp_path / "log.csv").write_text("user,item,ratings,time\na,b,5,1\n")
     with pytest.raises(InputDataError) as raised:
