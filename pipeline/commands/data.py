@@ -4,7 +4,8 @@ A dataset is a YAML file that says where the files are, which columns mean
 what, and what to learn from. Files are taken from --data-path, the cache,
 the data's origin or a package that carries them, and checked against the
 sha256 in the spec; of your own they are read where they are. The first rows
-of each table are parsed, so that a wrong column or format shows at once.
+of each table's first file are parsed, so that a wrong column or format shows
+at once; with too many that can't be used the exit status is 1.
 """
 
 import argparse
@@ -69,13 +70,16 @@ def run(args: argparse.Namespace) -> int:
 
         folder = fetch_dataset(spec, args.data_path)
         print(f"  files          {folder}")
-        _show_first_rows(spec, folder)
+        return 0 if _show_first_rows(spec, folder) else 1
     return 0
 
 
-def _show_first_rows(spec: "DatasetSpec", folder: pathlib.Path) -> None:
+def _show_first_rows(spec: "DatasetSpec", folder: pathlib.Path) -> bool:
+    """Prints what they are like; returns whether a run would take them."""
     from components.interaction_example_gen.preview import preview
 
+    most = spec.max_dead_letter_share
+    is_fine = True
     for look in preview(spec, str(folder.absolute())):
         dead = ", ".join(
             f"{count:,} {reason}" for reason, count in look.dead_letters.items()
@@ -84,6 +88,15 @@ def _show_first_rows(spec: "DatasetSpec", folder: pathlib.Path) -> None:
             f"  {look.table:<13}  first {look.rows:,} rows: "
             f"{f'unusable: {dead}' if dead else 'all usable'}"
         )
+        share = sum(look.dead_letters.values()) / max(look.rows, 1)
+        if share > most:
+            is_fine = False
+            print(
+                f"{'':17}a run stops if it goes on like this: {share:.0%} "
+                f"are more than max_dead_letter_share ({most:.0%}). See that "
+                "the spec names the right columns and formats."
+            )
+    return is_fine
 
 
 def _list(names: tuple[str, ...]) -> None:

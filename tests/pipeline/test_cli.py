@@ -226,3 +226,29 @@ def test_doctor_as_json_lists_checks_and_exits_1_on_an_error(
     }
     monkeypatch.setattr(doctor, "_examine", lambda runs: checks[:1])
     assert cli.main(["doctor"]) == 0
+
+
+SHOP = """
+name: shop
+interactions:
+  files: orders.csv
+  user: who
+  item: what
+  timestamp: {column: time, format: iso8601}
+  label: {implicit: {}}
+"""
+
+
+@pytest.mark.parametrize(("time", "status"), [("2024-01-02", 0), ("soon", 1)])
+def test_data_says_whether_a_run_would_take_the_rows(
+    time: str,
+    status: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "shop.yaml").write_text(SHOP)
+    (tmp_path / "orders.csv").write_text(f"who,what,time\nann,tea,{time}\n")
+    assert cli.main(["data", str(tmp_path / "shop.yaml")]) == status
+    out = capsys.readouterr().out
+    assert "first 1 rows" in out
+    assert ("a run stops" in out) == bool(status)
