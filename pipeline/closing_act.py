@@ -14,7 +14,7 @@ from pipeline.example_user import trace_example_user
 from pipeline.replay import ONLINE, Session, replay
 from pipeline.replay_progress import ReplayProgress
 from pipeline.report import DatasetNotes, ReportInputs, write_report
-from pipeline.run_config import RunLayout
+from pipeline.run_config import ADAPTIVE_MODEL, RunLayout
 from pipeline.run_record import RunRecord
 from pipeline.skew import check_skew, measure_skew
 from pipeline.stored_bytes import BytesPerUser, bytes_per_user
@@ -23,7 +23,6 @@ from serving.client import RecommenderClient
 from serving.launch import start_gateway, start_model_server
 from serving.store import LmdbStore
 
-_MODEL = "adaptower"
 # Once in a while feedback waits for a step of the meta state, too.
 _TIMEOUT_SECONDS = 30.0
 _REPLAY = "replay"
@@ -150,4 +149,4 @@ def _gateway(layout: RunLayout, running: str | None) -> Iterator[str]:
 def _bytes_per_user(layout: RunLayout, session: Session) -> BytesPerUser:
     """Bytes per user in the run's store, of the users of this replay."""
     with LmdbStore(layout.store) as store:
-        return bytes_per_user(store, _MODEL, session.prefix(ONLINE))
+        return bytes_per_user(store, ADAPTIVE_MODEL, session.prefix(ONLINE))

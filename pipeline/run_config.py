@@ -8,6 +8,8 @@ from pipeline.errors import ConfigError
 
 DEFAULT_RUNS = pathlib.Path("runs")
 LATEST = "latest"
+# What is served; beside it, the baseline that it is measured against.
+ADAPTIVE_MODEL = "adaptower"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +117,7 @@ class RunLayout:
         """Base path of each pushed model by its name.
 
         Raises:
-            ConfigError: Nothing was pushed.
+            ConfigError: Nothing was pushed, or the baseline alone.
         """
         found = {
             path.name: path
@@ -127,6 +129,13 @@ class RunLayout:
                 f"The run in {self.root} has pushed no model (looked in "
                 f"{self.serving}). Start it again with `adaptower run`; if it "
                 "ends without a push, its evaluation says why."
+            )
+        if ADAPTIVE_MODEL not in found:
+            raise ConfigError(
+                f"The run in {self.root} has pushed {', '.join(found)} alone: "
+                f"its evaluation did not bless {ADAPTIVE_MODEL!r}, and says "
+                "why. Train longer or on more data, or give the folder of "
+                "another run."
             )
         return found
 

@@ -166,6 +166,15 @@ def test_models_of_a_run_are_those_with_a_version(tmp_path: Path) -> None:
     assert open_run(tmp_path).models() == {"adaptower": base}
 
 
+def test_run_that_pushed_the_baseline_alone_is_not_served(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "serving" / "joint" / "1700000000").mkdir(parents=True)
+    (tmp_path / "serving" / "adaptower").mkdir()
+    with pytest.raises(ConfigError, match="did not bless 'adaptower'"):
+        open_run(tmp_path).models()
+
+
 SUMMARY = {
     "dataset": "shop",
     "revision": "abc",
