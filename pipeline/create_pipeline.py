@@ -54,6 +54,7 @@ from components.versioned_pusher.component import VersionedPusher
 from pipeline.earlier_blessed_model import EarlierBlessedModelStrategy
 from pipeline.fingerprint import code_fingerprint
 from pipeline.pipeline_config import PipelineConfig
+from pipeline.run_config import ADAPTIVE_MODEL
 from pipeline.schema import build_schema, write_schema
 from serving.contract.protocol import SPLITS
 
@@ -63,7 +64,6 @@ TUNER_FN = "trainer.tuner_fn.tuner_fn"
 # Regimes that a model is trained for, and folders under `serving/`.
 OFFLINE = "offline"
 JOINT = "joint"
-ADAPTOWER = "adaptower"
 
 
 def create_pipeline(config: PipelineConfig) -> Pipeline:
@@ -277,7 +277,7 @@ def _judging_nodes(
         model_blessing=evaluator.outputs["blessing"],
         infra_blessing=validator.outputs["blessing"],
         evaluation=evaluator.outputs["evaluation"],
-        push_dir=str(serving / ADAPTOWER),
+        push_dir=str(serving / ADAPTIVE_MODEL),
         code_fingerprint=_component_code("versioned_pusher"),
     )
     rebase = _rebase_nodes(config, model, evaluator, validator)
@@ -314,7 +314,7 @@ def _rebase_nodes(
         Rebase(
             model=model,
             store=config.store,
-            model_name=ADAPTOWER,
+            model_name=ADAPTIVE_MODEL,
             model_blessing=evaluator.outputs["blessing"],
             infra_blessing=validator.outputs["blessing"],
             ttl_seconds=config.store_ttl_seconds,

@@ -119,12 +119,11 @@ class Bench:
         outcomes = {name: of for name, of in outcomes.items() if of}
         document = self._document(cells, outcomes)
         whole = read_json(self._options.output, default={})
-        datasets = whole.get("datasets", {}) | {self._dataset: document}
+        # Others stay as they are, with the command that made them.
+        told = about("benchmarks.quality") | document
+        datasets = whole.get("datasets", {}) | {self._dataset: told}
         self._options.output.parent.mkdir(parents=True, exist_ok=True)
-        write_json(
-            self._options.output,
-            about("benchmarks.quality") | {"datasets": datasets},
-        )
+        write_json(self._options.output, {"datasets": datasets})
         tables.show(self._dataset, document, Console())
         folder = self._options.output.parent / self._options.output.stem
         plots.write(folder / self._dataset, document)

@@ -11,10 +11,11 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 
 from pipeline.catalog import load_dataset_spec
-from pipeline.create_pipeline import ADAPTOWER, JOINT
+from pipeline.create_pipeline import JOINT
 from pipeline.errors import RunLockedError, StageError
 from pipeline.local_runner import run_pipeline
 from pipeline.pipeline_config import PipelineConfig
+from pipeline.run_config import ADAPTIVE_MODEL
 from pipeline.stages import CACHED, DONE
 from serving.contract.manifest import AdaptiveManifest
 from tests.helpers import small_shop
@@ -112,7 +113,7 @@ def test_killed_run_leaves_no_half_published_artifact(folder, finished):
     )
 
 
-@pytest.mark.parametrize("name", [ADAPTOWER, JOINT])
+@pytest.mark.parametrize("name", [ADAPTIVE_MODEL, JOINT])
 def test_both_models_are_pushed(folder, finished, name):
     [version] = (folder / "run" / "serving" / name).iterdir()
     assert version.name.isdecimal()
@@ -135,7 +136,7 @@ def test_unchanged_run_is_cached_throughout(folder, finished):
     states = {stage.node: stage.state for stage in again.stages}
     states.pop(RESOLVER)  # TFX resolves anew each time.
     assert set(states.values()) == {CACHED}
-    for name in (ADAPTOWER, JOINT):
+    for name in (ADAPTIVE_MODEL, JOINT):
         assert len(list((folder / "run" / "serving" / name).iterdir())) == 1
 
 

@@ -13,18 +13,20 @@ BEAM_ARGS = [
     "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 ]
 
+INTERACTIONS = {
+    "files": "log.csv",
+    "user": "user",
+    "item": "item",
+    "timestamp": {"column": "time"},
+    "label": {"column": "rating", "at_least": 4},
+}
+
 
 def make_spec(**changes):
     """A spec of log.csv alone; `changes` replace top-level keys."""
     values = {
         "name": "test",
-        "interactions": {
-            "files": "log.csv",
-            "user": "user",
-            "item": "item",
-            "timestamp": {"column": "time"},
-            "label": {"column": "rating", "at_least": 4},
-        },
+        "interactions": INTERACTIONS,
     }
     return DatasetSpec.from_dict(values | changes, "test.yaml")
 

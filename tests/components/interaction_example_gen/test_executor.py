@@ -362,13 +362,7 @@ def test_a_file_of_bad_rows_alone_counts_among_the_others(tmp_path):
     (tmp_path / "log-1.csv").write_text("\n".join(lines + good))
     (tmp_path / "log-2.csv").write_text("\n".join(lines + ["a,b,x,1"] * 3))
     spec = runs.make_spec(
-        interactions={
-            "files": "log-*.csv",
-            "user": "user",
-            "item": "item",
-            "timestamp": {"column": "time"},
-            "label": {"column": "rating", "at_least": 4},
-        }
+        interactions=runs.INTERACTIONS | {"files": "log-*.csv"}
     )
     runs.run(spec, tmp_path, tmp_path / "out")
     letters = runs.read_letters(tmp_path / "out" / "dead_letters")
