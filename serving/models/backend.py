@@ -19,6 +19,7 @@ from serving.errors import (
 )
 from serving.protos import tf_serving_pb2 as pb
 from serving.rpc.async_channel import AsyncChannel
+from serving.rpc.local_channel import LOCAL, LocalChannel
 from serving.security.circuit_breaker import CircuitBreaker
 from serving.security.tls import ClientTls, channel_credentials
 
@@ -64,6 +65,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
+# Of the deadline. Callers who leave sooner may just be in a hurry.
+_LONG_SHARE = 0.1
 _PREDICT = tf_serving.PREDICT.encode()
 
 
@@ -88,7 +91,7 @@ class ModelServer:
         """
         self._target = target
         self._timeout = timeout_seconds
-        self._breaker = CircuitBreaker()
+        self._breaker = CircuitBreaker(_LONG_SHARE * timeout_seconds)
         self._channel = AsyncChannel(
             target,
             _CHANNEL_OPTIONS,
@@ -150,7 +153,7 @@ class ModelServer:
         timeout = self._timeout
         if seconds is not None:
             timeout = min(timeout, seconds)
-        with self._breaker.guard(counts_deadline=timeout == self._timeout):
+        with self._breaker.guard():
             return await self._channel.call(method.encode(), request, timeout)
 
     async def available_versions(self, model: str) -> list[int]:

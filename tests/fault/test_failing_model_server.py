@@ -7,6 +7,8 @@ import grpc
 import pytest
 
 from serving.client import FeedbackEvent, RecommenderClient
+from serving.protos import recommender_pb2 as pb
+from serving.protos import recommender_pb2_grpc as pb_grpc
 from tests.helpers.oracle_model_server import OracleModelServer
 from tests.helpers.patience import PATIENT_SECONDS, wait_until
 
@@ -58,6 +60,27 @@ def test_callers_deadline_is_kept_when_the_model_server_hangs(
     # before its own deadline.
     wait_until(lambda: not model_server.running)
     assert time.monotonic() - start < PATIENT_SECONDS
+
+
+def test_hanging_model_server_is_spared_by_callers_who_wait_less_than_we(
+    run_gateway, model_server
+):
+    gateway = run_gateway("--backend-timeout-seconds=2")
+    request = pb.RankRequest(user_id="u", item_ids=ITEMS)
+    late = grpc.StatusCode.DEADLINE_EXCEEDED
+    codes = [late]
+    with grpc.insecure_channel(
+        gateway.target, [("grpc.enable_retries", 0)]
+    ) as channel:
+        stub = pb_grpc.RecommenderStub(channel)
+        stub.Rank(request, PATIENT_SECONDS, wait_for_ready=True)
+        model_server.delay = 2 * PATIENT_SECONDS
+        while codes[-1] is late:
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Rank(request, 0.5)
+            codes.append(refused.value.code())
+            assert len(codes) < 30
+    assert codes[-1] is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.slow

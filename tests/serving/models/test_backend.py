@@ -173,3 +173,37 @@ def test_callers_without_patience_do_not_open_the_breaker(server):
         return pb.PredictResponse.FromString(answer)
 
     assert "score" in asyncio.run(run()).outputs
+
+
+def leave(backend):
+    """Calls as the batcher does whose callers have all gone."""
+    return asyncio.wait_for(backend.run("model0", rank_request()), 0.5)
+
+
+def pass_on(backend):
+    """Calls for somebody who waits less long than we do."""
+    return backend.forward(PREDICT, rank_request(), seconds=0.5)
+
+
+@pytest.mark.parametrize("ask", [leave, pass_on])
+def test_server_that_hangs_longer_than_callers_wait_opens_the_breaker(
+    server, ask
+):
+    server.delay = 60.0
+    outcomes = []
+
+    async def run():
+        backend = ModelServer(server.target, 2.0)
+        for _ in range(30):
+            try:
+                await ask(backend)
+            except BackendUnavailableError:
+                outcomes.append("at once")
+                break
+            except (asyncio.TimeoutError, grpc.aio.AioRpcError):
+                outcomes.append("late")
+        await backend.close()
+
+    asyncio.run(run())
+    assert outcomes.count("late") >= 5
+    assert outcomes[-1] == "at once"

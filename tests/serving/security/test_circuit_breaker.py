@@ -1,3 +1,5 @@
+import asyncio
+
 import grpc
 import pytest
 
@@ -17,6 +19,8 @@ class Failure(grpc.RpcError):
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 LATE = Failure(grpc.StatusCode.DEADLINE_EXCEEDED)
+LEFT = asyncio.CancelledError()
+LONG = 0.25
 
 
 @pytest.fixture
@@ -27,6 +31,7 @@ def clock():
 @pytest.fixture
 def breaker(clock):
     return CircuitBreaker(
+        LONG,
         failures=3,
         pause_seconds=1.0,
         max_pause_seconds=3.0,
@@ -35,15 +40,28 @@ def breaker(clock):
     )
 
 
-def call(breaker, error=None, **options):
+def call(breaker, error=None):
     """Returns whether the server was called."""
     called = False
     try:
-        with breaker.guard(**options):
+        with breaker.guard():
             called = True
             if error is not None:
                 raise error
-    except (grpc.RpcError, BackendUnavailableError):
+    except (grpc.RpcError, BackendUnavailableError, asyncio.CancelledError):
+        pass
+    return called
+
+
+def wait_in_vain(breaker, clock, seconds, end):
+    """Returns whether the server was called."""
+    called = False
+    try:
+        with breaker.guard():
+            called = True
+            clock.now += seconds
+            raise end
+    except (grpc.RpcError, BackendUnavailableError, asyncio.CancelledError):
         pass
     return called
 
@@ -75,10 +93,47 @@ def test_answer_with_an_error_is_an_answer(breaker):
     )
 
 
-def test_deadline_counts_unless_the_caller_left_too_little(breaker):
+@pytest.mark.parametrize("end", [LATE, LEFT])
+def test_server_that_keeps_callers_waiting_for_long_opens_it(
+    breaker, clock, end
+):
+    called = [wait_in_vain(breaker, clock, LONG, end) for _ in range(4)]
+    assert called == [True] * 3 + [False]
+
+
+@pytest.mark.parametrize("end", [LATE, LEFT])
+def test_hurried_callers_never_open_it(breaker, clock, end):
     for _ in range(10):
-        assert call(breaker, LATE, counts_deadline=False)
-    assert fail(breaker, 4, LATE) == [True] * 3 + [False]
+        assert wait_in_vain(breaker, clock, 0.99 * LONG, end)
+
+
+@pytest.mark.parametrize("end", [LATE, LEFT])
+def test_calls_left_while_others_are_answered_never_open_it(
+    breaker, clock, end
+):
+    guards = [breaker.guard() for _ in range(10)]
+    for guard in guards:
+        guard.__enter__()
+    clock.now += LONG
+    assert call(breaker)
+    clock.now += LONG
+    for guard in guards:
+        guard.__exit__(type(end), end, None)
+    assert not breaker.is_open
+
+
+def test_hurried_trial_changes_nothing_and_a_long_one_prolongs_the_pause(
+    breaker, clock
+):
+    fail(breaker, 3)
+    clock.now += 1.0
+    assert wait_in_vain(breaker, clock, 0.0, LEFT)
+    assert wait_in_vain(breaker, clock, LONG, LEFT)
+    clock.now += 1.99
+    assert fail(breaker) == [False]
+    clock.now += 0.01
+    assert call(breaker)
+    assert not breaker.is_open
 
 
 def test_pauses_double_up_to_the_longest(breaker, clock):
@@ -131,7 +186,11 @@ def test_jitter_spreads_trials_over_the_second_half_of_the_pause(clock):
     starts = []
     for draw in (0.0, 0.5, 1.0):
         breaker = CircuitBreaker(
-            failures=1, pause_seconds=1.0, clock=clock, draw=lambda d=draw: d
+            LONG,
+            failures=1,
+            pause_seconds=1.0,
+            clock=clock,
+            draw=lambda d=draw: d,
         )
         fail(breaker)
         starts.append(breaker._trial_at)
