@@ -132,7 +132,7 @@ def _gateway(layout: RunLayout, running: str | None) -> Iterator[str]:
             models, log_path=layout.logs / "model_server.log"
         ) as model_server,
         start_gateway(
-            model_server.target,
+            model_server.backend,
             models,
             store=layout.store,
             log_path=layout.logs / "gateway.log",

@@ -3,7 +3,7 @@
     with (
         start_model_server({"adaptower": base_path}) as model_server,
         start_gateway(
-            model_server.target, {"adaptower": base_path}, store=folder
+            model_server.backend, {"adaptower": base_path}, store=folder
         ) as gateway,
     ):
         client = RecommenderClient(gateway.target)
@@ -70,18 +70,25 @@ def start_model_server(
     port = port or free_port()
     log_path = _log_path(log_path, "model_server")
     binary = shutil.which(TF_SERVING_BINARY)
+    local_socket = None
     if binary:
         config = log_path.with_suffix(".models.config")
         config.write_text(tf_serving_config(models), encoding="utf-8")
         command = tf_serving_command(binary, port, config, poll_seconds)
     else:
+        # Not beside the model: a socket's path can't be long.
+        folder = tempfile.mkdtemp(prefix="adaptower-")
+        local_socket = Path(folder) / "model_server"
         command = [
             *(sys.executable, "-m", "serving.model_server"),
             *(f"--host={HOST}", f"--port={port}"),
+            f"--local-socket={local_socket}",
             f"--poll-seconds={poll_seconds}",
             *(f"--model={name}={path}" for name, path in models.items()),
         ]
-    server = start_process("model server", command, port, log_path)
+    server = start_process(
+        "model server", command, port, log_path, local_socket
+    )
 
     def all_available(channel: grpc.Channel) -> bool:
         ask = channel.unary_unary(
@@ -119,7 +126,7 @@ def start_gateway(
     """Starts a gateway and waits until it serves.
 
     Args:
-        backend: `host:port` of the model server.
+        backend: Of the model server, `ServerProcess.backend`.
         models: Base path of each model by name.
         store: Folder of the LMDB store; None keeps weights in memory.
         port: Port to listen on; 0 takes a free one.
@@ -169,7 +176,7 @@ def start_worker(
     """Starts a worker of the online stage and waits until it learns.
 
     Args:
-        backend: `host:port` of the model server.
+        backend: Of the model server, `ServerProcess.backend`.
         models: Base path of each model by name.
         store: Where users' weights and the event log are.
         log_path: Where its output goes; a temporary file by default.

@@ -3,6 +3,7 @@
 It ends with its parent, even if that is killed.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 import grpc
 
 from serving.errors import LaunchError
+from serving.rpc.local_frames import LOCAL
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 15.0
@@ -54,12 +56,22 @@ class ServerProcess:
         target: `host:port` it listens on.
         log_path: File with what it printed.
         process: The child process.
+        local_socket: Unix socket on which it answers this machine, if any;
+            its folder holds nothing else, and goes with it.
     """
 
     name: str
     target: str
     log_path: Path
     process: "subprocess.Popen[bytes]"
+    local_socket: Path | None = None
+
+    @property
+    def backend(self) -> str:
+        """The quickest way to it for a gateway on this machine."""
+        if self.local_socket is None:
+            return self.target
+        return f"{LOCAL}{self.local_socket}"
 
     @property
     def port(self) -> int:
@@ -101,8 +113,8 @@ class ServerProcess:
                     )
                 time.sleep(_POLL_SECONDS)
         raise LaunchError(
-            f"The {self.name} ended with status {self.process.returncode} "
-            f"before it was ready. {self._log_tail()}"
+            f"The {self.name} ended with status {self.stop()} before it was "
+            f"ready. {self._log_tail()}"
         )
 
     def stop(self, seconds: float = STOP_SECONDS) -> int:
@@ -121,7 +133,12 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 _log.warning("The %s did not end and is killed", self.name)
                 self.process.kill()
-        return self.process.wait()
+        status = self.process.wait()
+        if self.local_socket is not None:
+            self.local_socket.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self.local_socket.parent.rmdir()
+        return status
 
     def _log_tail(self) -> str:
         text = self.log_path.read_text(encoding="utf-8", errors="replace")
@@ -136,7 +153,11 @@ class ServerProcess:
 
 
 def start_process(
-    name: str, command: Sequence[str], port: int, log_path: Path
+    name: str,
+    command: Sequence[str],
+    port: int,
+    log_path: Path,
+    local_socket: Path | None = None,
 ) -> ServerProcess:
     """Starts a server; it may not answer yet.
 
@@ -145,6 +166,7 @@ def start_process(
         command: What runs it.
         port: Where it is going to listen.
         log_path: Where its output goes.
+        local_socket: Unix socket that it is going to make, if any.
 
     Raises:
         LaunchError: It can't be started, or somebody listens there already.
@@ -164,7 +186,8 @@ def start_process(
             raise LaunchError(
                 f"The {name} can't be started ({error}): {command[0]}"
             ) from error
-    return ServerProcess(name, f"{HOST}:{port}", log_path, process)
+    target = f"{HOST}:{port}"
+    return ServerProcess(name, target, log_path, process, local_socket)
 
 
 def free_port() -> int:

@@ -1,6 +1,7 @@
 """Runs the measurements of the serving side."""
 
 import argparse
+import dataclasses
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,6 +55,13 @@ def main() -> None:
         help="more flags of python -m serving.gateway, in one string",
     )
     parser.add_argument(
+        "--over-grpc",
+        action="store_true",
+        help="let the gateway reach the model server by gRPC, as it must "
+        "reach TF Serving, instead of by a local socket; the figures are told "
+        "beside the others",
+    )
+    parser.add_argument(
         "--results",
         type=Path,
         default=RESULTS,
@@ -61,9 +69,16 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     figures: list[Figure] = []
-    with running(arguments.run, arguments.gateway_flags) as setting:
+    with running(
+        arguments.run, arguments.gateway_flags, arguments.over_grpc
+    ) as setting:
         for name in arguments.figures:
             figures += MEASUREMENTS[name](setting, arguments.seconds)
+    if arguments.over_grpc:
+        figures = [
+            dataclasses.replace(figure, name=f"{figure.name}, over gRPC")
+            for figure in figures
+        ]
     show(figures)
     write(figures, arguments.results)
 

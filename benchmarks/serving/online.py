@@ -107,7 +107,7 @@ def _users_per_second(setting: Setting) -> Figure:
                 ]
             )
         with start_worker(
-            setting.model_server.target,
+            setting.backend,
             {MODEL: setting.base_path},
             setting.folder / "waiting",
             setting.folder / "worker.log",

@@ -72,7 +72,7 @@ def _replayed(
             ready_seconds=READY_SECONDS,
         ) as model_server,
         start_gateway(
-            model_server.target,
+            model_server.backend,
             models,
             store=Path(folder) / "store",
             log_path=Path(folder) / "gateway.log",

@@ -121,6 +121,7 @@ class Setting:
         source: Folder of the version that is served.
         base_path: Folder of the versions.
         model_server: Answers `PREDICT`.
+        backend: How the gateway reaches it.
         gateway: Answers `RANK` and `FEEDBACK`; its store knows the users.
         gateway_start_seconds: From its start to SERVING.
         requests: Makes requests.
@@ -131,6 +132,7 @@ class Setting:
     source: Path
     base_path: Path
     model_server: ServerProcess
+    backend: str
     gateway: ServerProcess
     gateway_start_seconds: float
     requests: Requests
@@ -165,12 +167,16 @@ class Setting:
 
 
 @contextlib.contextmanager
-def running(run: Path, gateway_flags: Sequence[str]) -> Iterator[Setting]:
+def running(
+    run: Path, gateway_flags: Sequence[str], over_grpc: bool = False
+) -> Iterator[Setting]:
     """Starts a model server and a gateway with a run's newest version.
 
     Args:
         run: Folder of a pipeline run that pushed a model.
         gateway_flags: More flags of the gateway.
+        over_grpc: Whether the gateway reaches the model server by gRPC, as it
+            must reach TF Serving, and not over a local socket.
     """
     pushed = run / "serving" / MODEL
     source = max(
@@ -195,10 +201,11 @@ def running(run: Path, gateway_flags: Sequence[str]) -> Iterator[Setting]:
                 ready_seconds=READY_SECONDS,
             )
         )
+        backend = model_server.target if over_grpc else model_server.backend
         start = time.perf_counter()
         gateway = stack.enter_context(
             start_gateway(
-                model_server.target,
+                backend,
                 models,
                 store=folder / "store",
                 log_path=folder / "gateway.log",
@@ -217,6 +224,7 @@ def running(run: Path, gateway_flags: Sequence[str]) -> Iterator[Setting]:
             source,
             base_path,
             model_server,
+            backend,
             gateway,
             seconds,
             requests,

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
             log_path=layout.logs / "model_server.log",
         ) as model_server,
         start_gateway(
-            model_server.target,
+            model_server.backend,
             models,
             store=layout.store,
             port=args.port,

@@ -16,6 +16,7 @@ from serving.model_server.config import Config, parse_args
 from serving.model_server.models import Models
 from serving.model_server.service import ModelServerService
 from serving.rpc.call_server import CallServer, Grouping
+from serving.rpc.local_server import LocalServer
 
 # How long a thread may keep Python's lock while others wait for it. The one
 # that loads a version keeps it longest. A lower priority would not help: on a
@@ -66,15 +67,41 @@ def serve(config: Config) -> None:
         server.listen(address)
     except RuntimeError as error:
         raise LaunchError(f"Can't listen on {address}: {error}") from error
+    local = _local_server(config, service)
     server.start()
     _log.info("Listening on %s", address)
     threading.Thread(
         target=models.poll_until, args=(stopped,), name="poll", daemon=True
     ).start()
     stopped.wait()
+    if local is not None:
+        local.shut_down(config.grace_seconds)
     server.shut_down(config.grace_seconds)
     server.close()
     _log.info("Stopped")
+
+
+def _local_server(
+    config: Config, service: ModelServerService
+) -> LocalServer | None:
+    """Returns a started server for gateways on this machine, if wanted."""
+    path = config.local_socket
+    if path is None:
+        return None
+    server = LocalServer(
+        service.handle,
+        config.max_message_bytes,
+        config.max_batch_wait_seconds,
+    )
+    try:
+        server.listen(path)
+    except OSError as error:
+        raise LaunchError(
+            f"Can't listen on the socket {path}: {error}"
+        ) from error
+    server.start()
+    _log.info("Listening on %s", path)
+    return server
 
 
 if __name__ == "__main__":

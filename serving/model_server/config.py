@@ -66,6 +66,7 @@ class Config:
         model_config_file: File with more models, read again when it changes.
         host: Address to listen on.
         port: Port to listen on.
+        local_socket: Unix socket for gateways on this machine, besides.
         poll_seconds: How often base paths and file are looked at.
         threads: How many answer requests.
         max_message_bytes: The largest request.
@@ -80,6 +81,7 @@ class Config:
     model_config_file: Path | None
     host: str
     port: int
+    local_socket: Path | None
     poll_seconds: float
     threads: int
     max_message_bytes: int
@@ -181,6 +183,14 @@ def _parser() -> argparse.ArgumentParser:
         default="127.0.0.1",
         help="default: %(default)s; there is no authentication, so keep "
         "it on a network that only gateways reach",
+    )
+    parser.add_argument(
+        "--local-socket",
+        type=Path,
+        metavar="PATH",
+        help="make a Unix socket as well, for gateways on this machine "
+        "(--backend local:PATH), which saves the time that gRPC takes; only "
+        "this process' user can open it",
     )
     parser.add_argument(
         "--poll-seconds",

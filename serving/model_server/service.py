@@ -21,7 +21,7 @@ from serving.model_server.loaded_model import LoadedModel, Signature
 from serving.model_server.models import Models, Versions
 from serving.model_server.versions import Loaded
 from serving.protos import tf_serving_pb2 as pb
-from serving.rpc.call import Call
+from serving.rpc.call import UnaryCall
 from serving.tf_serving import (
     GET_MODEL_METADATA,
     GET_MODEL_STATUS,
@@ -41,7 +41,7 @@ _Method: TypeAlias = tuple[Any, Callable[[Any], Any]]
 class _Prediction:
     """A Predict under way."""
 
-    call: Call
+    call: UnaryCall
     request: pb.PredictRequest
     versions: Versions
     loaded: Loaded[LoadedModel]
@@ -77,7 +77,7 @@ class ModelServerService:
             HEALTH_CHECK: (health_pb2.HealthCheckRequest, self._check),
         }
 
-    def handle(self, calls: Sequence[Call]) -> None:
+    def handle(self, calls: Sequence[UnaryCall]) -> None:
         """Answers or refuses each of some calls, Predicts together."""
         predictions = []
         for call in calls:
@@ -103,7 +103,7 @@ class ModelServerService:
             except Exception as error:
                 _refuse(prediction.call, error)
 
-    def _begin(self, call: Call) -> _Prediction:
+    def _begin(self, call: UnaryCall) -> _Prediction:
         """Reads a Predict; its version stays loaded until `_end`."""
         request = _parse(pb.PredictRequest, call.request)
         versions, loaded = self._acquire(request.model_spec)
@@ -129,7 +129,7 @@ class ModelServerService:
         response.model_spec.version.value = prediction.loaded.version
         prediction.call.answer(response.SerializeToString())
 
-    def _answer(self, call: Call) -> None:
+    def _answer(self, call: UnaryCall) -> None:
         method = self._methods.get(call.method)
         if method is None:
             call.refuse(
@@ -200,7 +200,7 @@ def _parse(request_type: Any, data: bytes) -> Any:
         ) from error
 
 
-def _refuse(call: Call, error: Exception) -> None:
+def _refuse(call: UnaryCall, error: Exception) -> None:
     if isinstance(error, ServingError):
         call.refuse(status_of(error), str(error))
     else:

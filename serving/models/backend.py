@@ -15,11 +15,13 @@ from serving.errors import (
     BackendError,
     BackendRefusalError,
     BackendUnavailableError,
+    LaunchError,
     UnknownModelError,
 )
 from serving.protos import tf_serving_pb2 as pb
 from serving.rpc.async_channel import AsyncChannel
-from serving.rpc.local_channel import LOCAL, LocalChannel
+from serving.rpc.local_channel import LocalChannel
+from serving.rpc.local_frames import LOCAL
 from serving.security.circuit_breaker import CircuitBreaker
 from serving.security.tls import ClientTls, channel_credentials
 
@@ -82,21 +84,17 @@ class ModelServer:
         """Connects on the first call.
 
         Args:
-            target: `host:port`.
+            target: `host:port`, or `local:PATH` of a socket on this machine.
             timeout_seconds: Deadline of each call.
             tls: How to know the server; None connects in plaintext.
 
         Raises:
-            LaunchError: A TLS file can't be used.
+            LaunchError: A TLS file can't be used, or TLS not at all.
         """
         self._target = target
         self._timeout = timeout_seconds
         self._breaker = CircuitBreaker(_LONG_SHARE * timeout_seconds)
-        self._channel = AsyncChannel(
-            target,
-            _CHANNEL_OPTIONS,
-            None if tls is None else channel_credentials(tls),
-        )
+        self._channel = _connect(target, tls)
 
     async def predict(
         self,
@@ -197,3 +195,15 @@ class ModelServer:
                 f"The model server {self._target} answered "
                 f"{error.code().name} for model {model!r}: {error.details()}"
             ) from error
+
+
+def _connect(target: str, tls: ClientTls | None) -> AsyncChannel | LocalChannel:
+    if not target.startswith(LOCAL):
+        credentials = None if tls is None else channel_credentials(tls)
+        return AsyncChannel(target, _CHANNEL_OPTIONS, credentials)
+    if tls is not None:
+        raise LaunchError(
+            f"The model server {target} is on this machine and reached "
+            "without TLS: leave the --backend-tls flags out."
+        )
+    return LocalChannel(target.removeprefix(LOCAL))

@@ -32,7 +32,7 @@ class LearningConfig:
     """What the flags say.
 
     Attributes:
-        backend: `host:port` of the model server.
+        backend: `host:port` of the model server, or `local:PATH`.
         models: Base path of each model by name, to read manifests from.
         default_model: Asked when a request names none.
         backend_tls: How to connect to the model server; None: plain.
@@ -75,7 +75,8 @@ def add_learning_flags(parser: argparse.ArgumentParser) -> None:
         "--backend",
         required=True,
         metavar="HOST:PORT",
-        help="gRPC address of the model server",
+        help="gRPC address of the model server; or local:PATH, the "
+        "--local-socket of an embedded one on this machine, which is quicker",
     )
     parser.add_argument(
         "--model",

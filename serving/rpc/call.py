@@ -1,7 +1,7 @@
 """A call as the server sees it: its request, and what it is answered."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 from grpc._cython import cygrpc
@@ -9,6 +9,23 @@ from grpc._cython import cygrpc
 Metadata: TypeAlias = Sequence[tuple[str, "str | bytes"]]
 
 _NO_FLAGS = 0
+
+
+class UnaryCall(Protocol):
+    """What a handler of unary calls needs of one; see `Call`."""
+
+    method: str
+    deadline: float
+    request: bytes
+    ended: bool
+
+    def answer(self, response: bytes, metadata: Metadata = ()) -> None:
+        """Sends the response; that ends the call."""
+
+    def refuse(
+        self, code: grpc.StatusCode, words: str, metadata: Metadata = ()
+    ) -> None:
+        """Sends a status without a response; that ends the call."""
 
 
 def _ignore(event: Any) -> None:

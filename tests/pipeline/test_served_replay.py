@@ -163,7 +163,7 @@ def test_served_meta_updates_are_those_of_the_evaluation(tmp_path):
     with (
         start_model_server(bases) as model_server,
         start_gateway(
-            model_server.target,
+            model_server.backend,
             bases,
             flags=["--meta-update=inline", "--backend-timeout-seconds=30"],
         ) as gateway,
