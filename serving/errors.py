@@ -21,6 +21,7 @@ ServingError
 │   └── RecordError         stored bytes that are damaged or unfit
 ├── EventLogError           the event log can't be used
 │   └── LogFullError        it takes in no more events for now
+├── ExposureLogError        the log of experiments can't be written
 ├── DeletedUserError        the user was deleted and may not come back yet
 └── LaunchError             a server process did not come up
 """
@@ -130,6 +131,10 @@ class LogFullError(EventLogError):
     """The event log has no room for a submission; nothing was stored of it."""
 
 
+class ExposureLogError(ServingError):
+    """The exposure log can't be written."""
+
+
 class DeletedUserError(ServingError):
     """A user was deleted; late events and weights are refused."""
 
@@ -163,6 +168,7 @@ _STATUS = {
     RecordError: grpc.StatusCode.DATA_LOSS,
     EventLogError: grpc.StatusCode.UNAVAILABLE,
     LogFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ExposureLogError: grpc.StatusCode.UNAVAILABLE,
     DeletedUserError: grpc.StatusCode.FAILED_PRECONDITION,
 }
 

@@ -117,6 +117,11 @@ class Metrics:
             "Candidates and events whose item the model does not know.",
             ("method",),
         )
+        self._lost_exposures = counter(
+            "lost_exposures",
+            "Lines of the exposure log that were lost, by reason.",
+            ("reason",),
+        )
         self._seconds = Histogram(
             "request_seconds",
             "Time from a request to its answer.",
@@ -186,6 +191,10 @@ class Metrics:
         """Counts items that the model does not know."""
         if items:
             self._unknown_items.labels(method).inc(items)
+
+    def count_lost_exposure(self, reason: str) -> None:
+        """Counts a line that did not get into the exposure log."""
+        self._lost_exposures.labels(reason).inc()
 
     def counters(self) -> dict[str, float]:
         """Returns the value of every counter, and of what waits, by name."""

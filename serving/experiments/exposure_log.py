@@ -20,10 +20,7 @@ answer comes back within the same millisecond.
 
 import contextlib
 import hashlib
-import io
 import json
-import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +32,7 @@ from numpy.typing import NDArray
 
 from serving.errors import LaunchError
 from serving.experiments.assignment import Assignment
+from serving.experiments.line_writer import LineWriter
 
 # Of long lists, the best: what a user can have seen.
 MAX_ITEMS = 100
@@ -45,8 +43,6 @@ _USER_BYTES = 8
 _EVENT_BYTES = 4
 _SCORE_DIGITS = 6
 _MS_PER_DAY = 86_400_000
-
-_log = logging.getLogger(__name__)
 
 
 class Pseudonyms:
@@ -71,13 +67,15 @@ class Pseudonyms:
 class ExposureLog:
     """Appends to one file per day; lives inside one event loop.
 
-    What can't be written is lost, logged once, and hurts no answer.
+    What can't be written is lost, counted, and hurts no answer; nor does a
+    disk that hangs.
     """
 
     def __init__(
         self,
         folder: Path,
         key: Path,
+        count_lost: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Opens the log.
@@ -85,6 +83,8 @@ class ExposureLog:
         Args:
             folder: Of the log's files; made if it is not there.
             key: File with the key that users are named by.
+            count_lost: Is told of each line that is lost, why; from any
+                thread.
             clock: Seconds since 1970.
 
         Raises:
@@ -95,12 +95,8 @@ class ExposureLog:
             self._pseudonyms = Pseudonyms(key)
         except (OSError, ValueError) as error:
             raise LaunchError(f"Can't log exposures: {error}") from error
-        self._folder = folder
+        self._writer = LineWriter(folder, count_lost)
         self._clock = clock
-        self._process = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._file: io.FileIO | None = None
-        self._day = -1
-        self._failing = False
 
     def exposure(
         self,
@@ -122,7 +118,7 @@ class ExposureLog:
             scores: Their scores, shape [items].
         """
         best = np.argsort(-scores, kind="stable")[:MAX_ITEMS]
-        self._write(
+        self._append(
             kind="exposure",
             experiment=place.experiment.name,
             arm=place.arm.name,
@@ -138,7 +134,7 @@ class ExposureLog:
     ) -> None:
         """Notes what a user made of an item."""
         event = hashlib.blake2b(event_id.encode(), digest_size=_EVENT_BYTES)
-        self._write(
+        self._append(
             kind="outcome",
             user=self._pseudonyms.of(user_id),
             event=event.hexdigest(),
@@ -146,36 +142,28 @@ class ExposureLog:
             label=label,
         )
 
-    def forget(self, user_id: str) -> None:
-        """Has reports leave out all that was noted of a user so far."""
-        self._write(kind="forget", user=self._pseudonyms.of(user_id))
+    async def forget(self, user_id: str) -> None:
+        """Has reports leave out all that was noted of a user so far.
 
-    def close(self) -> None:
-        """Closes the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        Raises:
+            ExposureLogError: That can't be made durable.
+        """
+        await self._writer.append_durably(
+            *self._line(kind="forget", user=self._pseudonyms.of(user_id))
+        )
 
-    def _write(self, **line: Any) -> None:
+    def close(self, seconds: float) -> None:
+        """Writes what is not written yet; after so long, the rest is lost."""
+        self._writer.close(seconds)
+
+    def _append(self, **line: Any) -> None:
+        self._writer.append(*self._line(**line))
+
+    def _line(self, **line: Any) -> tuple[int, str]:
+        """Returns the day whose file a line goes to, and the line."""
         ms = round(self._clock() * 1000, 3)
-        data = json.dumps({"ms": ms, **line}, separators=(",", ":"))
-        try:
-            # One write of a whole line: a kill cuts off the last, at most.
-            self._file_of(int(ms // _MS_PER_DAY)).write(f"{data}\n".encode())
-            self._failing = False
-        except OSError as error:
-            if not self._failing:
-                self._failing = True
-                _log.error("Exposures are lost: %s", error)
-
-    def _file_of(self, day: int) -> io.FileIO:
-        if self._file is None or day != self._day:
-            self.close()
-            date = time.strftime("%Y-%m-%d", time.gmtime(day * 86_400))
-            path = self._folder / f"{date}-{self._process}.jsonl"
-            self._file = io.FileIO(path, "ab")
-            self._day = day
-        return self._file
+        text = json.dumps({"ms": ms, **line}, separators=(",", ":"))
+        return int(ms // _MS_PER_DAY), text
 
 
 def _read_or_make_key(path: Path) -> bytes:

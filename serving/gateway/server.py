@@ -48,7 +48,7 @@ async def serve(config: GatewayConfig) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(config))
-        trials = Trials(parts.experiments)
+        trials = Trials(parts.experiments, parts.metrics.count_lost_exposure)
         stack.push_async_callback(trials.close)
         server, health_service = _build_server(
             config,

@@ -5,7 +5,7 @@ Requests that name a model are answered as they ask, whoever the user is.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from serving.errors import ServingError
@@ -21,24 +21,32 @@ from serving.protos import recommender_pb2 as pb
 # Shadows must not take what users' own requests need.
 MAX_SHADOWS = 16
 
+# For the exposure log: a disk that works has written it long before.
+_CLOSE_SECONDS = 5.0
+
 _log = logging.getLogger(__name__)
 
 
 class Trials:
     """The experiments of a gateway; lives inside one event loop."""
 
-    def __init__(self, config: ExperimentsConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: ExperimentsConfig | None,
+        count_lost: Callable[[str], None],
+    ) -> None:
         """Opens the exposure log.
 
         Args:
             config: What is tried; None: nothing.
+            count_lost: See `ExposureLog`.
 
         Raises:
             LaunchError: The exposure log can't be written.
         """
         self._experiments = config.experiments if config else ()
         self._exposures = (
-            ExposureLog(config.log, config.key) if config else None
+            ExposureLog(config.log, config.key, count_lost) if config else None
         )
         self._shadows: set[asyncio.Task[None]] = set()
 
@@ -83,10 +91,14 @@ class Trials:
                     user_id, event.event_id, event.item_id, event.label
                 )
 
-    def forget(self, user_id: str) -> None:
-        """Has reports leave out a user who was deleted."""
+    async def forget(self, user_id: str) -> None:
+        """Has reports leave out a user who was deleted, durably.
+
+        Raises:
+            ExposureLogError: The exposure log can't be written.
+        """
         if self._exposures is not None:
-            self._exposures.forget(user_id)
+            await self._exposures.forget(user_id)
 
     def in_shadow(self, work: Coroutine[Any, Any, None]) -> None:
         """Does work that no answer waits for; what fails is logged only.
@@ -106,7 +118,7 @@ class Trials:
             task.cancel()
         await asyncio.gather(*self._shadows, return_exceptions=True)
         if self._exposures is not None:
-            self._exposures.close()
+            self._exposures.close(_CLOSE_SECONDS)
 
 
 async def _harmless(work: Coroutine[Any, Any, None]) -> None:

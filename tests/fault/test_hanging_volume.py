@@ -1,4 +1,4 @@
-"""The volume that versions are pushed to hangs: who needs it not, waits not.
+"""A volume hangs that models or logs are on: who needs it not, waits not.
 
 A named pipe stands in for the file that does not come. Without an event loop
 that goes on, none of these requests would be answered before the pipe is.
@@ -11,10 +11,14 @@ import grpc
 import pytest
 
 from serving.client import FeedbackEvent, RecommenderClient
+from serving.experiments import line_writer
+from serving.experiments.config import Arm, Experiment, ExperimentsConfig
+from serving.experiments.joining import read_lines
 from serving.store import MemoryStore
-from tests.helpers.hanging_file import hanging
+from tests.helpers.hanging_file import HangingDisk, hanging
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.oracle_gateway import OracleGateway
+from tests.helpers.patience import wait_until
 from tests.helpers.toy_model import ToyOracle, ToyParameters
 from tests.serving.gateway.rpcs.test_prediction import ITEMS, predict
 
@@ -86,3 +90,33 @@ def test_current_version_needs_no_file_once_it_is_known(
             each.result(SECONDS)
         gateway.refresh()
         use(gateway, client, version=2)
+
+
+def test_exposure_log_that_hangs_holds_up_answers_no_more_than_receipts_lie(
+    tmp_path, monkeypatch
+):
+    disk = HangingDisk()
+    monkeypatch.setattr(line_writer, "FileIO", disk.open)
+    folder = tmp_path / "exposures"
+    experiments = ExperimentsConfig(
+        (Experiment("x", (Arm("a"),)),), folder, tmp_path / "key"
+    )
+    backend = OracleBackend({1: ToyOracle.from_seed(1)})
+    with (
+        OracleGateway(
+            backend, MemoryStore(), tmp_path, experiments=experiments
+        ) as gateway,
+        RecommenderClient(gateway.target, SECONDS) as client,
+    ):
+        disk.hang()
+        use(gateway, client, version=1)
+        wait_until(lambda: disk.is_met)
+        with pytest.raises(grpc.RpcError) as late:
+            client.with_options(timeout_seconds=1.0).delete_user("u")
+        assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        disk.go_on()
+        client.delete_user("u")
+        kinds = [line["kind"] for line in read_lines(folder)]
+    # Each time Rank and Predict show something, and an event comes of it.
+    assert sorted(kinds[:-2]) == ["exposure"] * 20 + ["outcome"] * 10
+    assert kinds[-2:] == ["forget"] * 2

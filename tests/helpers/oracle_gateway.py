@@ -8,6 +8,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from serving.event_log import LogConfig
 from serving.event_log.config import open_event_log
+from serving.experiments.joining import read_lines
 from serving.gateway.config import GatewayConfig
 from serving.gateway.health import HealthService
 from serving.gateway.service import SERVICE_NAME, gateway_services
@@ -77,12 +78,18 @@ class OracleGateway:
         """Looks for new versions now."""
         self.run(self._registry.refresh())
 
+    def exposure_log(self):
+        """Returns the lines of all that was noted so far."""
+        # Somebody unknown: lines leave in their order, and it waits for its.
+        self.run(self.trials.forget(""))
+        return read_lines(self.experiments.log)
+
     async def _start(self):
-        self.trials = Trials(self.experiments)
         parts = make_parts(
             self.config, self.store, self.log, self.backend, self.experiments
         )
         self.metrics = parts.metrics
+        self.trials = Trials(self.experiments, self.metrics.count_lost_exposure)
         self.meta_stage = parts.meta_stage
         self._stage = parts.stage
         self._stragglers = parts.stragglers

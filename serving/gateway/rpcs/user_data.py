@@ -83,8 +83,8 @@ class UserDataRpcs:
             found, tombstone = await asyncio.to_thread(self._store.delete, key)
             receipt.records += found
             tombstones.append(tombstone)
-        self._trials.forget(request.user_id)
         self._meta_stage.forget(request.user_id)
+        await self._trials.forget(request.user_id)
         receipt.deleted_ms = max(each.deleted_ms for each in tombstones)
         receipt.expires_ms = min(each.expires_ms for each in tombstones)
         return receipt

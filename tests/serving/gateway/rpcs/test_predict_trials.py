@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serving.experiments.config import Arm, Experiment, ExperimentsConfig
-from serving.experiments.joining import join, read_lines
+from serving.experiments.joining import join
 from serving.protos import recommender_pb2
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import (
@@ -109,12 +109,12 @@ def test_arms_ask_their_model_and_version_and_the_answer_tells(run):
         assert (told.model, told.version, told.arm) == (*expected, f"x/{arm}")
 
 
-def test_what_is_shown_is_joined_with_what_comes_of_it(run, tmp_path):
+def test_what_is_shown_is_joined_with_what_comes_of_it(run):
     gateway, experiment = run(Arm("a"), Arm("b"))
     (user,) = users_of(experiment, "b", 1)
     response, _ = predict(gateway, user)
     submit(gateway, user, [1])
-    (shown,) = lines(tmp_path, "exposure")
+    (shown,) = lines(gateway, "exposure")
     assert (shown["arm"], shown["model"], shown["version"]) == (
         "b",
         "model0",
@@ -126,22 +126,22 @@ def test_what_is_shown_is_joined_with_what_comes_of_it(run, tmp_path):
         item: pytest.approx(score, abs=1e-5)
         for item, score in zip(ITEMS, scores[:3], strict=True)
     }
-    (exposure,) = join(read_lines(tmp_path / "exposures"), 60.0)["x", "b"]
+    (exposure,) = join(gateway.exposure_log(), 60.0)["x", "b"]
     assert exposure.labels == {"003": 1.0}
 
 
-def test_recommended_items_are_exposures_and_padding_is_none(run, tmp_path):
+def test_recommended_items_are_exposures_and_padding_is_none(run):
     gateway, experiment = run(Arm("a"))
     (user,) = users_of(experiment, "a", 1)
     response, _ = predict(gateway, user, signature="recommend")
     found = decode_tensor(response.outputs["item_id"])[0].tolist()
-    (shown,) = lines(tmp_path, "exposure")
+    (shown,) = lines(gateway, "exposure")
     assert shown["items"] == [item.decode() for item in found if item]
     assert b"" in found
 
 
 @pytest.mark.parametrize("output", ["score", "item_id"])
-def test_answer_without_items_or_scores_is_no_exposure(run, tmp_path, output):
+def test_answer_without_items_or_scores_is_no_exposure(run, output):
     gateway, experiment = run(Arm("a"))
     (user,) = users_of(experiment, "a", 1)
     response, told = predict(
@@ -149,45 +149,45 @@ def test_answer_without_items_or_scores_is_no_exposure(run, tmp_path, output):
     )
     assert [*response.outputs] == [output]
     assert told.arm == "x/a"
-    assert not list((tmp_path / "exposures").glob("*.jsonl"))
+    assert lines(gateway, "exposure") == []
 
 
-def test_each_row_of_one_user_is_an_exposure(run, tmp_path):
+def test_each_row_of_one_user_is_an_exposure(run):
     gateway, experiment = run(Arm("a"))
     (user,) = users_of(experiment, "a", 1)
     predict(gateway, user, user)
-    assert len(lines(tmp_path, "exposure")) == 2
+    assert len(lines(gateway, "exposure")) == 2
 
 
 @pytest.mark.parametrize(
     "shared", [("segment", "tags", "age"), ("item_id", "user_id"), ("age",)]
 )
-def test_rows_that_are_shared_are_shown_in_each(run, tmp_path, oracle, shared):
+def test_rows_that_are_shared_are_shown_in_each(run, oracle, shared):
     gateway, experiment = run(Arm("a"), shadows=(Arm("b"),))
     (user,) = users_of(experiment, "a", 1)
     response, _ = predict(gateway, user, user, user, shared=shared)
     assert decode_tensor(response.outputs["score"]).shape == (3, 4)
-    wait_until(lambda: len(lines(tmp_path, "exposure")) == 6)
+    wait_until(lambda: len(lines(gateway, "exposure")) == 6)
     features = {"segment": "artist", "tags": ["drama", "war"], "age": 30.0}
     expected = dict(zip(ITEMS, oracle.rank(features, ITEMS), strict=True))
-    for shown in lines(tmp_path, "exposure"):
+    for shown in lines(gateway, "exposure"):
         scores = dict(zip(shown["items"], shown["scores"], strict=True))
         assert scores == pytest.approx(expected, abs=1e-5)
 
 
-def test_shadow_scores_what_was_shown_with_the_same_features(run, tmp_path):
+def test_shadow_scores_what_was_shown_with_the_same_features(run):
     gateway, experiment = run(
         Arm("a"), shadows=(Arm("meta", max_support=0),), models=1
     )
     (user,) = users_of(experiment, "a", 1)
     predict(gateway, user)
-    wait_until(lambda: len(lines(tmp_path, "exposure")) == 2)
-    first, second = lines(tmp_path, "exposure")
+    wait_until(lambda: len(lines(gateway, "exposure")) == 2)
+    first, second = lines(gateway, "exposure")
     assert {first["arm"], second["arm"]} == {"a", "meta"}
     assert first["scores"] == pytest.approx(second["scores"], abs=1e-5)
 
 
-def test_requests_that_say_more_are_in_no_experiment(run, tmp_path):
+def test_requests_that_say_more_are_in_no_experiment(run):
     gateway, experiment = run(Arm("off", max_support=0), models=2)
     one, other = users_of(experiment, "off", 2)
     for users, more in (
@@ -198,4 +198,4 @@ def test_requests_that_say_more_are_in_no_experiment(run, tmp_path):
     ):
         _, told = predict(gateway, *users, **more)
         assert told.arm == ""
-    assert not list((tmp_path / "exposures").glob("*.jsonl"))
+    assert lines(gateway, "exposure") == []

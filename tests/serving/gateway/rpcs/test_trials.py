@@ -7,7 +7,7 @@ import pytest
 
 from serving.experiments.assignment import assign
 from serving.experiments.config import Arm, Experiment, ExperimentsConfig
-from serving.experiments.joining import join, read_lines
+from serving.experiments.joining import join
 from serving.experiments.report import make_report
 from serving.protos import recommender_pb2 as pb
 from serving.store import UserKey
@@ -60,12 +60,8 @@ def submit(gateway, user, numbers, **fields):
     )
 
 
-def lines(tmp_path, kind):
-    return [
-        line
-        for line in read_lines(tmp_path / "exposures")
-        if line["kind"] == kind
-    ]
+def lines(gateway, kind):
+    return [line for line in gateway.exposure_log() if line["kind"] == kind]
 
 
 def test_arm_that_adapts_nothing_serves_the_meta_initialization(run, oracle):
@@ -143,13 +139,13 @@ def test_version_that_is_gone_is_succeeded_and_the_answer_tells(run):
     assert (told.version, told.arm) == (1, "x/gone")
 
 
-def test_request_that_names_a_model_is_in_no_experiment(run, tmp_path):
+def test_request_that_names_a_model_is_in_no_experiment(run):
     gateway, experiment = run(Arm("off", max_support=0))
     (user,) = users_of(experiment, "off", 1)
     assert submit(gateway, user, range(2), model="model0").accepted == 2
     told = rank(gateway, user, model="model0").provenance
     assert (told.arm, told.support_count) == ("", 2)
-    assert not list((tmp_path / "exposures").glob("*.jsonl"))
+    assert lines(gateway, "exposure") == []
 
 
 def test_users_outside_the_share_are_left_alone(run):
@@ -159,14 +155,12 @@ def test_users_outside_the_share_are_left_alone(run):
     assert rank(gateway, outside).provenance.arm == ""
 
 
-def test_exposure_says_what_was_shown_and_outcome_what_came_of_it(
-    run, tmp_path
-):
+def test_exposure_says_what_was_shown_and_outcome_what_came_of_it(run):
     gateway, experiment = run(Arm("a"), Arm("b"))
     (user,) = users_of(experiment, "b", 1)
     ranked = rank(gateway, user)
     submit(gateway, user, [1])
-    (shown,) = lines(tmp_path, "exposure")
+    (shown,) = lines(gateway, "exposure")
     assert (shown["arm"], shown["model"], shown["version"]) == (
         "b",
         "model0",
@@ -176,20 +170,20 @@ def test_exposure_says_what_was_shown_and_outcome_what_came_of_it(
         item: pytest.approx(score, abs=1e-5)
         for item, score in zip(ITEMS, ranked.scores, strict=True)
     }
-    (outcome,) = lines(tmp_path, "outcome")
+    (outcome,) = lines(gateway, "outcome")
     assert (outcome["item"], outcome["label"]) == ("003", 1.0)
     assert outcome["user"] == shown["user"] != user
 
 
-def test_recommended_items_are_exposures_too(run, tmp_path):
+def test_recommended_items_are_exposures_too(run):
     gateway, experiment = run(Arm("a"))
     (user,) = users_of(experiment, "a", 1)
     answer = gateway.stub.Recommend(pb.RecommendRequest(user_id=user, k=3))
-    (shown,) = lines(tmp_path, "exposure")
+    (shown,) = lines(gateway, "exposure")
     assert shown["items"] == list(answer.item_ids)
 
 
-def test_shadow_scores_what_was_shown_and_is_never_shown(run, tmp_path):
+def test_shadow_scores_what_was_shown_and_is_never_shown(run):
     gateway, experiment = run(
         Arm("a"),
         shadows=(Arm("other", model="model1"), Arm("meta", max_support=0)),
@@ -200,8 +194,8 @@ def test_shadow_scores_what_was_shown_and_is_never_shown(run, tmp_path):
     wait_until(lambda: gateway.store.get(UserKey("model1", user)))
     answer = rank(gateway, user)
     assert answer.provenance.arm == "x/a"
-    wait_until(lambda: len(lines(tmp_path, "exposure")) == 3)
-    shown = {line["arm"]: line for line in lines(tmp_path, "exposure")}
+    wait_until(lambda: len(lines(gateway, "exposure")) == 3)
+    shown = {line["arm"]: line for line in lines(gateway, "exposure")}
     assert set(shown) == {"a", "other", "meta"}
     oracle = ToyOracle(ToyParameters.from_seed(1))
     scores = dict(zip(ITEMS, oracle.rank({}, ITEMS), strict=True))
@@ -213,7 +207,7 @@ def test_shadow_scores_what_was_shown_and_is_never_shown(run, tmp_path):
     assert shown["other"]["scores"] == shown["a"]["scores"]
 
 
-def test_shadow_that_fails_hurts_nobody(run, tmp_path, caplog):
+def test_shadow_that_fails_hurts_nobody(run, caplog):
     gateway, experiment = run(Arm("a"), shadows=(Arm("gone", model="nowhere"),))
     (user,) = users_of(experiment, "a", 1)
     with caplog.at_level("INFO"):
@@ -221,21 +215,19 @@ def test_shadow_that_fails_hurts_nobody(run, tmp_path, caplog):
         wait_until(lambda: "A shadow was not asked" in caplog.text)
 
 
-def test_deleted_user_is_in_no_report(run, tmp_path):
+def test_deleted_user_is_in_no_report(run):
     gateway, experiment = run(Arm("a"), Arm("b"))
     stays, goes = users_of(experiment, "a", 2)
     for user in (stays, goes):
         rank(gateway, user)
         submit(gateway, user, range(3))
     gateway.stub.DeleteUser(pb.DeleteUserRequest(user_id=goes))
-    joined = join(read_lines(tmp_path / "exposures"), 60.0)
+    joined = join(gateway.exposure_log(), 60.0)
     report = make_report(experiment, joined, draws=10)
     assert (report.arms["a"].users, report.arms["a"].judged) == (1, 3)
 
 
-def test_report_of_live_traffic_finds_the_arm_that_learns(
-    run, tmp_path, oracle
-):
+def test_report_of_live_traffic_finds_the_arm_that_learns(run, oracle):
     gateway, experiment = run(Arm("off", max_support=0), Arm("on"))
     # Users who like the one item that the model puts second.
     liked = int(np.argsort(oracle.rank({}, ITEMS))[1])
@@ -256,7 +248,7 @@ def test_report_of_live_traffic_finds_the_arm_that_learns(
                         ],
                     )
                 )
-    joined = join(read_lines(tmp_path / "exposures"), 60.0)
+    joined = join(gateway.exposure_log(), 60.0)
     report = make_report(experiment, joined, draws=200)
     lift = report.arms["on"].lifts["wgauc"]
     assert lift.low > 0.0
