@@ -12,7 +12,7 @@ JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 VENV := $(or $(ADAPTOWER_VENV),.venv)
 PYTHON := $(VENV)/bin/python
-PYTEST = $(PYTHON) -m pytest -n $(JOBS) --dist loadfile
+PYTEST = $(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # TFRS needs Keras 2, and says so only after TensorFlow is loaded.
 export TF_USE_LEGACY_KERAS := 1
