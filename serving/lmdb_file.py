@@ -3,6 +3,10 @@
 Syncing to disk takes milliseconds. Writers that come while a sync runs are
 taken together into the next transaction, and wait for one sync instead of
 one each (group commit).
+
+LMDB changes no page in place, so to remove something takes pages as well, and
+in a file that is full nobody could be deleted. Some pages are kept back for
+that: other writes are refused while so many are left.
 """
 
 import contextlib
@@ -12,7 +16,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -29,6 +33,12 @@ _MAX_READERS = 256
 # Slots of readers that were killed are freed this often, while we write:
 # once all are taken, no process can even open the file.
 _CHECK_READERS_SECONDS = 1.0
+# To remove takes some twenty in the log, which has the more databases. What it
+# frees can be used again two transactions later.
+_KEPT_BACK_PAGES = 64
+_KEPT_BACK_SHARE = 1 / 8
+# A value of so much less than a page takes one of its own.
+_PAGE_HEADER_BYTES = 64
 # So little is left of a disk that is full.
 _NEARLY_NOTHING = 1 << 16
 
@@ -36,8 +46,11 @@ _NEARLY_NOTHING = 1 << 16
 class _Write(Generic[_T]):
     """What one writer wants done, and what came of it."""
 
-    def __init__(self, work: Callable[[Transaction], _T]) -> None:
+    def __init__(
+        self, work: Callable[[Transaction], _T], removes: bool
+    ) -> None:
         self.work = work
+        self.removes = removes
         self.done = False
         self._result: _T | None = None
         self._error: Exception | None = None
@@ -53,46 +66,6 @@ class _Write(Generic[_T]):
         if self._error is not None:
             raise self._error
         return self._result  # type: ignore[return-value]
-
-
-def in_parts(
-    work: Callable[[Sequence[_T]], int],
-    things: Sequence[_T],
-    full: type[Exception],
-) -> int:
-    """Does something about things in one transaction, or in as few as it takes.
-
-    To remove takes room before it makes some. A file that is full has it for a
-    few things at a time, perhaps not for each of them: the first ones that it
-    has it for make room for more. What is left over is for the next time.
-
-    Args:
-        work: Does it to some of the things; returns to how many.
-        things: All of them.
-        full: What `work` raises if there is no room.
-
-    Returns:
-        The sum of what `work` returned.
-
-    Raises:
-        Exception: There was no room for any of them: `full`.
-    """
-    try:
-        return work(things)
-    except full:
-        if len(things) < 2:
-            raise
-    middle = len(things) // 2
-    done = 0
-    trouble: Exception | None = None
-    for part in (things[:middle], things[middle:]):
-        try:
-            done += in_parts(work, part, full)
-        except full as error:
-            trouble = error
-    if trouble is not None and not done:
-        raise trouble
-    return done
 
 
 class LmdbFile:
@@ -140,6 +113,11 @@ class LmdbFile:
             )
             self._env.reader_check()
             self._readers_checked = time.monotonic()
+            self._page_bytes: int = self._env.stat()["psize"]
+            self._kept_back = min(
+                _KEPT_BACK_PAGES,
+                int(_KEPT_BACK_SHARE * map_bytes / self._page_bytes),
+            )
 
     @property
     def data_path(self) -> Path:
@@ -174,14 +152,17 @@ class LmdbFile:
             self._env.reader_check()
             return self._env.begin()
 
-    def write(self, work: Callable[[Transaction], _T]) -> _T:
+    def write(
+        self, work: Callable[[Transaction], _T], removes: bool = False
+    ) -> _T:
         """Runs work inside a write transaction; durable on return.
 
         Args:
             work: Called with the transaction, perhaps twice; what it returns
                 is returned. If it raises, nothing of it is stored.
+            removes: Whether it may take the room that is kept back.
         """
-        write = _Write(work)
+        write = _Write(work, removes)
         self._waiting.append(write)
         with self._committing:
             # Whoever had the lock before may have done our work, too.
@@ -212,8 +193,27 @@ class LmdbFile:
         with self.translated(), self._env.begin(write=True) as transaction:
             for write in batch:
                 write.run(transaction)
+            if not all(write.removes for write in batch):
+                self._leave_room(transaction)
         for write in batch:
             write.finish()
+
+    def _leave_room(self, transaction: Transaction) -> None:
+        """Tries whether the pages to keep back are left after a transaction.
+
+        LMDB does not tell how many there are, so they are written, and that
+        is taken back. Far from the end of the map they need not be.
+        """
+        end = (self._env.info()["last_pgno"] + 1) * self._page_bytes
+        if end < self._map_bytes / 2:
+            return
+        page = bytes(self._page_bytes - _PAGE_HEADER_BYTES)
+        trial = self._env.begin(write=True, parent=transaction)
+        try:
+            for number in range(self._kept_back):
+                trial.put(b"kept back %d" % number, page)
+        finally:
+            trial.abort()
 
     def close(self) -> None:
         """Releases the folder. Calling it again does nothing."""

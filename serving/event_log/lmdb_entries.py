@@ -225,15 +225,26 @@ class LmdbEntries:
         return list(itertools.islice(cursor, most))
 
     def delete(
-        self, transaction: Transaction, key: UserKey, tombstone: Tombstone
+        self,
+        transaction: Transaction,
+        key: UserKey,
+        tombstone: Tombstone,
+        most: int,
     ) -> int:
-        """Removes a user's entries; returns how many there were."""
-        positions = self.positions_of(transaction, key)
+        """Lets no more in of a user, and removes entries; returns how many.
+
+        Args:
+            transaction: A write transaction.
+            key: The user.
+            tombstone: What stays.
+            most: How many entries at most.
+        """
+        transaction.put(key.digest, tombstone.to_bytes(), db=self._deleted)
+        positions = self.positions_of(transaction, key)[:most]
         for position in positions:
             transaction.delete(position, db=self._queue)
             transaction.delete(position, db=self._entries)
-        transaction.delete(key.digest, db=self._users)
-        transaction.put(key.digest, tombstone.to_bytes(), db=self._deleted)
+            transaction.delete(key.digest, position, db=self._users)
         return len(positions)
 
     def forget_tombstones(self, transaction: Transaction) -> None:

@@ -26,7 +26,8 @@ from serving.event_log.lmdb_entries import (
     decoded,
     position_of,
 )
-from serving.lmdb_file import LmdbFile, Transaction, in_parts
+from serving.in_parts import in_parts
+from serving.lmdb_file import LmdbFile, Transaction
 from serving.store.record import UserKey
 from serving.store.tombstone import Retention, Tombstone, now_ms
 
@@ -35,8 +36,8 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 _CHUNK = 512
-# Appends wait for a step of `trim_steps`.
-_TRIM_CHUNK = 128
+# Appends wait for so many entries to be dropped.
+_DROP_CHUNK = 128
 # Appends of other processes are looked for this often.
 _POLL_SECONDS = 0.005
 
@@ -177,9 +178,11 @@ class LmdbEventLog(EventLog):
             many = len(self._acknowledged) >= _CHUNK
         # A sync is dear: fewer acknowledgements wait for the next append.
         if many:
-            self._write(_nothing)
+            self._write(_nothing, removes=True)
 
-    def _write(self, work: Callable[[Transaction], _T]) -> _T:
+    def _write(
+        self, work: Callable[[Transaction], _T], removes: bool = False
+    ) -> _T:
         """Runs work in a transaction that also stores acknowledgements."""
         with self._changed:
             acknowledged = tuple(self._acknowledged)
@@ -189,20 +192,20 @@ class LmdbEventLog(EventLog):
             return work(transaction)
 
         try:
-            result = self._file.write(write)
+            result = self._file.write(write, removes)
         except LogFullError:
             if not acknowledged:
                 raise
             # What is learned makes room, but perhaps not all of it at once.
             in_parts(self._store_acknowledged, acknowledged, LogFullError)
-            return self._file.write(work)
+            return self._file.write(work, removes)
         with self._changed:
             self._acknowledged.difference_update(acknowledged)
         return result
 
     def _store_acknowledged(self, positions: Sequence[bytes]) -> int:
         acknowledge = functools.partial(self._acknowledge, positions=positions)
-        self._file.write(acknowledge)
+        self._file.write(acknowledge, removes=True)
         with self._changed:
             self._acknowledged.difference_update(positions)
         return len(positions)
@@ -246,25 +249,36 @@ class LmdbEventLog(EventLog):
         delete = functools.partial(
             self._stored.delete, key=key, tombstone=tombstone
         )
-        return self._write(delete), tombstone
+        return sum(self._in_steps(delete)), tombstone
 
     def trim_steps(self) -> Iterator[int]:  # noqa: D102
         before_ms = now_ms() - int(self._config.keep_seconds * 1000)
+        drop = functools.partial(self._stored.drop_learned, before_ms=before_ms)
+        yield from self._in_steps(drop)
+        self._write(self._stored.forget_tombstones, removes=True)
 
-        def drop(places: Sequence[int]) -> int:
+    def _in_steps(self, drop: Callable[..., int]) -> Iterator[int]:
+        """Drops entries, as many at a time as there is room for.
+
+        Args:
+            drop: Drops some inside a transaction, `most` at most; returns how
+                many.
+
+        Yields:
+            How many were dropped, until there are none.
+
+        Raises:
+            LogFullError: There is no room to drop a single one.
+        """
+
+        def some(places: Sequence[int]) -> int:
             if len(places) == 1:
-                self._write(self._stored.touch)
-            return self._write(
-                functools.partial(
-                    self._stored.drop_learned,
-                    most=len(places),
-                    before_ms=before_ms,
-                )
-            )
+                self._write(self._stored.touch, removes=True)
+            work = functools.partial(drop, most=len(places))
+            return self._write(work, removes=True)
 
-        while dropped := in_parts(drop, range(_TRIM_CHUNK), LogFullError):
+        while dropped := in_parts(some, range(_DROP_CHUNK), LogFullError):
             yield dropped
-        self._write(self._stored.forget_tombstones)
 
     def status(self) -> LogStatus:  # noqa: D102
         with self._changed, self._file.reading() as transaction:
@@ -278,7 +292,7 @@ class LmdbEventLog(EventLog):
         self._closed = True
         if self._acknowledged:
             try:
-                self._write(_nothing)
+                self._write(_nothing, removes=True)
             except EventLogError as error:
                 _log.warning("What was learned last comes once more: %s", error)
         if self._reader_lock is not None:

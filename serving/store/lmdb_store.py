@@ -9,12 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from serving.errors import DeletedUserError, StoreError, StoreFullError
-from serving.lmdb_file import (
-    DEFAULT_MAP_BYTES,
-    LmdbFile,
-    Transaction,
-    in_parts,
-)
+from serving.in_parts import in_parts
+from serving.lmdb_file import DEFAULT_MAP_BYTES, LmdbFile, Transaction
 from serving.store.adaptive_store import (
     AdaptiveStore,
     has_expired,
@@ -121,11 +117,15 @@ class LmdbStore(AdaptiveStore):
 
     def delete(self, key: UserKey) -> tuple[bool, Tombstone]:  # noqa: D102
         tombstone = Tombstone.now(self._retention)
-        data = self._file.write(
-            lambda transaction: transaction.replace(
-                key.to_bytes(), tombstone.to_bytes()
-            )
-        )
+
+        def delete(transaction: Transaction) -> bytes | None:
+            # Only what is removed lets LMDB join pages that are nearly empty;
+            # what is replaced by something shorter does not.
+            data = transaction.pop(key.to_bytes())
+            transaction.put(key.to_bytes(), tombstone.to_bytes())
+            return data
+
+        data = self._file.write(delete, removes=True)
         return live_or_none(data, key, self._retention) is not None, tombstone
 
     def tombstone(self, key: UserKey) -> Tombstone | None:  # noqa: D102
@@ -162,7 +162,7 @@ class LmdbStore(AdaptiveStore):
                     removed += transaction.delete(stored)
             return removed
 
-        return self._file.write(remove) if batch else 0
+        return self._file.write(remove, removes=True) if batch else 0
 
     def _entries(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         for chunk in self._chunks(prefix):

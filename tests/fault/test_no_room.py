@@ -9,6 +9,7 @@ import pytest
 from serving.errors import LogFullError, StoreFullError
 from serving.event_log import (
     LmdbEventLog,
+    LogConfig,
     LogEntry,
     LoggedEvent,
     Submission,
@@ -20,6 +21,8 @@ from tests.helpers.killed_writers import put_next, record_of, user_key
 from tests.helpers.redis_server import RunningRedis
 
 pytestmark = pytest.mark.fault
+
+SMALL_MAP_BYTES = 1 << 20
 
 
 # Some end at a write that is refused, some at one that is cut short.
@@ -36,29 +39,29 @@ def small_disk(tmp_path, request):
     subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
-def put_until_full(store):
-    """Stores users until there is no room.
+def put_until_full(store, users=0, at_once=50):
+    """Stores more users until there is no room.
 
     Returns:
-        How many it took, and what it said.
+        How many it has then, and what it said.
     """
-    users = 0
     try:
         while True:
-            batch = [record_of(users + n, 1) for n in range(50)]
+            batch = [record_of(users + n, 1) for n in range(at_once)]
             store.compare_and_put_many(batch)
             users += len(batch)
     except StoreFullError as error:
         return users, str(error)
 
 
-def append_until_full(log):
+def append_until_full(log, users=1, size=4096, event_id="e"):
     """Appends until there is no room; returns what `put_until_full` does."""
     entries, told = -1, None
     while not isinstance(told, LogFullError):
         entries += 1
-        event = LoggedEvent(str(entries), "item", 1.0)
-        (told,) = log.append([Submission(user_key(0), (event,), bytes(4096))])
+        event = LoggedEvent(f"{event_id}{entries}", "item", 1.0)
+        user = user_key(entries % users)
+        (told,) = log.append([Submission(user, (event,), bytes(size))])
     return entries, str(told)
 
 
@@ -81,6 +84,40 @@ def test_full_disk_refuses_events_and_keeps_those_it_took(small_disk):
         assert "free some disk" in words
         assert len(list(log.entries())) == taken > 50
         assert len(log.read("c", 10)) == 10
+
+
+def test_full_store_deletes_whom_it_knows_and_whom_it_does_not(tmp_path):
+    with LmdbStore(tmp_path, map_bytes=SMALL_MAP_BYTES) as store:
+        users, _ = put_until_full(store)
+        users, words = put_until_full(store, users, at_once=1)
+        assert "--store-map-bytes" in words
+        for stranger in range(users, users + 100):
+            assert not store.delete(user_key(stranger))[0]
+        for user in range(0, users, 20):
+            assert store.delete(user_key(user))[0]
+            assert store.get(user_key(user)) is None
+
+
+@pytest.mark.parametrize("keep_seconds", [0.0, 3600.0])
+def test_full_log_deletes_whom_it_knows_and_whom_it_does_not(
+    tmp_path, keep_seconds
+):
+    config = LogConfig(map_bytes=SMALL_MAP_BYTES, keep_seconds=keep_seconds)
+    with LmdbEventLog(tmp_path, config) as log:
+        taken = append_until_full(log, users=3, size=1024)[0]
+        more, words = append_until_full(log, users=3, size=1, event_id="short")
+        taken += more
+        assert "--log-map-bytes" in words
+        for stranger in range(100, 200):
+            assert log.delete(user_key(stranger))[0] == 0
+        # What is acknowledged, the next transaction has to store as well.
+        log.ack(log.read("c", 100))
+        removed = [log.delete(user_key(user))[0] for user in range(3)]
+        assert list(log.entries()) == []
+        learned = 0 if keep_seconds else 100
+        assert sum(removed) == taken - learned
+        again = Submission(user_key(4), (LoggedEvent("0", "item", 1.0),))
+        assert isinstance(log.append([again])[0], LogEntry)
 
 
 @pytest.fixture

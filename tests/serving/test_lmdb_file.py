@@ -1,54 +1,94 @@
+"""Room that is kept back in a file that is full."""
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from serving.lmdb_file import in_parts
+from serving.lmdb_file import LmdbFile
+from tests.helpers.patience import wait_until
+
+MAP_BYTES = 1 << 20
+# For a file that is full.
+TOO_LARGE = MAP_BYTES // 4
 
 
 class FullError(Exception):
     pass
 
 
-class Shelf:
-    """What is on it can be taken if there is as much room to put it down."""
-
-    def __init__(self, things, room):
-        self.things = set(things)
-        self.room = room
-        self.steps = []
-
-    def take(self, part):
-        self.steps.append(len(part))
-        if sum(part) > self.room:
-            raise FullError
-        self.things -= set(part)
-        self.room += sum(part)
-        return len(part)
+@pytest.fixture
+def file(tmp_path):
+    file = LmdbFile(tmp_path, MAP_BYTES, 0, AssertionError, FullError)
+    yield file
+    file.close()
 
 
-def test_all_is_done_at_once_if_there_is_room():
-    shelf = Shelf(range(1, 9), room=100)
-    assert in_parts(shelf.take, range(1, 9), FullError) == 8
-    assert shelf.steps == [8]
+def key(number):
+    # Neighbours are far apart, as digests are.
+    return (number * 2_654_435_761 % (1 << 32)).to_bytes(4, "big")
 
 
-def test_little_room_is_enough_if_what_is_taken_makes_more():
-    shelf = Shelf(range(1, 9), room=1)
-    assert in_parts(shelf.take, range(1, 9), FullError) == 8
-    assert not shelf.things
-    assert len(shelf.steps) < 16
+def put(numbers, size):
+    def work(transaction):
+        for number in numbers:
+            transaction.put(key(number), bytes(size))
+
+    return work
 
 
-def test_what_there_is_no_room_for_stays_and_holds_no_other_up():
-    shelf = Shelf([90, 1, 2, 80], room=2)
-    assert in_parts(shelf.take, [90, 1, 2, 80], FullError) == 2
-    assert shelf.things == {90, 80}
+def fill(file):
+    """Writes to the brim, the last bits one by one; returns how many keys."""
+    end = 0
+    for size, at_once in ((300, 64), (300, 8), (300, 1), (30, 1), (1, 1)):
+        with contextlib.suppress(FullError):
+            while True:
+                file.write(put(range(end, end + at_once), size))
+                end += at_once
+    return end
 
 
-def test_no_room_for_any_is_an_error():
-    shelf = Shelf([7, 8, 9], room=2)
+def remove(file, *numbers):
+    """Leaves short marks in place of what there was, or of nothing."""
+
+    def work(transaction):
+        for number in numbers:
+            transaction.delete(key(number))
+            transaction.put(key(number), bytes(16))
+
+    file.write(work, removes=True)
+
+
+def test_everybody_can_be_removed_from_a_full_file_also_who_was_not_in_it(file):
+    end = fill(file)
+    assert end > 1500
+    for stranger in range(end, end + 150):
+        remove(file, stranger)
     with pytest.raises(FullError):
-        in_parts(shelf.take, [7, 8, 9], FullError)
-    assert shelf.things == {7, 8, 9}
+        file.write(put([end], TOO_LARGE))
+    for gone in range(0, end, 4):
+        remove(file, *range(gone, gone + 4))
+    file.write(put([end], 300))
 
 
-def test_nothing_is_nothing():
-    assert in_parts(Shelf([], room=0).take, [], FullError) == 0
+def test_writes_that_are_refused_take_nothing_of_what_is_kept_back(file):
+    end = fill(file)
+    for attempt in range(end, end + 100):
+        with contextlib.suppress(FullError):
+            file.write(put([attempt], 300))
+    for stranger in range(end + 100, end + 150):
+        remove(file, stranger)
+
+
+def test_removal_that_comes_together_with_a_refused_write_is_done(file):
+    end = fill(file)
+    with ThreadPoolExecutor() as threads:
+        with file._committing:
+            refused = threads.submit(file.write, put([end], TOO_LARGE))
+            removed = threads.submit(remove, file, 0)
+            wait_until(lambda: len(file._waiting) == 2)
+        with pytest.raises(FullError):
+            refused.result()
+        removed.result()
+    with file.reading() as transaction:
+        assert transaction.get(key(0)) == bytes(16)

@@ -161,7 +161,7 @@ class TestLmdbEventLog(EventLogSuite):
     def test_log_that_can_not_be_written_any_more_closes_all_the_same(
         self, tmp_path, monkeypatch
     ):
-        def fail(work):
+        def fail(*_):
             raise EventLogError("the disk is gone")
 
         log = LmdbEventLog(tmp_path)
