@@ -7,8 +7,9 @@
 
 Both wait for the gateway to come up, and retry calls that it broke off as
 unavailable, within the call's deadline; sent twice, an event still counts
-once. What the gateway refuses is raised as `grpc.RpcError` with its status
-and explanation; `retry_after_seconds` reads when to come again.
+once. A call that fails raises a `GatewayError`, which is a `grpc.RpcError`: it
+names the method and the status, and says what to do; `retry_after_seconds`
+reads when to come again.
 
 Over networks that others share, connect with TLS and a token:
 
@@ -23,7 +24,16 @@ from serving.client.aio import AsyncRecommenderClient
 from serving.client.blocking import RecommenderClient
 from serving.client.calls import encode_feature
 from serving.client.connection import DEFAULT_TIMEOUT_SECONDS
-from serving.client.errors import PlaintextTokenError, retry_after_seconds
+from serving.client.errors import (
+    AccessRefusedError,
+    GatewayError,
+    PlaintextTokenError,
+    RequestRefusedError,
+    TimedOutError,
+    TryLaterError,
+    UnavailableError,
+    retry_after_seconds,
+)
 from serving.client.values import (
     DeletionReceipt,
     Features,
@@ -43,6 +53,7 @@ from serving.security.tls import ClientTls
 
 __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
+    "AccessRefusedError",
     "AsyncRecommenderClient",
     "ClientTls",
     "DeletionReceipt",
@@ -50,6 +61,7 @@ __all__ = [
     "Features",
     "FeedbackEvent",
     "FeedbackResult",
+    "GatewayError",
     "GatewayStatus",
     "ModelStatus",
     "PlaintextTokenError",
@@ -57,7 +69,11 @@ __all__ = [
     "RankResult",
     "RecommendResult",
     "RecommenderClient",
+    "RequestRefusedError",
     "StoredWeights",
+    "TimedOutError",
+    "TryLaterError",
+    "UnavailableError",
     "UserExport",
     "UserModel",
     "encode_feature",

@@ -7,6 +7,7 @@ import grpc.aio
 
 from serving.client import calls
 from serving.client.connection import ConnectedClient
+from serving.client.errors import told_as_ours
 from serving.client.values import (
     DeletionReceipt,
     Features,
@@ -93,7 +94,8 @@ class AsyncRecommenderClient(ConnectedClient):
 
     async def _run(self, call: calls.Call[_Answer]) -> _Answer:
         method = getattr(self._stub, call.method)
-        response = await method(call.request, **self._options.keywords())
+        with told_as_ours(call.method):
+            response = await method(call.request, **self._options.keywords())
         return call.decode(response)
 
     async def __aenter__(self: _Client) -> _Client:

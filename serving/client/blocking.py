@@ -7,6 +7,7 @@ import grpc
 
 from serving.client import calls
 from serving.client.connection import ConnectedClient
+from serving.client.errors import told_as_ours
 from serving.client.values import (
     DeletionReceipt,
     Features,
@@ -44,7 +45,7 @@ class RecommenderClient(ConnectedClient):
             model: Which model to ask; the gateway's default if None.
 
         Raises:
-            grpc.RpcError: The gateway refused, or did not answer in time.
+            GatewayError: The gateway refused, or did not answer in time.
         """
         return self._run(calls.rank(user_id, item_ids, features, model))
 
@@ -75,7 +76,7 @@ class RecommenderClient(ConnectedClient):
             seed: Of the draw; the gateway chooses one if None.
 
         Raises:
-            grpc.RpcError: The gateway refused, or did not answer in time.
+            GatewayError: The gateway refused, or did not answer in time.
         """
         return self._run(
             calls.recommend(
@@ -109,7 +110,7 @@ class RecommenderClient(ConnectedClient):
             model: Which model learns; the gateway's default if None.
 
         Raises:
-            grpc.RpcError: The gateway refused, or did not answer in time.
+            GatewayError: The gateway refused, or did not answer in time.
         """
         return self._run(
             calls.submit_feedback(user_id, events, features, model)
@@ -119,7 +120,7 @@ class RecommenderClient(ConnectedClient):
         """Returns everything that is held of a user.
 
         Raises:
-            grpc.RpcError: The gateway refused, or did not answer in time.
+            GatewayError: The gateway refused, or did not answer in time.
         """
         return self._run(calls.get_user(user_id))
 
@@ -127,7 +128,7 @@ class RecommenderClient(ConnectedClient):
         """Removes everything that is held of a user, under every model.
 
         Raises:
-            grpc.RpcError: The gateway refused, or did not answer in time.
+            GatewayError: The gateway refused, or did not answer in time.
         """
         return self._run(calls.delete_user(user_id))
 
@@ -135,7 +136,7 @@ class RecommenderClient(ConnectedClient):
         """Returns what the gateway serves, and how it has been going.
 
         Raises:
-            grpc.RpcError: The gateway refused, or did not answer in time.
+            GatewayError: The gateway refused, or did not answer in time.
         """
         return self._run(calls.get_status())
 
@@ -145,7 +146,9 @@ class RecommenderClient(ConnectedClient):
 
     def _run(self, call: calls.Call[_Answer]) -> _Answer:
         method = getattr(self._stub, call.method)
-        return call.decode(method(call.request, **self._options.keywords()))
+        with told_as_ours(call.method):
+            response = method(call.request, **self._options.keywords())
+        return call.decode(response)
 
     def __enter__(self: _Client) -> _Client:
         return self
