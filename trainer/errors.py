@@ -5,7 +5,8 @@ TrainerError
 ├── EpisodeDataError     episodes or catalog that can't be trained on
 ├── PartitionError       adaptive weights that don't fit the partition
 ├── DivergenceError      a loss that is not finite
-└── TuningError          a search without a trial that ended
+├── TuningError          a search without a trial that ended
+└── ExportError          a graph that can't be exported
 """
 
 
@@ -31,3 +32,7 @@ class DivergenceError(TrainerError):
 
 class TuningError(TrainerError):
     """No trial of a search came to its end."""
+
+
+class ExportError(TrainerError):
+    """A graph holds what a served one can't."""

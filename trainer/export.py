@@ -17,6 +17,7 @@ from serving.contract.manifest import AdaptiveManifest
 from serving.contract.support import RESERVOIR_EVENTS
 from trainer.episodes import Catalog
 from trainer.features import FeatureSpace
+from trainer.flat_model import flatten
 from trainer.served_model import QUERY_SET, SUPPORT, ServedModel
 from trainer.two_tower import PartitionedTwoTower
 
@@ -54,6 +55,7 @@ def export_model(
             model, catalog, space, transform_output, str(item_ids_file)
         )
         tf.saved_model.save(served, directory, signatures=served.signatures())
+    flatten(directory, default="rank")
     meta_init = model.partition.meta_init().numpy()
     manifest = AdaptiveManifest(
         model_name=model_name,

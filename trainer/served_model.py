@@ -108,12 +108,10 @@ class ServedModel(tf.Module):
         def concrete(function: Any, **specs: tf.TensorSpec) -> Any:
             return tf.function(function).get_concrete_function(**specs)
 
-        rank = concrete(
-            self.rank, **features, item_id=item_id, adaptive_weights=weights
-        )
         return {
-            "serving_default": rank,
-            "rank": rank,
+            "rank": concrete(
+                self.rank, **features, item_id=item_id, adaptive_weights=weights
+            ),
             "recommend": concrete(
                 self.recommend,
                 **features,
