@@ -2,9 +2,9 @@
 
 A label of 0.5 and more counts as liked, and whatever is judged is judged on
 that alone. How much an event was liked (five stars or four) still tells of a
-user's taste, so the inner loop learns from it. Its target lies between
-liked-or-not and the degree on the scale of the ratings, brought to the mean and
-the standard deviation that liked-or-not has in meta_train:
+user's taste, so the inner loop learns from it. What its target is at first lies
+between liked-or-not and the degree on the scale of the ratings, brought to the
+mean and the standard deviation that liked-or-not has in meta_train:
 
     degree = liked_from * label / 0.5                              label < 0.5
              liked_from + (1 - liked_from) * (label - 0.5) / 0.5   otherwise
@@ -12,8 +12,12 @@ the standard deviation that liked-or-not has in meta_train:
     target = liked + degree_weight * (scaled - liked)
 
 So on average nothing changes, and where labels are 0 and 1 only, nothing
-changes at all. These are the targets of the own vector, the taste. The own
-bias, which says how often a user likes what comes, learns from liked or not.
+changes at all. These are the targets of the own vector, the taste. Those of the
+own bias, which says how often a user likes what comes, are liked or not.
+
+From there the outer loop learns what each degree tells, of taste and of how
+often a user likes: a correction of either target, linear between the `KNOTS` of
+the scale.
 """
 
 import dataclasses
@@ -29,10 +33,34 @@ from trainer.episodes import LABEL
 
 _USERS_PER_BATCH = 256
 
+# Where on the scale of labels corrections are learned. Twice at `LIKED`: what
+# is liked a little may tell something else than what is just not liked.
+KNOTS = (0.0, 0.5 * LIKED, LIKED, LIKED, 0.5 * (1.0 + LIKED), 1.0)
+_KNOTS_PER_SIDE = len(KNOTS) // 2
+
 
 def liked(label: tf.Tensor) -> tf.Tensor:
     """1.0 where a label counts as liked, else 0.0; float [...]."""
     return tf.cast(label >= LIKED, tf.float32)
+
+
+def knot_shares(label: tf.Tensor) -> tf.Tensor:
+    """How much a label has of each knot: linear between two of them.
+
+    Args:
+        label: From 0 (disliked) to 1 (liked), float [...].
+
+    Returns:
+        float [..., 6]; of each label they sum to 1.
+    """
+    is_liked = liked(label)[..., tf.newaxis]
+    side = tf.where(
+        label >= LIKED, (label - LIKED) / (1 - LIKED), label / LIKED
+    )
+    steps = tf.range(_KNOTS_PER_SIDE, dtype=label.dtype)
+    away = (_KNOTS_PER_SIDE - 1) * side[..., tf.newaxis] - steps
+    shares = tf.nn.relu(1.0 - tf.abs(away))
+    return tf.concat([(1.0 - is_liked) * shares, is_liked * shares], axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,6 +93,7 @@ def run_fn(fn_args: FnArgs) -> None:
         "meta_valid_auc": result.figures.auc,
         "meta_valid_wgauc": result.figures.wgauc,
         "bytes_per_user": model.partition.bytes_per_user,
+        "label_targets": model.inner_loop.label_targets(),
         "adaptive_map": AdaptiveMap.of(model).to_dict(),
         "fingerprint": manifest.fingerprint,
     }

@@ -4,7 +4,7 @@ A solver makes a user's adaptive weights of the user's own events. What it has
 learned about learning, step sizes and prior, are its variables. Like adaptive
 layers it is trainable only while meta-learning runs.
 
-Labels may hold degrees, which own vectors learn from (`trainer.graded_labels`).
+Labels may hold degrees; what they tell is learned (`trainer.graded_labels`).
 
 For preset `learned` it also has a gate per adaptive value, which its step size
 is multiplied by. The outer loss carries a penalty on the gates' sum (an L1
@@ -20,14 +20,17 @@ import tf_keras
 from numpy.typing import NDArray
 
 from trainer.config import LEARNED, TrainerConfig
-from trainer.graded_labels import Degrees, liked
+from trainer.graded_labels import KNOTS, Degrees, knot_shares, liked
 from trainer.support_loss import GradedSupport, Personalize, SupportSet
+from trainer.towers import Embedded
 
 # Log of the prior precision to start from.
 _LOG_PRECISION = 0.0
 # Where the variable behind a gate of 1 starts. At Adam's outer_lr per step, a
 # gate that nothing speaks for is closed after this / outer_lr steps.
 _GATE_START = 0.2
+
+_JUST_BELOW = 1e-6
 
 Self = TypeVar("Self", bound="Solver")
 
@@ -40,6 +43,9 @@ class Solver(tf_keras.layers.Layer):
             none.
         log_precision: Log of the prior's precision, the pull toward the
             meta-initialization, [P].
+        taste_shift: What is added to the own vector's targets at each of
+            `KNOTS`.
+        liked_shift: What is added to the own bias's.
     """
 
     def __init__(
@@ -69,6 +75,10 @@ class Solver(tf_keras.layers.Layer):
             "log_precision", _LOG_PRECISION + np.log(fan_in)
         )
         self._degrees = degrees or Degrees()
+        self.taste_shift, self.liked_shift = (
+            self.add_weight(name=name, shape=[len(KNOTS)], initializer="zeros")
+            for name in ("taste_shift", "liked_shift")
+        )
         self._gate: tf.Variable | None = None
         if config.partition == LEARNED if gated is None else gated:
             self._gate = self._per_value("gate", _GATE_START)
@@ -103,8 +113,30 @@ class Solver(tf_keras.layers.Layer):
         item, label, weight = support
         if self._config.predict_degree:
             return GradedSupport(item, label, label, weight)
-        taste = self._degrees.taste(label)
-        return GradedSupport(item, taste, liked(label), weight)
+        shares = knot_shares(label)
+        return GradedSupport(
+            item,
+            self._degrees.taste(label)
+            + tf.linalg.matvec(shares, self.taste_shift),
+            liked(label) + tf.linalg.matvec(shares, self.liked_shift),
+            weight,
+        )
+
+    def label_targets(self) -> dict[str, list[float]]:
+        """What labels at the knots tell: `label`, `taste` and `liked`."""
+        label = np.array(KNOTS, np.float32)
+        # The first of two equal ones is that of labels just below.
+        label[:-1][np.diff(label) == 0] -= _JUST_BELOW
+        nobody = Embedded(tf.zeros([0]), tf.zeros([0]))
+        told = self.graded(SupportSet(nobody, tf.constant(label), label))
+        return {
+            name: np.asarray(values).round(4).tolist()
+            for name, values in (
+                ("label", label),
+                ("taste", told.taste),
+                ("liked", told.liked),
+            )
+        }
 
     def gates(self) -> tf.Tensor:
         """Factors of the step sizes, [P], none negative; ones if not gated."""
@@ -135,12 +167,15 @@ class Solver(tf_keras.layers.Layer):
         raise NotImplementedError
 
     def _without_gates(self: Self, adapts: NDArray[np.bool_]) -> Self:
-        return type(self)(
+        solver = type(self)(
             self._fan_in[adapts],
             self._config,
             degrees=self._degrees,
             gated=False,
         )
+        solver.taste_shift.assign(self.taste_shift)
+        solver.liked_shift.assign(self.liked_shift)
+        return solver
 
     def _per_value(
         self,

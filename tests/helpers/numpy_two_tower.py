@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.helpers.numpy_targets import targets
+
 Array = np.ndarray
 Ids = Mapping[str, Array]
 
@@ -27,6 +29,8 @@ class NumpyTwoTower:
         log_inner_lr: [steps, P].
         log_precision: [P].
         log_curvature: [P].
+        taste_shift: What labels tell of taste besides, see `numpy_targets`.
+        liked_shift: And of how often the user likes.
         user_features: Names in the tables' order.
         item_features: The same.
     """
@@ -37,6 +41,8 @@ class NumpyTwoTower:
     log_inner_lr: Array
     log_precision: Array
     log_curvature: Array
+    taste_shift: Array
+    liked_shift: Array
     user_features: Sequence[str]
     item_features: Sequence[str]
 
@@ -53,7 +59,7 @@ class NumpyTwoTower:
             copies(model.item_tower.weights),
             copies([model.partition.meta_init()])[0],
             *copies([loop.log_inner_lr, loop.log_precision]),
-            *copies([loop.log_curvature]),
+            *copies([loop.log_curvature, loop.taste_shift, loop.liked_shift]),
             [f.name for f in space.user_features],
             [f.name for f in space.item_features],
         )
@@ -67,6 +73,8 @@ class NumpyTwoTower:
             self.log_inner_lr,
             self.log_precision,
             self.log_curvature,
+            self.taste_shift,
+            self.liked_shift,
         ]
 
     def embed_user(self, ids: Ids) -> tuple[Array, float]:
@@ -94,10 +102,12 @@ class NumpyTwoTower:
     def support_gradient(
         self, user: Any, items: Any, label: Array, weight: Array, at: Array
     ) -> Array:
-        """Gradient [P] of the summed weighted logistic loss."""
-        error = weight * (_sigmoid(self.score(user, items, at)) - label)
-        gradient = np.concatenate([[error.sum()], error @ items[0]])
-        return gradient[: len(at)]
+        """Gradient [P] of the support loss."""
+        probability = _sigmoid(self.score(user, items, at))
+        taste, liked = targets(label, self.taste_shift, self.liked_shift)
+        by_bias = weight @ (probability - liked)
+        by_vector = (weight * (probability - taste)) @ items[0]
+        return np.append(by_bias, by_vector)[: len(at)]
 
     def adapt(
         self,

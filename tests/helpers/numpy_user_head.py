@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.helpers.numpy_targets import targets
 from trainer.adaptive_layers import LowRankAdapter
 
 Array = np.ndarray
@@ -122,35 +123,47 @@ class NumpySupport:
     Attributes:
         events: Item vectors and a 1 each.
         item_bias: [S].
-        label: [S].
+        taste: What the own vector is drawn to, [S].
+        liked: What the own bias is drawn to, [S].
         weight: [S].
     """
 
     events: Array
     item_bias: Array
-    label: Array
+    taste: Array
+    liked: Array
     weight: Array
 
     def loss(self, own: Array) -> float:
-        """Summed weighted logistic loss."""
+        """Summed weighted logistic loss, but for a constant."""
         logits = self.events @ own + self.item_bias
-        losses = np.logaddexp(0, logits) - self.label * logits
-        return float(self.weight @ losses)
+        by_vector = self.events[:, :-1] @ own[:-1]
+        drawn = self.taste * by_vector + self.liked * own[-1]
+        return float(self.weight @ (np.logaddexp(0, logits) - drawn))
 
     def gradient(self, own: Array) -> Array:
         """Of the loss by the own vector and bias."""
         logits = self.events @ own + self.item_bias
-        error = self.weight * (1 / (1 + np.exp(-logits)) - self.label)
-        return error @ self.events
+        probability = 1 / (1 + np.exp(-logits))
+        by_vector = self.weight * (probability - self.taste)
+        by_bias = self.weight * (probability - self.liked)
+        return np.append(by_vector @ self.events[:, :-1], by_bias.sum())
 
 
-def all_supports(item: Any, label: Any, weight: Any) -> list[NumpySupport]:
-    """Support sets of embedded items [B, S, ...]."""
-    vector, bias, label, weight = (
-        np.array(t, np.float64) for t in (item.vector, item.bias, label, weight)
+def all_supports(
+    solver: Any, item: Any, label: Any, weight: Any
+) -> list[NumpySupport]:
+    """Support sets of embedded items [B, S, ...], as a solver reads labels."""
+    vector, bias, label, weight, taste_shift, liked_shift = (
+        np.array(t, np.float64)
+        for t in (
+            *(item.vector, item.bias, label, weight),
+            *(solver.taste_shift, solver.liked_shift),
+        )
     )
+    taste, liked = targets(label, taste_shift, liked_shift)
     events = np.concatenate([vector, np.ones_like(bias)], axis=-1)
     return [
         NumpySupport(*row)
-        for row in zip(events, bias[..., 0], label, weight, strict=True)
+        for row in zip(events, bias[..., 0], taste, liked, weight, strict=True)
     ]

@@ -70,16 +70,28 @@ def make_catalog() -> Catalog:
 
 
 def make_model(config: TrainerConfig, seed: int = 0) -> PartitionedTwoTower:
-    """A model that is built, all parameters random and none of them zero."""
+    """A model that is built, all parameters random and none of them zero.
+
+    But labels are their own targets, until `shift_targets`.
+    """
     model = PartitionedTwoTower(SPACE, config)
     model.user_tower(make_user_ids(1))
     model.item_tower(make_catalog().ids)
     random = np.random.default_rng(seed)
     for variable in model.variables:
+        if "_shift" in variable.name:
+            continue
         start = variable.numpy() if "log_" in variable.name else 0.0
         noise = random.normal(0.0, 0.5, variable.shape)
         variable.assign(start + noise)
     return model
+
+
+def shift_targets(model: PartitionedTwoTower, seed: int = 1) -> None:
+    """As if the outer loop had learned what labels tell."""
+    random = np.random.default_rng(seed)
+    for shift in (model.inner_loop.taste_shift, model.inner_loop.liked_shift):
+        shift.assign(random.normal(0.0, 0.3, shift.shape))
 
 
 def make_user_ids(num_users: int, seed: int = 0) -> dict[str, tf.Tensor]:

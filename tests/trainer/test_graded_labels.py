@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving.contract.labels import liked
 from tests.helpers import tiny_world
+from tests.helpers.numpy_targets import targets as numpy_targets
 from trainer.config import GRADIENT, NEWTON
 from trainer.episodes import LABEL
-from trainer.graded_labels import Degrees
+from trainer.graded_labels import KNOTS, Degrees, knot_shares
 from trainer.support_loss import GradedSupport, SupportGradient
 from trainer.towers import Embedded
 from trainer.two_tower import PartitionedTwoTower
@@ -114,3 +117,28 @@ def test_users_who_liked_the_same_by_other_degrees_are_told_apart(solver):
     degrees = Degrees(liked_from=0.75, start=-0.5, slope=1.7)
     seeing = learned(solver, graded, degrees)
     assert not np.allclose(seeing, learned(solver, plain, degrees), atol=1e-4)
+
+
+@given(st.floats(0.0, 1.0, width=32))
+def test_corrections_are_linear_between_the_knots_of_a_side(label):
+    corrections = np.random.default_rng(5).normal(size=len(KNOTS))
+    found = knot_shares(tf.constant(label)).numpy() @ corrections
+    side = slice(3, 6) if label >= 0.5 else slice(0, 3)
+    assert found == pytest.approx(
+        np.interp(label, KNOTS[side], corrections[side]), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("solver", [GRADIENT, NEWTON])
+def test_targets_at_the_knots_can_be_read(solver):
+    model = tiny_world.make_model(tiny_world.tiny_config(solver=solver))
+    tiny_world.shift_targets(model)
+    loop = model.inner_loop
+    told = loop.label_targets()
+    assert told["label"] == [0.0, 0.25, 0.5, 0.5, 0.75, 1.0]
+    label = np.array([0.0, 0.25, 0.4999999, 0.5, 0.75, 1.0])
+    taste, liked = numpy_targets(
+        label, loop.taste_shift.numpy(), loop.liked_shift.numpy()
+    )
+    assert told["taste"] == pytest.approx(taste, abs=1e-3)
+    assert told["liked"] == pytest.approx(liked, abs=1e-3)
