@@ -45,10 +45,13 @@ def print_closing_table(
         _lifts(summary),
     ]
     parts += [_costs(summary), _stages(summary), *_notes(summary)]
-    next_table = Table.grid(padding=(0, 2))
+    console = console or Console()
+    console.print(Group(*parts, Text()))
+    width = max(map(len, where), default=0)
     for name, place in where.items():
-        next_table.add_row(f"[bold]{name}[/]", Text(str(place)))
-    (console or Console()).print(Group(*parts, Text(), next_table))
+        line = Text.assemble((f"{name:<{width}}", "bold"), f"  {place}")
+        # In one piece, however narrow the screen is: to be copied.
+        console.print(line, soft_wrap=True)
 
 
 def _regimes(summary: Summary) -> Table:

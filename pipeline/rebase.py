@@ -108,7 +108,9 @@ def rebase_store(
             "have it."
         )
     console = console or Console()
-    console.print(f"Learning the users of {model_name} for {model_dir}")
+    console.print(
+        f"Learning the users of {model_name} for {model_dir}", soft_wrap=True
+    )
     counts = Counts()
     start = time.monotonic()
     progress = Progress(

@@ -78,7 +78,7 @@ def tune(
     )
     report.print(console)
     for path in report.write(out or layout.tuning):
-        console.print(f"table  {path}")
+        console.print(f"table  {path}", soft_wrap=True)
     return 0
 
 

@@ -4,8 +4,8 @@ A dataset is a YAML file that says where the files are, which columns mean
 what, and what to learn from. Files are taken from --data-path, the cache,
 the data's origin or a package that carries them, and checked against the
 sha256 in the spec; of your own they are read where they are. The first rows
-of each table's first file are parsed, so that a wrong column or format shows
-at once; with too many that can't be used the exit status is 1.
+of every file are parsed, so that a wrong column or format shows at once; with
+too many that can't be used the exit status is 1.
 """
 
 import argparse
@@ -84,10 +84,13 @@ def _show_first_rows(spec: "DatasetSpec", folder: pathlib.Path) -> bool:
         dead = ", ".join(
             f"{count:,} {reason}" for reason, count in look.dead_letters.items()
         )
+        of_files = f" of {look.files:,} files" if look.files > 1 else ""
         print(
-            f"  {look.table:<13}  first {look.rows:,} rows: "
+            f"  {look.table:<13}  first {look.rows:,} rows{of_files}: "
             f"{f'unusable: {dead}' if dead else 'all usable'}"
         )
+        if look.worst_file is not None and look.files > 1:
+            print(f"{'':17}most of them in {look.worst_file}")
         share = sum(look.dead_letters.values()) / max(look.rows, 1)
         if share > most:
             is_fine = False

@@ -62,8 +62,9 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     summary = json.loads(text)
     print_figures(summary, console)
-    console.print(f"\nreport      {layout.report}")
-    console.print(f"evaluation  {layout.artifact(*_EVALUATOR)}")
+    # Paths stay whole, however narrow the screen is.
+    console.print(f"\nreport      {layout.report}", soft_wrap=True)
+    console.print(f"evaluation  {layout.artifact(*_EVALUATOR)}", soft_wrap=True)
     return 0
 
 

@@ -195,13 +195,16 @@ SUMMARY = {
 def test_evaluate_prints_the_figures_of_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
+    run = tmp_path / ("long" * 25)
     folder = "pipeline_root/ColdStartEvaluator/evaluation/4"
-    (tmp_path / folder).mkdir(parents=True)
-    assert cli.main(["evaluate", "--run", str(tmp_path)]) == 0
+    (run / folder).mkdir(parents=True)
+    (run / "summary.json").write_text(json.dumps(SUMMARY))
+    assert cli.main(["evaluate", "--run", str(run)]) == 0
     out = capsys.readouterr().out
     for figure in ("0.7345", "+3.33", "+2.10 to +4.50", "+2.48", "7.8"):
         assert figure in out
+    # Not wrapped, however long it is.
+    assert f"evaluation  {run / folder}\n" in out
 
 
 def test_evaluate_as_json_is_the_summary(
@@ -246,6 +249,20 @@ interactions:
   timestamp: {column: time, format: iso8601}
   label: {implicit: {}}
 """
+
+
+def test_data_looks_at_every_file_and_names_the_worst(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop.yaml").write_text(SHOP.replace("orders.csv", "o-*.csv"))
+    for number, time in enumerate(["2024-01-02", "soon"]):
+        (tmp_path / f"o-{number}.csv").write_text(
+            f"who,what,time\nann,tea,{time}\n"
+        )
+    assert cli.main(["data", str(tmp_path / "shop.yaml")]) == 1
+    out = capsys.readouterr().out
+    assert "first 2 rows of 2 files: unusable: 1 unparsable_timestamp" in out
+    assert f"most of them in {tmp_path / 'o-1.csv'}\n" in out
 
 
 @pytest.mark.parametrize(("time", "status"), [("2024-01-02", 0), ("soon", 1)])

@@ -152,7 +152,8 @@ def test_figures_without_a_value_are_null_in_json(tmp_path):
 def test_closing_table_shows_figures_lifts_and_where_to_look():
     summary = summary_of(make_result())
     console = Console(file=io.StringIO(), width=80, color_system=None)
-    where = {"report": "runs/latest/report.html"}
+    long = f"runs/{'long/' * 30}my report.html"
+    where = {"report": "runs/latest/report.html", "serve it": long}
     print_closing_table(summary, where=where, console=console)
     text = console.file.getvalue()
     for regime in REGIMES:
@@ -160,6 +161,7 @@ def test_closing_table_shows_figures_lifts_and_where_to_look():
         assert f"{summary.wgauc[regime].value:.4f}" in text
     for expected in ("+2.48", "+2.46", "392 B", "Trainer", where["report"]):
         assert expected in text
+    assert f"report    {where['report']}\nserve it  {long}\n" in text
     assert "…" not in text
     assert "degraded" not in text
 

@@ -63,3 +63,44 @@ def test_wrong_column_is_named(folder):
     users = SPEC["users"] | {"features": {"town": "categorical"}}
     with pytest.raises(InputDataError, match="town"):
         look(folder, users=users)
+
+
+def write_log(folder, name, rows):
+    (folder / name).write_text(
+        "\n".join(["user,item,stars,time", *rows]) + "\n"
+    )
+
+
+def look_at_logs(folder):
+    return look(folder, interactions=SPEC["interactions"] | {"files": "l-*"})
+
+
+def test_every_file_of_a_glob_is_looked_at_and_the_worst_is_named(folder):
+    write_log(folder, "l-1.csv", ["ann,1,5,100", "ann,2,4,101"])
+    write_log(folder, "l-2.csv", ["bob,1,good,100", "bob,2,bad,101"])
+    write_log(folder, "l-3.csv", ["cyd,1,5,100", "cyd,2,soso,101"])
+    seen = look_at_logs(folder)["interactions"]
+    assert (seen.files, seen.rows) == (3, 6)
+    assert seen.dead_letters == {"unparsable_label": 3}
+    assert seen.worst_file == str(folder / "l-2.csv")
+
+
+def test_wrong_column_of_a_later_file_is_named(folder):
+    write_log(folder, "l-1.csv", ["ann,1,5,100"])
+    (folder / "l-2.csv").write_text("user,article,stars,time\nann,1,5,100\n")
+    with pytest.raises(InputDataError, match=r"l-2\.csv has no column 'item'"):
+        look_at_logs(folder)
+
+
+def test_of_long_files_the_first_rows_are_looked_at(folder):
+    rows = ["ann,1,5,100"] * 25_000
+    rows[3] = "ann,1,5"
+    rows[7] = "ann,1,good,100"
+    rows[20_000] = "ann,1,5"
+    rows[20_001] = "ann,1,bad,100"
+    for number in range(2):
+        write_log(folder, f"l-{number}.csv", rows)
+    seen = look_at_logs(folder)["interactions"]
+    # Rows with too few values are not among the 10,000.
+    assert (seen.files, seen.rows) == (2, 2 * 10_001)
+    assert seen.dead_letters == {"wrong_column_count": 2, "unparsable_label": 2}
