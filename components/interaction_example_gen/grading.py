@@ -28,11 +28,14 @@ def labels_of(ratings: NDArray[np.float64], rule: LabelSpec) -> NDArray:
     is_liked = ratings >= rule.at_least
     if rule.lowest is None or rule.highest is None:
         return is_liked.astype(np.float32)
-    below = (ratings - rule.lowest) / (rule.at_least - rule.lowest)
+    # To the parts of the scale first: what is far off a short one overflows.
+    disliked = np.clip(ratings, rule.lowest, rule.at_least)
+    below = (disliked - rule.lowest) / (rule.at_least - rule.lowest)
+    liked = np.clip(ratings, rule.at_least, rule.highest)
     room = rule.highest - rule.at_least
-    above = (ratings - rule.at_least) / room if room > 0 else is_liked * 1.0
+    above = (liked - rule.at_least) / room if room > 0 else is_liked * 1.0
     label = np.where(
-        is_liked, LIKED + (1.0 - LIKED) * np.clip(above, 0, 1), LIKED * below
+        is_liked, LIKED + (1.0 - LIKED) * above, LIKED * below
     ).astype(np.float32)
     # What rounds up to liked is not liked all the same.
     return np.where(is_liked, label, np.clip(label, 0, _BELOW_LIKED))

@@ -1,11 +1,16 @@
+import functools
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from components.dataset_spec import LabelSpec
 from components.interaction_example_gen.grading import labels_of
 
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "datasets.md"
 STARS = LabelSpec(column="stars", at_least=4, lowest=1, highest=5)
 
 
@@ -31,6 +36,34 @@ def test_one_step_scale_has_no_degrees_of_liking():
     assert labels_of(np.array([-1.0, 0, 1]), rule).tolist() == [0, 0.25, 1]
 
 
+@given(
+    st.floats(-10, 10),
+    st.floats(-3, 3),
+    st.floats(0.01, 3),
+    st.one_of(st.just(0.0), st.floats(0.01, 3)),
+)
+def test_formula_of_the_guide_gives_the_labels_of_the_training(
+    rating, at_least, below, above
+):
+    lowest, highest = at_least - below, at_least + above
+    rule = LabelSpec(
+        column="r", at_least=at_least, lowest=lowest, highest=highest
+    )
+    (expected,) = labels_of(np.array([rating]), rule)
+    told = label_of_the_guide()(rating, lowest, at_least, highest)
+    assert told == pytest.approx(expected, abs=1e-6)
+
+
+@functools.cache
+def label_of_the_guide():
+    text = GUIDE.read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(def label.*?)```", text, re.DOTALL)
+    names = {}
+    exec(code, names)
+    return names["label"]
+
+
+@example(ratings=[-1.0, 1.0], at_least=0.0, below=1.0, above=5e-324)
 @given(
     st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20),
     st.floats(-1e5, 1e5),

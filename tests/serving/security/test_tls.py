@@ -2,6 +2,10 @@
 
 import dataclasses
 import datetime
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import grpc
 import pytest
@@ -17,6 +21,8 @@ from serving.security.tls import (
     server_credentials,
 )
 from tests.helpers.recommender_server import write_pair
+
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "deploy.md"
 
 
 @pytest.fixture
@@ -47,6 +53,26 @@ def assert_refused(server, tls):
 def test_client_that_knows_the_authority_connects(serve, server_tls, ca_file):
     server = serve(tls=server_tls)
     assert call(server.target, ClientTls(ca_file))
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+def test_certificate_made_as_the_guide_says_is_known_to_clients(
+    serve, tmp_path
+):
+    text = GUIDE.read_text(encoding="utf-8")
+    (command,) = re.findall(r"^openssl req(?:.*\\\n)*.*$", text, re.MULTILINE)
+    files = tmp_path / "secrets"
+    files.mkdir()
+    subprocess.run(
+        command.replace("gateway.example", "localhost"),
+        shell=True,
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    certificate, key = files / "gateway.pem", files / "gateway.key"
+    server = serve(tls=ServerTls(certificate, key))
+    call(server.target, ClientTls(certificate))
 
 
 def test_plaintext_to_the_tls_port_is_refused(serve, server_tls):
