@@ -89,7 +89,7 @@ class Models:
         for name, config in configs.items():
             versions = self._served.get(name)
             if versions is None:
-                versions = Versions(name, config, load_warm)
+                versions = Versions(name, config, self._load)
             versions.configure(config)
             served[name] = versions
         self._retired += [
@@ -98,6 +98,11 @@ class Models:
             if name not in served
         ]
         self._served = served
+
+    def _load(self, path: Path) -> LoadedModel:
+        """Loads a version, with rests if there is somebody to answer."""
+        answers = any(each.available for each in self._served.values())
+        return load_warm(path, rests=answers)
 
 
 def _modified(path: Path) -> int:

@@ -2,11 +2,17 @@
 
 The first call of a signature is slow, because TensorFlow optimises the graph
 then. The requests lie in the SavedModel, as for TF Serving.
+
+Loading and warming up want a core while others want answers. So each step can
+have a rest after it, in which those who waited meanwhile are answered: nobody
+waits for a new version as they wait for an answer.
 """
 
+import contextlib
 import itertools
 import logging
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +23,8 @@ from serving.protos import tf_serving_pb2 as pb
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_RECORDS = 1000
+# The length of a rest, in CPU time of the step before it.
+_REST = 3.0
 
 # A TFRecord is its length, a checksum of that, the bytes, their checksum.
 _HEAD = struct.Struct("<QI")
@@ -25,23 +33,39 @@ _TAIL_BYTES = 4
 _log = logging.getLogger(__name__)
 
 
-def load_warm(path: Path) -> LoadedModel:
+def load_warm(path: Path, rests: bool = False) -> LoadedModel:
     """Loads a SavedModel and replays its warm-up requests.
 
     A request that fails makes the load fail: the model would not answer its
     users either.
 
+    Args:
+        path: Folder of the SavedModel.
+        rests: Whether to leave the CPU to others between the steps.
+
     Raises:
         ServingError: It does not load, or does not answer.
     """
-    model = LoadedModel(path)
+    with _step(rests):
+        model = LoadedModel(path)
+    replayed = 0
     try:
-        replayed = sum(map(_replay, itertools.repeat(model), _logs(path)))
+        for log in _logs(path):
+            with _step(rests):
+                replayed += _replay(model, log)
     except BaseException:
         model.close()
         raise
     _log.info("%s: %d warm-up requests replayed", path, replayed)
     return model
+
+
+@contextlib.contextmanager
+def _step(rests: bool) -> Iterator[None]:
+    start = time.thread_time()
+    yield
+    if rests:
+        time.sleep(_REST * (time.thread_time() - start))
 
 
 def _replay(model: LoadedModel, log: pb.PredictionLog) -> bool:

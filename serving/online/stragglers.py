@@ -9,9 +9,13 @@ there is one batch at a time, and a rest as long as it took.
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from serving.errors import DeletedUserError, ServingError
+from serving.errors import (
+    DeletedUserError,
+    ServingError,
+    UnknownModelError,
+)
 from serving.event_log import EventLog
 from serving.models.served_model import ServedModel
 from serving.online.adapting import Adapting
@@ -27,7 +31,7 @@ LEARNED = "learned"
 CURRENT = "current"  # by somebody else meanwhile, or deleted
 BUSY = "busy"  # written by somebody else meanwhile: met again, if behind
 FAILED = "failed"  # model server, store or log did
-DROPPED = "dropped"  # too many waited
+DROPPED = "dropped"  # too many waited, or the version is gone
 
 MAX_WAITING = 10_000
 MAX_BATCH = 64
@@ -93,6 +97,10 @@ class Stragglers:
             model, keys = self._take()
             try:
                 await self._learn(model, keys)
+            except UnknownModelError:
+                # The version is gone; they are met by its successor.
+                gone = len(keys) + self._forget(model)
+                self._count(model.name, DROPPED, gone)
             except ServingError as error:
                 self._count(model.name, FAILED, len(keys))
                 _log.warning("Users stay behind: %s", error)
@@ -105,15 +113,22 @@ class Stragglers:
     def _take(self) -> tuple[ServedModel, list[UserKey]]:
         """Takes a batch of users of one version, those met first."""
         model = next(iter(self._waiting.values()))
-        of_model = (
-            place
-            for place, each in self._waiting.items()
-            if (each.name, each.version) == (model.name, model.version)
-        )
-        places = list(itertools.islice(of_model, MAX_BATCH))
+        places = list(itertools.islice(self._places(model), MAX_BATCH))
         for place in places:
             del self._waiting[place]
         return model, [key for key, _ in places]
+
+    def _forget(self, model: ServedModel) -> int:
+        """Lets go of all who wait for a version; returns how many."""
+        places = list(self._places(model))
+        for place in places:
+            del self._waiting[place]
+        return len(places)
+
+    def _places(self, model: ServedModel) -> Iterator[tuple[UserKey, int]]:
+        for place, each in self._waiting.items():
+            if (each.name, each.version) == (model.name, model.version):
+                yield place
 
     async def _learn(self, model: ServedModel, keys: Sequence[UserKey]) -> None:
         tasks = await asyncio.to_thread(self._read, model, keys)

@@ -55,6 +55,7 @@ def test_events_survive_the_round_trip(ids, labels):
     packed = pack_events(events)
     assert unpack_events(packed) == events
     assert PackedEvents(packed) == events
+    assert len(PackedEvents(packed)) == len(events)
     assert pack_events(PackedEvents(packed)) == packed
 
 

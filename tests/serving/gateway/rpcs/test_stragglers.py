@@ -1,11 +1,12 @@
 """Users who are met after a rollover or a rollback are learned again."""
 
+import asyncio
 import threading
 
 import numpy as np
 import pytest
 
-from serving.errors import BackendUnavailableError
+from serving.errors import BackendUnavailableError, UnknownModelError
 from serving.online import stragglers
 from serving.protos import recommender_pb2 as pb
 from serving.protos import tf_serving_pb2
@@ -216,6 +217,32 @@ def test_a_model_server_that_fails_is_asked_again_when_the_user_returns(
     gateway.backend.run = run
     rank(gateway)
     wait_until(lambda: counted(gateway, stragglers.LEARNED) == 1)
+
+
+def test_nobody_waits_for_a_version_that_is_gone(gateway, oracles, monkeypatch):
+    monkeypatch.setattr(stragglers, "MAX_BATCH", 1)
+    users = ["u", "v", "w"]
+    for user in users:
+        teach(gateway, user)
+    serve(gateway, oracles)
+    run = gateway.backend.run
+    all_are_met = threading.Event()
+    adapts = []
+
+    async def drop_the_version(model, request):
+        spec = tf_serving_pb2.PredictRequest.FromString(request).model_spec
+        if spec.signature_name != "adapt":
+            return await run(model, request)
+        adapts.append(spec.version.value)
+        assert await asyncio.to_thread(all_are_met.wait, 20)
+        raise UnknownModelError("gone")
+
+    gateway.backend.run = drop_the_version
+    for user in users:
+        rank(gateway, user)
+    all_are_met.set()
+    wait_until(lambda: counted(gateway, stragglers.DROPPED) == len(users))
+    assert adapts == [2]
 
 
 def test_nonsense_is_not_stored_as_learned_and_tried_again(gateway, oracles):
