@@ -4,10 +4,11 @@ Every column is read as text, whatever it looks like: that keeps leading
 zeros of ids, and leaves it to `parsing` to say which values are wrong.
 """
 
+import collections
+import contextlib
 import csv
 import io
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,24 +30,36 @@ _UNIT_SEPARATOR = b"\x1f"
 COMPRESSIONS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}
 
 
-class _OneByteDelimiter(io.RawIOBase):
-    """A stream in which each long delimiter reads as one control character."""
+class _Stream(io.RawIOBase):
+    """What Arrow reads a table from, in a thread of its own.
+
+    Each delimiter of several characters reads as one control character, and
+    the stream can end before the file does.
+    """
 
     def __init__(self, file: pa.NativeFile, delimiter: bytes) -> None:
+        """Begins where the file is."""
         super().__init__()
         self._file = file
         self._delimiter = delimiter
         self._rest = b""
+        self._ended = False
 
     def readable(self) -> bool:
         """True: the file can be read."""
         return True
 
+    def end(self) -> None:
+        """From now on there is nothing more to read."""
+        self._ended = True
+
     def read(self, size: int = -1) -> bytes:
-        """Returns up to `size` bytes; none only at the end of the file."""
-        while True:
+        """Returns up to `size` bytes; none only at the end."""
+        while not self._ended:
             wanted = max(size - len(self._rest), 1) if size > 0 else None
-            chunk = self._file.read(wanted)
+            chunk: bytes = self._file.read(wanted)
+            if len(self._delimiter) == 1:
+                return chunk
             data, self._rest = self._rest + chunk, b""
             if chunk:
                 # A delimiter may straddle two reads: keep back its beginning.
@@ -57,6 +70,7 @@ class _OneByteDelimiter(io.RawIOBase):
                 )
             if data or not chunk:
                 return data.replace(self._delimiter, _UNIT_SEPARATOR)
+        return b""
 
     def _length_of_started_delimiter(self, data: bytes) -> int:
         # What ends in a whole delimiter has none that is only begun, except
@@ -68,20 +82,17 @@ class _OneByteDelimiter(io.RawIOBase):
         return 0
 
 
-def _open_text(file: pa.NativeFile, path: str, table: TableSpec) -> Any:
+def _open_text(file: pa.NativeFile, path: str, table: TableSpec) -> _Stream:
     """Decompresses a file as its name says, and shortens delimiters."""
     file.seek(0)
     stream = file
     codec = COMPRESSIONS.get(path.rpartition(".")[2])
     if codec:
         stream = pa.CompressedInputStream(file, codec)
-    if len(table.delimiter) > 1:
-        delimiter = table.delimiter.encode(table.encoding)
-        stream = pa.PythonFile(_OneByteDelimiter(stream, delimiter), "r")
-    return stream
+    return _Stream(stream, table.delimiter.encode(table.encoding))
 
 
-def _header(stream: pa.NativeFile, path: str, table: TableSpec) -> list[str]:
+def _header(stream: _Stream, path: str, table: TableSpec) -> list[str]:
     """Returns the first record of a stream of `_open_text`."""
     head = stream.read(_BLOCK_BYTES)
     text = head.decode(table.encoding, errors="replace").removeprefix("\ufeff")
@@ -125,8 +136,9 @@ def read_csv(
         )
         return "skip"
 
+    stream = _open_text(file, path, table)
     reader = pyarrow.csv.open_csv(
-        _open_text(file, path, table),
+        pa.PythonFile(stream, "r"),
         read_options=pyarrow.csv.ReadOptions(
             # Row numbers are only known when one thread parses.
             use_threads=False,
@@ -150,15 +162,22 @@ def read_csv(
     )
     first = 1 if table.columns else 2
     seen = 0
-    for batch in reader:
-        # The i-th good row comes after every bad row whose number, less the
-        # bad rows before it, is not above the i-th number.
-        good = np.arange(seen, seen + batch.num_rows) + first
-        bad = np.array(skipped, np.int64) - np.arange(len(skipped))
-        rows = good + np.searchsorted(bad, good, side="right")
-        seen += batch.num_rows
-        yield RawBatch(rows, batch, unreadable.copy())
-        unreadable.clear()
+    try:
+        for batch in reader:
+            # The i-th good row comes after every bad row whose number, less the
+            # bad rows before it, is not above the i-th number.
+            good = np.arange(seen, seen + batch.num_rows) + first
+            bad = np.array(skipped, np.int64) - np.arange(len(skipped))
+            rows = good + np.searchsorted(bad, good, side="right")
+            seen += batch.num_rows
+            yield RawBatch(rows, batch, unreadable.copy())
+            unreadable.clear()
+    finally:
+        # Nobody may read on. To drop the reader would be to wait for Arrow's
+        # thread with Python's lock held, which that thread needs to end.
+        stream.end()
+        with contextlib.suppress(pa.ArrowInvalid):
+            collections.deque(reader, maxlen=0)
     if unreadable:
         nothing = pa.RecordBatch.from_arrays(
             [pa.array([], pa.string()) for _ in wanted], wanted

@@ -103,9 +103,9 @@ def _preview(
             reasons.update(letter.reason for letter in letters)
             of_file[file.path] = len(letters)
             break
-    [(worst, most)] = of_file.most_common(1) or [(None, 0)]
+    worst = [path for path, most in of_file.most_common(1) if most]
     return TablePreview(
-        name, len(found), rows, dict(reasons), worst if most else None
+        name, len(found), rows, dict(reasons), *(worst or [None])
     )
 
 

@@ -66,7 +66,7 @@ def test_long_delimiter_may_straddle_two_blocks(tmp_path, cells, block):
     cells = [[c.strip(":").replace("::", ":") + "." for c in r] for r in cells]
     cells = [[c if c[0] != ":" else "." + c for c in row] for row in cells]
     text = "".join("::".join(row) + "\n" for row in cells)
-    stream = csv_files._OneByteDelimiter(io.BytesIO(text.encode()), b"::")
+    stream = csv_files._Stream(io.BytesIO(text.encode()), b"::")
     data = b""
     while chunk := stream.read(block):
         assert len(chunk) <= block
