@@ -103,7 +103,9 @@ def _preview(
             reasons.update(letter.reason for letter in letters)
             of_file[file.path] = len(letters)
             break
-    worst = [path for path, most in of_file.most_common(1) if most]
+    worst: list[str | None] = [
+        path for path, most in of_file.most_common(1) if most
+    ]
     return TablePreview(
         name, len(found), rows, dict(reasons), *(worst or [None])
     )
