@@ -127,6 +127,8 @@ class _Link(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.open = False
+        # Why no call can be made any more.
+        self._end_reason: Exception | None = None
         self._reader = FrameReader()
         self._numbers = itertools.count()
         self._pending: dict[int, asyncio.Future[bytes]] = {}
@@ -145,6 +147,9 @@ class _Link(asyncio.Protocol):
             grpc.aio.AioRpcError: It was refused, or time is over.
             _BrokenOffError: The connection ended.
         """
+        if self._end_reason is not None:
+            # It ended before anybody made use of it.
+            raise self._end_reason
         number = next(self._numbers)
         answer: asyncio.Future[bytes] = self._loop.create_future()
         self._pending[number] = answer
@@ -208,6 +213,7 @@ class _Link(asyncio.Protocol):
 
     def _end(self, error: Exception) -> None:
         self.open = False
+        self._end_reason = self._end_reason or error
         self.resume_writing()
         for answer in self._pending.values():
             if not answer.done():
