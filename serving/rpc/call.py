@@ -1,7 +1,8 @@
 """A call as the server sees it: its request, and what it is answered."""
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
 from grpc._cython import cygrpc
@@ -9,6 +10,8 @@ from grpc._cython import cygrpc
 Metadata: TypeAlias = Sequence[tuple[str, "str | bytes"]]
 
 _NO_FLAGS = 0
+
+_log = logging.getLogger(__name__)
 
 
 class UnaryCall(Protocol):
@@ -26,6 +29,22 @@ class UnaryCall(Protocol):
         self, code: grpc.StatusCode, words: str, metadata: Metadata = ()
     ) -> None:
         """Sends a status without a response; that ends the call."""
+
+
+_Unary = TypeVar("_Unary", bound=UnaryCall)
+
+
+def hand_on(
+    handle: Callable[[Sequence[_Unary]], None], calls: Sequence[_Unary]
+) -> None:
+    """Has calls answered; what is raised refuses those that have not ended."""
+    try:
+        handle(calls)
+    except Exception:
+        _log.exception("Unexpected error")
+        for call in calls:
+            if not call.ended:
+                call.refuse(grpc.StatusCode.INTERNAL, "Unexpected error.")
 
 
 def _ignore(event: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import grpc
 from grpc._cython import cygrpc
 
-from serving.rpc.call import Call
+from serving.rpc.call import Call, hand_on
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class _Loop:
         while self._open:
             calls = self._next_calls()
             if calls:
-                self._hand_on(calls)
+                hand_on(self._handle, calls)
                 self._had_company = len(calls) > 1
 
     def _request_call(self) -> None:
@@ -204,15 +204,6 @@ class _Loop:
             return time.time() + self._grouping.wait_seconds
         # Not now: gRPC would round that up to the next millisecond.
         return 0.0
-
-    def _hand_on(self, calls: Sequence[Call]) -> None:
-        try:
-            self._handle(calls)
-        except Exception:
-            _log.exception("Unexpected error")
-            for call in calls:
-                if not call.ended:
-                    call.refuse(grpc.StatusCode.INTERNAL, "Unexpected error.")
 
 
 def _is_shutdown(event: Any) -> bool:

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import grpc
 
-from serving.rpc.call import Metadata
+from serving.rpc.call import Metadata, hand_on
 from serving.rpc.local_frames import (
     HELLO,
     AnswerFrame,
@@ -203,7 +203,7 @@ class LocalServer:
                     size = connection.recv_into(space)
                     calls += self._calls(reader, space[:size], answers)
             if calls:
-                self._hand_on(calls)
+                hand_on(self._handle, calls)
                 had_company = len(calls) > 1
             if answers:
                 connection.sendall(b"".join(answers))
@@ -222,12 +222,3 @@ class LocalServer:
             else:
                 calls.append(LocalCall(number, rest, answers))
         return calls
-
-    def _hand_on(self, calls: Sequence[LocalCall]) -> None:
-        try:
-            self._handle(calls)
-        except Exception:
-            _log.exception("Unexpected error")
-            for call in calls:
-                if not call.ended:
-                    call.refuse(grpc.StatusCode.INTERNAL, "Unexpected error.")

@@ -27,34 +27,10 @@ from serving.rpc.local_frames import (
 )
 from serving.rpc.local_server import LocalServer
 from tests.helpers.patience import wait_until
+from tests.helpers.rpc_handler import Handler
 
 METHOD = b"/a.Service/Method"
 MAX_BYTES = 100_000
-
-
-class Handler:
-    """Answers with the request twice; notes the groups it was given."""
-
-    def __init__(self):
-        self.gate = threading.Event()
-        self.gate.set()
-        self.groups = []
-
-    def __call__(self, calls):
-        self.groups.append([call.request for call in calls])
-        assert self.gate.wait(100)
-        for call in calls:
-            match call.request:
-                case b"refuse":
-                    call.refuse(grpc.StatusCode.DATA_LOSS, "böse")
-                case b"raise":
-                    raise RuntimeError("a bug")
-                case b"method":
-                    call.answer(call.method.encode())
-                case b"deadline":
-                    call.answer(b"%.3f" % call.deadline)
-                case _:
-                    call.answer(2 * call.request)
 
 
 @pytest.fixture
@@ -315,7 +291,9 @@ def test_strangers_are_turned_away(server, path, caplog):
     assert run(path, lambda channel: call(channel, b"a")) == b"aa"
 
 
-def test_strange_server_is_named(path):
+@contextlib.contextmanager
+def strange_server(path):
+    """Somebody else's, who takes one connection."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -328,36 +306,30 @@ def test_strange_server_is_named(path):
 
         thread = threading.Thread(target=greet)
         thread.start()
-        error = status_of(path, b"a")
+        yield
         thread.join(100)
+
+
+def test_strange_server_is_named(path):
+    with strange_server(path):
+        error = status_of(path, b"a")
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "no part of this release" in error.details()
 
 
 def test_connection_that_ends_before_its_first_call_fails_it_at_once(path):
     """The strange greeting is there before the call is."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
 
-        def greet():
-            connection, _ = listener.accept()
-            with connection:
-                connection.sendall(b"-ERR unknown command\r\n")
-                connection.recv(1 << 16)
+    async def test(channel):
+        link = await channel._connected(math.inf, False)
+        while link.open:
+            await asyncio.sleep(0.001)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await link.call(CallFrame(0.0, METHOD, b"a"), math.inf)
+        return refused.value
 
-        async def test(channel):
-            link = await channel._connected(math.inf, False)
-            while link.open:
-                await asyncio.sleep(0.001)
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await link.call(CallFrame(0.0, METHOD, b"a"), math.inf)
-            return refused.value
-
-        thread = threading.Thread(target=greet)
-        thread.start()
+    with strange_server(path):
         error = run(path, test)
-        thread.join(100)
     assert "no part of this release" in error.details()
 
 
