@@ -3,7 +3,8 @@
 MAML (arXiv 1703.03400) as MeLU (arXiv 1908.00413) brought it to recommenders,
 with nothing held fixed: towers, feature embeddings and item embeddings all
 take the inner steps. Step sizes are learned per step and tensor (as in
-arXiv 1810.09502), which the earlier methods did not have.
+arXiv 1810.09502), and so is what degrees of labels tell
+(`trainer.graded_labels`), neither of which the earlier methods had.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from trainer.baselines.fast_weights import (
     Masks,
 )
 from trainer.config import TrainerConfig
-from trainer.graded_labels import Degrees
+from trainer.graded_labels import KNOTS, Degrees, knot_shares
 from trainer.outer_loop import mean_ranking_loss, ranking_task
 from trainer.tasks import LabelledRows, Tasks
 
@@ -59,6 +60,10 @@ class MamlAll(tf_keras.layers.Layer):
             shape=[],
             initializer=tf_keras.initializers.Constant(_LOG_PRIOR_EVENTS),
         )
+        # One for all parameters, as all of them act on one score.
+        self.label_shift = self.add_weight(
+            name="label_shift", shape=[len(KNOTS)], initializer="zeros"
+        )
 
     def adapt(
         self,
@@ -87,7 +92,9 @@ class MamlAll(tf_keras.layers.Layer):
         overlaps = model.overlaps(events, events)
         total = tf.reduce_sum(support.weight, axis=1, keepdims=True)
         weight = support.weight / (total + tf.exp(self.log_prior_events))
-        target = self._degrees.taste(support.label)
+        target = self._degrees.taste(support.label) + tf.linalg.matvec(
+            knot_shares(support.label), self.label_shift
+        )
         for step in range(self.num_steps):
             seen = model.moved(shared, overlaps, fast)
             with tf.GradientTape() as tape:

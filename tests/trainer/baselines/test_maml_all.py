@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.helpers import tiny_world
+from tests.helpers import numpy_targets, tiny_world
 from trainer.baselines.fast_weights import FastTwoTower
 from trainer.baselines.maml_all import (
     MamlAll,
@@ -36,6 +36,7 @@ def make_maml(**config):
         variable.assign(random.normal(0.0, 0.5, variable.shape))
     maml.log_inner_lr.assign(random.normal(-0.5, 0.5, [NUM_STEPS, 11]))
     maml.log_prior_events.assign(np.log(PRIOR_EVENTS))
+    maml.label_shift.assign(random.normal(0.0, 0.2, maml.label_shift.shape))
     return maml
 
 
@@ -92,11 +93,13 @@ class WholeCopy:
 
     def learn(self, user_ids, items, labels, weights):
         total = sum(weights) + PRIOR_EVENTS
+        shift = self._maml.label_shift.numpy()
+        target, _ = numpy_targets.targets(labels, shift, shift)
         for step in range(NUM_STEPS):
             tensors, places = self.tensors()
             with tf.GradientTape() as tape:
                 losses = tf.nn.sigmoid_cross_entropy_with_logits(
-                    labels, self.score(user_ids, items)
+                    tf.cast(target, tf.float32), self.score(user_ids, items)
                 )
                 loss = tf.reduce_sum(losses * weights) / total
             rates = np.exp(self._maml.log_inner_lr.numpy()[step])
@@ -163,7 +166,9 @@ def test_users_without_events_are_scored_by_the_shared_parameters():
         np.testing.assert_allclose(found[user], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["log_inner_lr", "log_prior_events"])
+@pytest.mark.parametrize(
+    "name", ["log_inner_lr", "log_prior_events", "label_shift"]
+)
 def test_the_outer_gradient_equals_finite_differences(name):
     maml = make_maml()
     learner = MamlLearner(maml, tiny_world.tiny_config())
@@ -175,13 +180,13 @@ def test_the_outer_gradient_equals_finite_differences(name):
     base = variable.numpy()
     for entry in {0, base.size // 2, base.size - 1}:
         ends = []
-        for shift in (1e-2, -1e-2):
+        for shift in (3e-3, -3e-3):
             moved = base.reshape(-1).copy()
             moved[entry] += shift
             variable.assign(moved.reshape(base.shape))
             ends.append(learner.compute_loss(tasks).numpy())
         variable.assign(base)
-        slope = (ends[0] - ends[1]) / 2e-2
+        slope = (ends[0] - ends[1]) / 6e-3
         assert gradient[entry] == pytest.approx(slope, abs=2e-3)
 
 
@@ -209,7 +214,7 @@ def test_everything_is_trained_with_dropout():
         loss = learner.compute_loss(tasks, training=True)
     assert np.isfinite(loss)
     # Layers, feature tables, item ids, the inner loop's own.
-    assert len(learner.trainable_variables) == 8 + 4 + 1 + 2
+    assert len(learner.trainable_variables) == 8 + 4 + 1 + 3
     for gradient in tape.gradient(loss, learner.trainable_variables):
         assert gradient is not None
         assert np.isfinite(tf.convert_to_tensor(gradient)).all()
