@@ -1,9 +1,11 @@
 """What callers notice of new versions.
 
-No user is learned for a version before it is pushed, so that all of them are
+A version comes as `docs/rollover.md` says: its users are learned again, then
+it is pushed. Beside it stands what happens without the first: all users are
 stragglers at each switch, learned behind the answers that meet them.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterator
 
@@ -11,7 +13,7 @@ import grpc
 import numpy as np
 
 from benchmarks.serving.figures import Figure
-from benchmarks.serving.load import Driver, Job, drive
+from benchmarks.serving.load import Driver, Job, Result, drive
 from benchmarks.serving.setting import RANK, Setting
 from serving.client import RecommenderClient
 from serving.protos import recommender_pb2 as pb
@@ -20,10 +22,29 @@ ROLLOVERS = 20
 CLIENTS = 32
 # Of the full rate: loading takes its share of the same cores.
 SHARE = 0.4
-# From a version's first answer to the next push.
+# From a version's first answer to what comes next.
 REST_SECONDS = 0.5
-LONGEST_SECONDS = 600.0
+LONGEST_SECONDS = 900.0
 _POLL_SECONDS = 0.05
+_RELEARNED = "users_relearned_total"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Window:
+    """A version's coming, by `perf_counter`; it ends a rest after `answered`.
+
+    Attributes:
+        pushed: When it was pushed.
+        answered: When it first answered.
+    """
+
+    pushed: float
+    answered: float
+
+    def holds(self, result: Result) -> np.ndarray:
+        """Which answers fall into it."""
+        until = self.answered + REST_SECONDS
+        return (result.ended >= self.pushed) & (result.ended < until)
 
 
 def measure_rollover(setting: Setting, seconds: float) -> Iterator[Figure]:
@@ -34,14 +55,27 @@ def measure_rollover(setting: Setting, seconds: float) -> Iterator[Figure]:
         seconds: Of the load before the first push.
     """
     rank = setting.rank_requests()
+    full = drive(Job(setting.gateway.target, RANK, seconds, CLIENTS), rank)
+    rate = SHARE * full.rate
+    for rebase, name in ((True, ""), (False, ", nobody rebased")):
+        yield from _measure(setting, rank, rate, seconds, rebase, name)
+
+
+def _measure(
+    setting: Setting,
+    rank: list[bytes],
+    rate: float,
+    seconds: float,
+    rebase: bool,
+    name: str,
+) -> Iterator[Figure]:
     target = setting.gateway.target
-    full = drive(Job(target, RANK, seconds, CLIENTS), rank)
-    driver = Driver(
-        Job(target, RANK, LONGEST_SECONDS, rate=SHARE * full.rate), rank
-    )
+    relearned = _relearned(target)
+    driver = Driver(Job(target, RANK, LONGEST_SECONDS, rate=rate), rank)
     time.sleep(3 * seconds)
-    first_push = time.perf_counter()
+    begin = time.perf_counter()
     windows = []
+    rebase_seconds = []
     with grpc.insecure_channel(target) as channel:
         ask = channel.unary_unary(RANK, None, pb.RankResponse.FromString)
 
@@ -54,44 +88,65 @@ def measure_rollover(setting: Setting, seconds: float) -> Iterator[Figure]:
 
         first = version() + 1
         for number in range(first, first + ROLLOVERS):
+            built = setting.build(number)
+            if rebase:
+                start = time.perf_counter()
+                setting.rebase(built)
+                rebase_seconds.append(time.perf_counter() - start)
+                time.sleep(REST_SECONDS)
             start = time.perf_counter()
-            setting.push(number)
+            setting.push(built)
             while version() < number:
                 time.sleep(_POLL_SECONDS)
-            windows.append((start, time.perf_counter()))
+            windows.append(_Window(start, time.perf_counter()))
             time.sleep(REST_SECONDS)
     driver.stop()
     load = driver.wait()
-    with RecommenderClient(target) as client:
-        counters = client.get_status().counters
-    before = load.latencies[load.ended < first_push]
-    during = load.latencies[load.ended >= first_push]
-    p99_before, p99_during = (
-        float(np.percentile(each, 99)) for each in (before, during)
-    )
+    before = load.latencies[load.ended < begin]
+    is_during = np.any([each.holds(load) for each in windows], axis=0)
+    during = load.latencies[is_during]
+    between = load.latencies[~is_during & (load.ended >= begin)]
     yield Figure(
-        "failed requests in 20 rollovers",
+        f"failed requests in {ROLLOVERS} rollovers{name}",
         sum(load.failures.values()),
         floor=0,
         goal=0,
-        detail={"requests": len(during), "failures": load.failures},
+        detail={"requests": len(load.latencies), "failures": load.failures},
     )
     yield Figure(
-        "p99 during rollovers / before",
-        p99_during / p99_before,
+        f"p99 during rollovers / before{name}",
+        _percentile(during, 99) / _percentile(before, 99),
         floor=3,
         goal=1.5,
         detail={
-            "requests_per_second": round(SHARE * full.rate),
-            "p99_before_ms": p99_before,
-            "p99_during_ms": p99_during,
-            "p50_before_ms": float(np.median(before)),
-            "p50_during_ms": float(np.median(during)),
-            "push_to_first_answer_s": [round(b - a, 2) for a, b in windows],
+            "requests_per_second": round(rate),
+            "p99_before_ms": _percentile(before, 99),
+            "p99_during_ms": _percentile(during, 99),
+            "p99_while_rebasing_ms": _percentile(between, 99),
+            "p50_before_ms": _percentile(before, 50),
+            "p50_during_ms": _percentile(during, 50),
+            "push_to_first_answer_s": [
+                round(each.answered - each.pushed, 2) for each in windows
+            ],
+            "rebase_s": [round(each, 2) for each in rebase_seconds],
             "relearned": {
-                name: round(count)
-                for name, count in counters.items()
-                if "users_relearned_total" in name
+                kind: count - relearned.get(kind, 0)
+                for kind, count in _relearned(target).items()
             },
         },
     )
+
+
+def _percentile(latencies: np.ndarray, percent: float) -> float | None:
+    return float(np.percentile(latencies, percent)) if len(latencies) else None
+
+
+def _relearned(target: str) -> dict[str, int]:
+    """How many users the gateway has learned again so far, by outcome."""
+    with RecommenderClient(target) as client:
+        counters = client.get_status().counters
+    return {
+        name: round(count)
+        for name, count in counters.items()
+        if _RELEARNED in name
+    }

@@ -16,18 +16,21 @@ import grpc
 import numpy as np
 import psutil
 
+from components.rebase.rebaser import Counts, RebaseConfig, Rebaser
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 from serving.contract.manifest import MANIFEST_FILE, AdaptiveManifest
 from serving.launch import start_gateway, start_model_server
 from serving.models.templates import RankRow, RequestTemplates
 from serving.protos import recommender_pb2 as pb
 from serving.server_process import ServerProcess, free_port
+from serving.store.config import StoreConfig
 
 MODEL = "adaptower"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 RANK = "/adaptower.v1.Recommender/Rank"
 FEEDBACK = "/adaptower.v1.Recommender/SubmitFeedback"
 
+STORE = "store"
 CANDIDATES = 100
 KNOWN_USERS = 200
 EVENTS = 10
@@ -146,24 +149,38 @@ class Setting:
         """Serialized requests for `PREDICT`."""
         return [self.requests.predict() for _ in self.users]
 
-    def push(self, version: int) -> None:
-        """Pushes the model again, complete or not at all.
+    def build(self, version: int) -> Path:
+        """Makes the model anew, where no server looks, and returns its folder.
 
         By its fingerprint it has another fixed part: nobody's weights are
         good for it.
         """
-        building = self.base_path / f".building-{version}"
+        built = self.folder / "built" / str(version)
         shutil.copytree(
             self.source,
-            building,
+            built,
             copy_function=os.link,
             ignore=shutil.ignore_patterns(Path(MANIFEST_FILE).name),
         )
         manifest = AdaptiveManifest.load(self.source)
         dataclasses.replace(
             manifest, fingerprint=f"{manifest.fingerprint}-{version}"
-        ).save(building)
-        building.rename(self.base_path / str(version))
+        ).save(built)
+        return built
+
+    def rebase(self, built: Path) -> None:
+        """Learns the known users again for a version that was built."""
+        store = StoreConfig(str(self.folder / STORE))
+        rebaser = Rebaser(RebaseConfig(str(built), MODEL, store))
+        try:
+            for batch in rebaser.batches(Counts()):
+                rebaser.rebase(batch)
+        finally:
+            rebaser.close()
+
+    def push(self, built: Path) -> None:
+        """Pushes a version that was built, complete or not at all."""
+        built.rename(self.base_path / built.name)
 
 
 @contextlib.contextmanager
@@ -207,7 +224,7 @@ def running(
             start_gateway(
                 backend,
                 models,
-                store=folder / "store",
+                store=folder / STORE,
                 log_path=folder / "gateway.log",
                 flags=["--poll-seconds=0.2", *gateway_flags],
             )
