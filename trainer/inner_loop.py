@@ -14,6 +14,9 @@ diagonal preconditioner 1 / (L + h n), n the summed support weights, so that
 one set of step sizes fits one event and eighty, and by a learned step size
 per step and parameter (as in Meta-SGD, arXiv 1707.09835). Second-order: the
 outer loop differentiates through the steps.
+
+The first step is taken from between w0 and the weights that a user has already
+(`trainer.carried_share`).
 """
 
 from typing import Any
@@ -47,6 +50,9 @@ class InnerLoop(Solver):
         self.log_curvature = self._per_value(
             "log_curvature", _LOG_CURVATURE + np.log(fan_in)
         )
+        self.carried_share: tf.Variable = self.add_weight(
+            name="carried_share", shape=[], initializer="ones", trainable=False
+        )
 
     def call(
         self,
@@ -70,6 +76,7 @@ class InnerLoop(Solver):
         scale = 1.0 / (precision + tf.exp(self.log_curvature) * total)
         rate = tf.exp(log_inner_lr) * self.gates()
         support_gradient = SupportGradient(personalize, self.graded(support))
+        weights = meta_init + self.carried_share * (weights - meta_init)
         for step in range(self.num_steps):
             gradient = support_gradient(weights)
             if self.first_order:
@@ -95,6 +102,7 @@ class InnerLoop(Solver):
             "inner_lr": _exp(self.log_inner_lr, 4),
             "prior_precision": _exp(self.log_precision, 4),
             "event_curvature": _exp(self.log_curvature, 6),
+            "carried_share": float(self.carried_share),
         }
 
     def reduced(self, adapts: NDArray[np.bool_]) -> "InnerLoop":
@@ -104,6 +112,7 @@ class InnerLoop(Solver):
         loop.log_inner_lr.assign(np.log(rate.numpy()[:, adapts]))
         loop.log_precision.assign(self.log_precision.numpy()[adapts])
         loop.log_curvature.assign(self.log_curvature.numpy()[adapts])
+        loop.carried_share.assign(self.carried_share)
         return loop
 
 

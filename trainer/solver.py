@@ -46,7 +46,11 @@ class Solver(tf_keras.layers.Layer):
         taste_shift: What is added to the own vector's targets at each of
             `KNOTS`.
         liked_shift: What is added to the own bias's.
+        carried_share: How much of a user's weights so far the loop starts
+            from (`trainer.carried_share`); None where the start tells nothing.
     """
+
+    carried_share: tf.Variable | None = None
 
     def __init__(
         self,

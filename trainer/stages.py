@@ -10,6 +10,7 @@ import tf_keras
 
 from serving.contract.features import Feature
 from trainer.baselines.joint import JointLearner
+from trainer.carried_share import choose_carried_share
 from trainer.config import LEARNED, TrainerConfig
 from trainer.episodes import (
     Catalog,
@@ -108,11 +109,10 @@ def train_offline(
             checkpoint_dir,
         )
     if config.partition == LEARNED:
+        # A budget may cut what training was judged with.
         reduce_partition(model, config.max_bytes_per_user)
-        # A budget may have cut what training was judged with.
-        figures = validation.evaluate()
-        result = dataclasses.replace(result, figures=figures)
-    return model, result
+    figures = choose_carried_share(model, validation)
+    return model, dataclasses.replace(result, figures=figures)
 
 
 def train_joint(

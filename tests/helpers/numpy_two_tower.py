@@ -31,6 +31,7 @@ class NumpyTwoTower:
         log_curvature: [P].
         taste_shift: What labels tell of taste besides, see `numpy_targets`.
         liked_shift: And of how often the user likes.
+        carried_share: How much of the weights so far the loop starts from.
         user_features: Names in the tables' order.
         item_features: The same.
     """
@@ -43,6 +44,7 @@ class NumpyTwoTower:
     log_curvature: Array
     taste_shift: Array
     liked_shift: Array
+    carried_share: Array
     user_features: Sequence[str]
     item_features: Sequence[str]
 
@@ -60,6 +62,7 @@ class NumpyTwoTower:
             copies([model.partition.meta_init()])[0],
             *copies([loop.log_inner_lr, loop.log_precision]),
             *copies([loop.log_curvature, loop.taste_shift, loop.liked_shift]),
+            *copies([loop.carried_share]),
             [f.name for f in space.user_features],
             [f.name for f in space.item_features],
         )
@@ -135,7 +138,7 @@ class NumpyTwoTower:
         """
         precision = np.exp(self.log_precision)
         scale = 1 / (precision + np.exp(self.log_curvature) * weight.sum())
-        weights = start
+        weights = self.meta_init + self.carried_share * (start - self.meta_init)
         use = bool(gradients)
         for step, log_lr in enumerate(self.log_inner_lr):
             if use:

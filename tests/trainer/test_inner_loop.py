@@ -65,6 +65,7 @@ def test_adapted_weights_follow_the_documented_formula(partition, steps):
     config = tiny_world.tiny_config(partition=partition, num_inner_steps=steps)
     model = tiny_world.make_model(config)
     tiny_world.shift_targets(model)
+    model.inner_loop.carried_share.assign(0.4)
     tasks = tiny_world.make_tasks(5)
     oracle = NumpyTwoTower.of(model, tiny_world.SPACE)
     for start in (start_somewhere(model, 5), model.initial_weights(5)):

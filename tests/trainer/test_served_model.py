@@ -565,7 +565,7 @@ def test_fingerprint_follows_every_fixed_variable(exported):
     seen = {before}
     for variable in model.variables:
         value = variable.numpy()
-        changed = value.copy()
+        changed = np.array(value)
         changed.reshape(-1)[-1] += 1e-3
         variable.assign(changed)
         found = fingerprint(model, catalog)

@@ -90,7 +90,8 @@ def numpy_inner_loop(loop, gates, meta_init, user, support, start):
     precision = np.exp(float64(loop.log_precision))
     curvature = np.exp(float64(loop.log_curvature))
     scale = 1 / (precision + curvature * support.weight.sum())
-    weights = float64(start)
+    share = float64(loop.carried_share)
+    weights = meta_init + share * (float64(start) - meta_init)
     for log_lr in float64(loop.log_inner_lr):
         by_own = support.gradient(user.own(weights))
         gradient = by_own @ user.jacobian(weights)
@@ -103,6 +104,7 @@ def numpy_inner_loop(loop, gates, meta_init, user, support, start):
 def test_gradient_steps_follow_the_documented_formula(preset):
     world = make_world(preset, GRADIENT, num_inner_steps=3)
     start = start_somewhere(world)
+    world.model.inner_loop.carried_share.assign(0.4)
     gates = float64(world.model.inner_loop.gates())
     if preset == LEARNED:
         assert (gates == 0).any()
@@ -319,6 +321,7 @@ class Frozen:
         self.log_precision = loop.log_precision
         self.log_curvature = loop.log_curvature
         self.log_inner_lr = log_inner_lr
+        self.carried_share = loop.carried_share
 
 
 @pytest.mark.parametrize("preset", ["low_rank", "user_offset", "user_scale"])

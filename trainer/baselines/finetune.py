@@ -4,7 +4,8 @@ What meta-learning learns of the inner loop, plain training does not: step
 sizes, the pull toward the start, the curvature. Here they are found by random
 search on meta_valid, one value for the parameters of each layer's kind: for
 scalars such as a bias, and for the others. The start is where the layers were
-made: nobody moved them.
+made: nobody moved them. How much of a user's weights is carried on is drawn,
+too; ours has it chosen on meta_valid alike.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trainer.carried_share import SHARES
 from trainer.stream_validation import ScorerValidation
 from trainer.two_tower import PartitionedTwoTower
 
@@ -23,19 +25,22 @@ _LOG_CURVATURE = (-5.0, -1.0)
 
 @dataclasses.dataclass(frozen=True)
 class InnerLoopSettings:
-    """Settings of the inner loop, natural logarithms.
+    """Settings of the inner loop, natural logarithms but for the last.
 
     Attributes:
         inner_lr: Of the step size.
         scalar_precision: Of the pull of parameters with one value.
         precision: Of the pull of the other parameters.
         curvature: Of the curvature that one event adds.
+        carried_share: How much of a user's weights is carried on; itself, no
+            logarithm.
     """
 
     inner_lr: float
     scalar_precision: float
     precision: float
     curvature: float
+    carried_share: float
 
     def apply(self, model: PartitionedTwoTower) -> None:
         """Sets a model's inner loop."""
@@ -60,6 +65,8 @@ class InnerLoopSettings:
             variable = getattr(loop, name, None)
             if variable is not None:
                 variable.assign(np.full(variable.shape, value))
+        if loop.carried_share is not None:
+            loop.carried_share.assign(self.carried_share)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +89,11 @@ def draw_settings(trials: int, seed: int) -> list[InnerLoopSettings]:
     random = np.random.default_rng(seed)
     return [
         InnerLoopSettings(
-            *(
-                float(random.uniform(*bounds))
-                for bounds in (
-                    _LOG_INNER_LR,
-                    _LOG_PRECISION,
-                    _LOG_PRECISION,
-                    _LOG_CURVATURE,
-                )
-            )
+            inner_lr=random.uniform(*_LOG_INNER_LR),
+            scalar_precision=random.uniform(*_LOG_PRECISION),
+            precision=random.uniform(*_LOG_PRECISION),
+            curvature=random.uniform(*_LOG_CURVATURE),
+            carried_share=float(random.choice(SHARES)),
         )
         for _ in range(trials)
     ]

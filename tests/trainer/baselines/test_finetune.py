@@ -23,10 +23,11 @@ def make_validation(model):
 
 def test_settings_reach_the_parameters_that_they_are_for():
     model = tiny_world.make_model(tiny_world.tiny_config())
-    InnerLoopSettings(-1.0, 2.0, 3.0, -4.0).apply(model)
+    InnerLoopSettings(-1.0, 2.0, 3.0, -4.0, 0.25).apply(model)
     loop = model.inner_loop
     assert (loop.log_inner_lr.numpy() == -1.0).all()
     assert (loop.log_curvature.numpy() == -4.0).all()
+    assert loop.carried_share == 0.25
     precision = loop.log_precision.numpy()
     for parameter in model.partition.parameters:
         own = precision[parameter.offset :][: parameter.size]
