@@ -59,7 +59,10 @@ class NewtonSolver(Solver):
     ) -> None:
         """Makes the solver; arguments as of `Solver`."""
         super().__init__(fan_in, config, **kwargs)
-        self.log_inner_lr = self._per_value("log_inner_lr", 0.0, rows=0)
+        # Empty, which Keras would warn of at each training.
+        self.log_inner_lr = self._per_value(
+            "log_inner_lr", 0.0, rows=0, trainable=False
+        )
 
     def call(
         self,

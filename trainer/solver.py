@@ -186,6 +186,7 @@ class Solver(tf_keras.layers.Layer):
         name: str,
         start: float | NDArray[np.float64],
         rows: int | None = None,
+        trainable: bool = True,
     ) -> tf.Variable:
         """A variable [P] or [rows, P]."""
         size = len(self._fan_in)
@@ -194,4 +195,6 @@ class Solver(tf_keras.layers.Layer):
         def initial(shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
             return tf.broadcast_to(tf.cast(start, dtype), shape)
 
-        return self.add_weight(name=name, shape=shape, initializer=initial)
+        return self.add_weight(
+            name=name, shape=shape, initializer=initial, trainable=trainable
+        )

@@ -8,20 +8,18 @@ from trainer.errors import TrainerConfigError
 
 
 def test_values_override_defaults_by_name():
-    config = TrainerConfig.from_dict({"vector_size": 8, "first_order": True})
-    expected = dataclasses.replace(
-        TrainerConfig(), vector_size=8, first_order=True
-    )
+    config = TrainerConfig.from_dict({"vector_size": 8, "dropout": 0.4})
+    expected = dataclasses.replace(TrainerConfig(), vector_size=8, dropout=0.4)
     assert config == expected
 
 
 def test_numbers_may_be_text():
     config = TrainerConfig.from_dict(
-        {"vector_size": "8", "outer_lr": "1e-3", "first_order": "False"}
+        {"vector_size": "8", "outer_lr": "1e-3", "predict_degree": "True"}
     )
     assert config.vector_size == 8
     assert config.outer_lr == 0.001
-    assert config.first_order is False
+    assert config.predict_degree is True
 
 
 def test_whole_floats_are_integers_and_integers_floats():
