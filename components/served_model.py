@@ -100,9 +100,7 @@ def adapt_inputs(
     """Inputs of the signature `adapt`."""
     return {
         **features,
-        **_row_inputs(
-            [s.events for s in supports], [s.weights for s in supports]
-        ),
+        **_row_inputs([s.events for s in supports]),
         "adaptive_weights": weights,
         **meta_state.inputs(),
     }
@@ -112,12 +110,8 @@ def meta_gradient_inputs(
     features: Inputs, tasks: Sequence[MetaTask[Any]], meta_state: MetaState
 ) -> Inputs:
     """Inputs of the signature `meta_gradient`."""
-    support = _row_inputs(
-        [task.support for task in tasks],
-        [task.support_weights for task in tasks],
-    )
-    query_sets = [task.query_set for task in tasks]
-    query_set = _row_inputs(query_sets, [[1.0] * len(q) for q in query_sets])
+    support = _row_inputs([task.support for task in tasks])
+    query_set = _row_inputs([task.query_set for task in tasks])
     return {
         **features,
         **{f"support_{name}": value for name, value in support.items()},
@@ -128,12 +122,11 @@ def meta_gradient_inputs(
 
 def _row_inputs(
     events: Sequence[Sequence[SupportEvent]],
-    weights: Sequence[Sequence[float]],
 ) -> Inputs:
     return {
         "item_id": pad_texts([[e.item_id for e in own] for own in events]),
         "label": pad_floats([[e.label for e in own] for own in events]),
-        "weight": pad_floats(weights),
+        "weight": pad_floats([[1.0] * len(own) for own in events]),
     }
 
 

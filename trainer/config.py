@@ -96,7 +96,7 @@ class TrainerConfig:
             (ratings), instead of liked or not.
         user_weight_power: A user is drawn proportional to events ** power.
         support_rows: Rows of a support set that the inner loop sees at most,
-            the most recent ones; weighted to count for all of them.
+            the most recent ones.
         query_rows: Rows after the cut that the outer loop judges on.
         max_steps: Outer steps at most.
         steps_per_evaluation: Outer steps between two looks at meta_valid.

@@ -194,9 +194,7 @@ class _Model:
         state: MetaState,
     ) -> Adapted:
         """Runs the inner loop."""
-        support = _padded_events(
-            [s.events for s in supports], [s.weights for s in supports]
-        )
+        support = _padded_events([s.events for s in supports])
         found = self._adapt(users, support, weights, _pair(state))
         return Adapted(*(np.array(each) for each in found))
 
@@ -220,14 +218,8 @@ class _Model:
         """Differentiates by the meta state."""
         found = self._gradient(
             np.array([task.context for task in tasks]),
-            _padded_events(
-                [task.support for task in tasks],
-                [task.support_weights for task in tasks],
-            ),
-            _padded_events(
-                [task.query_set for task in tasks],
-                [(1.0,) * len(task.query_set) for task in tasks],
-            ),
+            _padded_events([task.support for task in tasks]),
+            _padded_events([task.query_set for task in tasks]),
             _pair(state),
         )
         return MetaGradient(
@@ -251,17 +243,16 @@ def _pair(state: MetaState) -> tuple[Floats, Floats]:
 
 def _padded_events(
     events: Sequence[Sequence[SupportEvent]],
-    weights: Sequence[Sequence[float]],
 ) -> tuple[NDArray[np.int32], Floats, Floats]:
     """Item rows, labels and weights, [B, S] each; weight 0 pads."""
     width = max([1, *map(len, events)])
     item_row = np.zeros((len(events), width), np.int32)
     label = np.zeros((len(events), width), np.float32)
     weight = np.zeros((len(events), width), np.float32)
-    for index, (own, each) in enumerate(zip(events, weights, strict=True)):
+    for index, own in enumerate(events):
         item_row[index, : len(own)] = [int(event.item_id) for event in own]
         label[index, : len(own)] = [event.label for event in own]
-        weight[index, : len(own)] = each
+        weight[index, : len(own)] = 1.0
     return item_row, label, weight
 
 

@@ -125,10 +125,8 @@ def stream_steps(users: StreamUsers) -> list[StreamStep]:
             reservoir, count = merged.reservoir, merged.count
             support[index].append(
                 [
-                    (int(event.item_id), event.label, weight)
-                    for event, weight in zip(
-                        merged.events, merged.weights, strict=True
-                    )
+                    (int(event.item_id), event.label, 1.0)
+                    for event in merged.events
                 ]
             )
     return [

@@ -187,15 +187,12 @@ def _cut(
     )
     query_length = tf.minimum(start + length - cut, config.query_rows)
     query, is_query = _window(cut, query_length, config.query_rows)
-    each = tf.cast(before, tf.float32) / tf.cast(
-        tf.maximum(support_length, 1), tf.float32
-    )
     return Tasks(
         user_ids=_drawn_user_ids(users, drawn, space),
         support=LabelledRows(
             tf.gather(users[ITEM_ROW].values, support),
             tf.gather(users[LABEL].values, support),
-            is_support * each[:, tf.newaxis],
+            is_support,
         ),
         query_set=LabelledRows(
             tf.gather(users[ITEM_ROW].values, query),

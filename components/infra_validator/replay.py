@@ -120,7 +120,6 @@ def example_requests(
                     user.user_id,
                     None,
                     support.events,
-                    support.weights,
                     user.events(range(support.count, len(user.item_ids))),
                 )
                 for user, support in zip(users, supports, strict=True)

@@ -30,15 +30,12 @@ class MetaTask(Generic[Context]):
         user_id: Whose events these are.
         context: The caller's own, given to `TaskCollector.observe`.
         support: Events before the query set, the reservoir of them.
-        support_weights: Weight of each, so that together they count for all
-            the events the user had by then.
         query_set: The events that came next.
     """
 
     user_id: str
     context: Context
     support: tuple[SupportEvent, ...]
-    support_weights: tuple[float, ...]
     query_set: tuple[SupportEvent, ...]
 
 
@@ -104,7 +101,6 @@ class _Held(Generic[Context]):
             self.user_id,
             self.context,
             support.events,
-            support.weights,
             self.query_set,
         )
 

@@ -112,7 +112,7 @@ class _Stream:
         self._progress = MetaProgress.start(exported)
         self._weights = exported.initial_weights(len(users))
         self._is_new = np.ones(len(users), bool)
-        self._kept = [Support((), (), (), 0)] * len(users)
+        self._kept = [Support((), (), 0)] * len(users)
         # Who ranks what with which weights, each user's in order.
         self._ranked: list[tuple[int, Ints, Floats]] = []
         self._begin_segment()

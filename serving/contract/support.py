@@ -2,9 +2,8 @@
 
 A user's record keeps, beside the weights, a small reservoir of the user's own
 events and the count of all events seen. When new events come, the inner loop
-learns from reservoir and new events together; the reservoir's events are
-weighted so that together they count for all the events seen so far. This is
-the guard against forgetting, and it costs a fixed number of bytes per user.
+learns from reservoir and new events together, each counting once. This is the
+guard against forgetting, and it costs a fixed number of bytes per user.
 
 Evaluator and gateway both call `merge_support`, so that what is measured
 offline is what runs.
@@ -14,8 +13,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Events kept per user. Weights of older events grow when more were seen.
-RESERVOIR_EVENTS = 96
+# Events kept per user: the most recent ones.
+RESERVOIR_EVENTS = 192
 
 
 class SupportEvent(NamedTuple):
@@ -36,14 +35,11 @@ class Support:
 
     Attributes:
         events: Support set: the reservoir's events, then the new ones.
-        weights: Weight of each of `events`; they sum to `count`, unless
-            earlier events were seen and none was kept.
         reservoir: The events to keep, at most `capacity`, oldest first.
         count: How many events were seen, the new ones included.
     """
 
     events: tuple[SupportEvent, ...]
-    weights: tuple[float, ...]
     reservoir: tuple[SupportEvent, ...]
     count: int
 
@@ -64,14 +60,11 @@ def merge_support(
         capacity: How many events to keep: the most recent ones.
 
     Returns:
-        The support set with its weights, and the new reservoir and count.
+        The support set, and the new reservoir and count.
     """
-    kept_weight = count / len(reservoir) if reservoir else 0.0
     events = (*reservoir, *new_events)
-    weights = (kept_weight,) * len(reservoir) + (1.0,) * len(new_events)
     return Support(
         events=events,
-        weights=weights,
         reservoir=events[-capacity:] if capacity else (),
         count=count + len(new_events),
     )

@@ -35,17 +35,9 @@ async def meta_gradient(
         BackendError: The model server fails, or refuses.
     """
     texts, numbers = {}, dict[str, NDArray[Any]](state.inputs())
-    for half, events, weights in (
-        (
-            "support",
-            [task.support for task in tasks],
-            [task.support_weights for task in tasks],
-        ),
-        (
-            "query",
-            [task.query_set for task in tasks],
-            [(1.0,) * len(task.query_set) for task in tasks],
-        ),
+    for half, events in (
+        ("support", [task.support for task in tasks]),
+        ("query", [task.query_set for task in tasks]),
     ):
         texts[f"{half}_item_id"] = [
             [event.item_id for event in own] for own in events
@@ -53,7 +45,7 @@ async def meta_gradient(
         numbers[f"{half}_label"] = padded(
             [[event.label for event in own] for own in events]
         )
-        numbers[f"{half}_weight"] = padded(weights)
+        numbers[f"{half}_weight"] = padded([[1.0] * len(e) for e in events])
     response = await backend.run(
         model.name,
         encode_request(

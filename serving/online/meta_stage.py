@@ -255,10 +255,4 @@ def _with_features(
 ) -> MetaTask[Features]:
     """Decodes what a task's user told."""
     features = known_features(decode_told(task.context), model.user_features)
-    return MetaTask(
-        task.user_id,
-        features,
-        task.support,
-        task.support_weights,
-        task.query_set,
-    )
+    return MetaTask(task.user_id, features, task.support, task.query_set)

@@ -64,7 +64,7 @@ class PupilBatch:
         self._pupils = pupils
         supports = [pupil.support for pupil in pupils]
         self.label = padded([[e.label for e in s.events] for s in supports])
-        self._weight = padded([support.weights for support in supports])
+        self._weight = padded([[1.0] * len(s.events) for s in supports])
         self.sizes = np.array([len(support.events) for support in supports])
         self.num_new = np.array([pupil.num_new for pupil in pupils])
         self.start = np.array(

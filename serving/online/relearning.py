@@ -47,7 +47,7 @@ class Relearning:
         start: Where the inner loop starts, float32, shape [P]: the version's
             own weights of the user if there are any, else its
             meta-initialization.
-        support: What it learns from; counts for all events seen.
+        support: What it learns from.
     """
 
     record: UserRecord

@@ -78,7 +78,7 @@ class OracleModel:
         assert len(set(users)) == len(users)
         outcomes = [
             self._oracle.adapt(
-                self._users[u].features, *columns(s.events), s.weights, w, state
+                self._users[u].features, *columns(s.events), None, w, state
             )
             for u, s, w in zip(users, supports, weights, strict=True)
         ]
@@ -122,7 +122,7 @@ class OracleModel:
             *(
                 self._oracle.meta_gradient(
                     self._users[task.context].features,
-                    (*columns(task.support), task.support_weights),
+                    (*columns(task.support), np.ones(len(task.support))),
                     (*columns(task.query_set), np.ones(len(task.query_set))),
                     state,
                 )

@@ -84,7 +84,7 @@ def _oracle_table(stream, adaptive, joint) -> pa.Table:
                 user.features,
                 [event.item_id for event in support.events],
                 [event.label for event in support.events],
-                support.weights,
+                None,
                 weights,
             )
             reservoir, count = support.reservoir, support.count

@@ -90,11 +90,11 @@ class NumpyModel:
         self._items = self._oracle.embed_items(catalog, rows)
         self._users = users
 
-    def _rows(self, events, weights):
+    def _rows(self, events):
         rows = [event.item_id for event in events]
         items = self._items[0][rows], self._items[1][rows]
         label = np.array([event.label for event in events])
-        return items, label, np.array(weights)
+        return items, label, np.ones(len(label))
 
     def _adapt(self, user, rows, start, meta_init, log_inner_lr):
         self._oracle.meta_init = meta_init
@@ -106,7 +106,7 @@ class NumpyModel:
         adapted, means, losses = [], [], []
         width = max(len(support.events) for support in supports)
         for u, s, w in zip(users, supports, weights, strict=True):
-            rows = self._rows(s.events, s.weights)
+            rows = self._rows(s.events)
             adapted.append(self._adapt(u, rows, w, *at))
             items, label, share = rows
             by_weights = []
@@ -131,11 +131,11 @@ class NumpyModel:
         return scores
 
     def _loss(self, task, meta_init, log_inner_lr):
-        support = self._rows(task.support, task.support_weights)
+        support = self._rows(task.support)
         weights = self._adapt(
             task.context, support, meta_init, meta_init, log_inner_lr
         )
-        items, label, _ = self._rows(task.query_set, ())
+        items, label, _ = self._rows(task.query_set)
         logits = self._oracle.score(
             self._embedded[task.context], items, weights
         )
@@ -173,7 +173,7 @@ def test_scores_equal_the_stream_in_numpy(model, users, arrivals):
         NumpyModel(model, users),
         streamed,
         exported_state(model),
-        96,
+        192,
         CONFIG,
         Guard.of(model.inner_loop.settings(), model.partition.size),
     )

@@ -76,7 +76,7 @@ class SlowUser:
             self._user,
             self._embed([int(event.item_id) for event in merged.events]),
             tf.constant([[event.label for event in merged.events]]),
-            tf.constant([merged.weights]),
+            tf.ones([1, len(merged.events)]),
             weights,
         )
 

@@ -43,7 +43,6 @@ def test_what_came_before_is_support_and_what_comes_is_query_set():
     assert task.user_id == user
     assert task.context == "c"
     assert task.support == tuple(events("s", "t"))
-    assert task.support_weights == (3.0, 3.0)
     assert task.query_set == tuple(events(*"abcde"))
 
 
@@ -70,7 +69,7 @@ def test_zero_support_tasks_come_when_asked_for():
     made = collector(tasks_per_update=1, min_support_events=0)
     user = next(some_ids(held_back=False))
     (task,) = made.observe(user, 0, (), 0, events(*"abcd")).tasks
-    assert task.support == task.support_weights == ()
+    assert task.support == ()
 
 
 def test_batches_hold_tasks_in_order_of_arrival_and_none_twice():

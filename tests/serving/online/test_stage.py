@@ -61,7 +61,7 @@ def test_stored_weights_equal_the_oracle_over_several_submissions(stages):
             {},
             [e.item_id for e in support.events],
             [e.label for e in support.events],
-            support.weights,
+            None,
             weights,
         )
         assert outcome.learned.losses == pytest.approx(
