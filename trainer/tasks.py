@@ -180,8 +180,7 @@ def _cut(
     support_start = first_row(
         cut_event - _draw_support_sizes(config, next(seeds), next(seeds))
     )
-    before = cut - support_start
-    support_length = tf.minimum(before, config.support_rows)
+    support_length = tf.minimum(cut - support_start, config.support_rows)
     support, is_support = _window(
         cut - support_length, support_length, config.support_rows
     )

@@ -60,13 +60,7 @@ def one_call_after_the_other(users, config):
         kept[index] = support.reservoir, support.count
         if not config.enabled or not count or len(rows) < 10:
             continue
-        task = MetaTask(
-            users[index].user_id,
-            index,
-            reservoir,
-            (count / len(reservoir),) * len(reservoir),
-            tuple(new),
-        )
+        task = MetaTask(users[index].user_id, index, reservoir, tuple(new))
         if is_held_back(users[index].user_id, config.held_back_share):
             judges = [*judges, task][-config.held_back_tasks :]
             continue

@@ -15,7 +15,11 @@ def test_searched_names_are_hyper_parameters_with_their_defaults():
 
 def test_search_starts_where_the_dataset_says():
     base = TrainerConfig(
-        max_support_events=7, outer_lr=0.5, num_inner_steps=12, vector_size=5
+        solver="gradient",
+        max_support_events=7,
+        outer_lr=0.5,
+        num_inner_steps=12,
+        vector_size=5,
     )
     space = search_space(base, 0)
     assert TrainerConfig.from_dict(space.values) == base
