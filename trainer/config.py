@@ -73,9 +73,8 @@ class TrainerConfig:
         item_id_dropout: Share of items that training shows without their id,
             so that the towers learn what to say of a new item.
         item_l2: Weight of the squared norm of item-id embeddings.
-        solver: How the inner loop minimizes: `newton` (to the minimum, with
-            a learned prior) or `gradient` (steps of learned sizes), which
-            `user_tower` needs.
+        solver: How the inner loop minimizes: `gradient` (steps of learned
+            sizes) or `newton` (to the minimum, with a learned prior).
         num_inner_steps: Steps of the inner loop.
         first_order: Whether the outer loop ignores second derivatives.
         meta_batch_size: Tasks per outer step.
@@ -115,7 +114,7 @@ class TrainerConfig:
     dropout: float = 0.2
     item_id_dropout: float = 0.1
     item_l2: float = 1e-4
-    solver: str = NEWTON
+    solver: str = GRADIENT
     num_inner_steps: int = 5
     first_order: bool = False
     meta_batch_size: int = 256

@@ -17,12 +17,7 @@ from benchmarks.quality.outcome import Outcome
 from benchmarks.quality.sources import CODE
 from components.dataset_spec import DatasetSpec
 from serving.contract.protocol import META_TEST
-from trainer.config import (
-    GRADIENT,
-    PARTITION_PRESETS,
-    USER_TOWER,
-    TrainerConfig,
-)
+from trainer.config import PARTITION_PRESETS, TrainerConfig
 
 _PRESET = "preset-{}"
 _CONVERGING = ("joint", "meta", "maml_all", "history")
@@ -173,8 +168,6 @@ class Bench:
                     wanted[name] = ("meta", "meta", tuned)
                 else:
                     values = {**tuned, "partition": preset}
-                    if preset == USER_TOWER:
-                        values["solver"] = GRADIENT
                     wanted[name] = (name, "meta", values)
         return {
             name: [

@@ -15,7 +15,6 @@ def test_searched_names_are_hyper_parameters_with_their_defaults():
 
 def test_search_starts_where_the_dataset_says():
     base = TrainerConfig(
-        solver="gradient",
         max_support_events=7,
         outer_lr=0.5,
         num_inner_steps=12,
