@@ -26,7 +26,7 @@ FILL_BATCH = 50_000
 RESERVOIRS = 1000
 # Films that a user of MovieLens-1M rated, one number for every tenth of them;
 # no more than a reservoir holds.
-EVENTS = (23, 32, 44, 60, 81, *(5 * (RESERVOIR_EVENTS,)))
+EVENTS = (23, 32, 44, 60, 81, 109, 148, *(3 * (RESERVOIR_EVENTS,)))
 
 
 def key_of(user: int) -> UserKey:

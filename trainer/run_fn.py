@@ -93,6 +93,7 @@ def run_fn(fn_args: FnArgs) -> None:
         "meta_valid_auc": result.figures.auc,
         "meta_valid_wgauc": result.figures.wgauc,
         "bytes_per_user": model.partition.bytes_per_user,
+        "carried_share": _number(model.inner_loop.carried_share),
         "label_targets": model.inner_loop.label_targets(),
         "adaptive_map": AdaptiveMap.of(model).to_dict(),
         "fingerprint": manifest.fingerprint,
@@ -103,6 +104,10 @@ def run_fn(fn_args: FnArgs) -> None:
     if state_dir and tf.io.gfile.exists(str(state_dir)):
         # This training's, and those of trainings that nobody went on with.
         tf.io.gfile.rmtree(str(state_dir))
+
+
+def _number(variable: tf.Variable | None) -> float | None:
+    return None if variable is None else float(variable)
 
 
 def _state_dir(custom: Mapping[str, Any], regime: str) -> Path | None:

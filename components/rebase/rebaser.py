@@ -39,7 +39,7 @@ NO_EVENTS = "no_events"  # nothing is kept to learn from
 REFUSED = "refused"  # the inner loop gave weights that can't be stored
 BUSY = "busy"  # written by others again and again
 
-# One call of `adapt` for this many users: at 96 events each some 2 MB.
+# One call of `adapt` for this many users: at 192 events each some 4 MB.
 USERS_PER_CALL = 256
 MAX_ATTEMPTS = 10
 

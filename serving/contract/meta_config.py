@@ -28,7 +28,7 @@ class OnlineMetaConfig:
         min_held_back_tasks: Without so many there is no step.
         history: Versions kept to roll back to, beside the exported one.
         max_open_users: Users with an unfinished query set who are remembered;
-            at 96 events each, packed, some 2 kB a user.
+            at 192 events each, packed, some 2 kB a user.
     """
 
     enabled: bool = True

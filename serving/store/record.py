@@ -13,8 +13,8 @@ The bytes, integers as LEB128 varints unless a width is given:
     CRC32 of everything before (4 bytes)
 
 The sequence comes first because the Lua script of the Redis store compares
-it. 17 weights as float32 with a reservoir of 96 numbered items below 4,096
-take 276 bytes, and the features what they are.
+it. 17 weights as float32 with a reservoir of 192 numbered items below 4,096
+take 435 bytes, and the features what they are.
 """
 
 import dataclasses
