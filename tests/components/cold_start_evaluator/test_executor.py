@@ -25,17 +25,14 @@ def table(folder: Path, name: str):
 def loop_scores(rows, oracle, learn_windows: bool):
     """One user, one event list, no batch: the protocol as it is written."""
     features = known_features(rows[0])
-    weights, kept, seen = None, [], 0
+    weights, kept = None, []
 
     def learn(new):
-        nonlocal weights, kept, seen
+        nonlocal weights, kept
         events = kept + [(row["item_id"], row["label"]) for row in new]
-        each = [seen / len(kept) if kept else 0.0] * len(kept)
         items, labels = zip(*events, strict=True)
-        weights, _, _ = oracle.adapt(
-            features, items, labels, each + [1.0] * len(new), weights
-        )
-        kept, seen = events[-RESERVOIR:], seen + len(new)
+        weights, _, _ = oracle.adapt(features, items, labels, None, weights)
+        kept = events[-RESERVOIR:]
 
     learn(rows[:10])
     scores = []

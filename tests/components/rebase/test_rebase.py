@@ -96,7 +96,6 @@ def expected(record, features=FEATURES):
         features,
         [event.item_id for event in record.reservoir],
         [event.label for event in record.reservoir],
-        [record.support_count / len(record.reservoir)] * len(record.reservoir),
     )
     return weights
 
