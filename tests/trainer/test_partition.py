@@ -100,11 +100,16 @@ def test_adaptive_bias_survives_its_config():
 
 
 def split_names(model):
-    """Ids of the variables of the fixed and of the user-specific part."""
+    """Ids of the variables of the fixed and of the user-specific part.
+
+    Without the share that is chosen once training has ended.
+    """
     special = {
         id(v) for layer in model.user_specific_layers for v in layer.variables
     }
-    return {id(v) for v in model.variables} - special, special
+    chosen = {id(model.inner_loop.carried_share)}
+    fixed = {id(v) for v in model.variables} - special
+    return fixed, special - chosen
 
 
 def test_user_specific_layers_are_trainable_only_in_meta_learning():
