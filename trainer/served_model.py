@@ -214,7 +214,8 @@ class ServedModel(tf.Module):
             item_id: Items of the support sets, string [B, S].
             label: From 0 (disliked) to 1 (liked), float [B, S].
             weight: float [B, S]; 0 pads.
-            adaptive_weights: Where to start, float [B, P].
+            adaptive_weights: What the users have; where to start, if their
+                weights are carried on, float [B, P].
             meta_init: What the inner loop pulls toward, float [P].
             log_inner_lr: Log of its step sizes, float [T, P].
             **raw: Raw user features.

@@ -67,7 +67,7 @@ def main() -> None:
         default=[],
         metavar="[REGIMES.]NAME=VALUE",
         help="hyper-parameters of all trainings, or of one: outer_lr=0.001, "
-        "maml_all.num_inner_steps=3",
+        "maml_all.first_order=true",
     )
     parser.add_argument(
         "--work-dir", type=pathlib.Path, default=ROOT / "runs" / "quality"

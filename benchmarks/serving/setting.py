@@ -15,8 +15,9 @@ from pathlib import Path
 import grpc
 import numpy as np
 import psutil
+from rich.console import Console
 
-from components.rebase.rebaser import Counts, RebaseConfig, Rebaser
+from pipeline.rebase import rebase_store
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 from serving.contract.manifest import MANIFEST_FILE, AdaptiveManifest
 from serving.launch import start_gateway, start_model_server
@@ -171,12 +172,7 @@ class Setting:
     def rebase(self, built: Path) -> None:
         """Learns the known users again for a version that was built."""
         store = StoreConfig(str(self.folder / STORE))
-        rebaser = Rebaser(RebaseConfig(str(built), MODEL, store))
-        try:
-            for batch in rebaser.batches(Counts()):
-                rebaser.rebase(batch)
-        finally:
-            rebaser.close()
+        rebase_store(built, MODEL, store, Console(quiet=True))
 
     def push(self, built: Path) -> None:
         """Pushes a version that was built, complete or not at all."""

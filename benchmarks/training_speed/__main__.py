@@ -43,13 +43,7 @@ from rich.table import Table
 from benchmarks.about import about
 from benchmarks.training_speed.per_user import PerUserDriver
 from trainer.baselines.joint import JointLearner
-from trainer.config import (
-    GRADIENT,
-    NEWTON,
-    PARTITION_PRESETS,
-    USER_OFFSET,
-    TrainerConfig,
-)
+from trainer.config import NEWTON, PARTITION_PRESETS, USER_OFFSET, TrainerConfig
 from trainer.outer_loop import MetaLearner
 from trainer.partition import meta_learning
 from trainer.tasks import LabelledRows, Tasks, sample_tasks
@@ -156,16 +150,12 @@ def measure(
 def variants(presets: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     """What is measured of ours."""
     result: list[tuple[str, dict[str, Any]]] = [
-        (OURS, {"solver": GRADIENT}),
-        (
-            "user_offset, first-order",
-            {"solver": GRADIENT, "first_order": True},
-        ),
+        (OURS, {}),
+        ("user_offset, first-order", {"first_order": True}),
         ("user_offset, newton", {"solver": NEWTON}),
     ]
     for preset in presets:
-        values = {"partition": preset, "solver": GRADIENT}
-        result.append((f"{preset}, second-order", values))
+        result.append((f"{preset}, second-order", {"partition": preset}))
     return result
 
 
@@ -205,7 +195,7 @@ def meta_step(
 def per_user_step(
     catalog: Any, tasks: Tasks, in_graph: bool
 ) -> Callable[[], Any]:
-    config = TrainerConfig(solver=GRADIENT)
+    config = TrainerConfig()
     model = PartitionedTwoTower(SPACE, config)
     for layer in model.user_specific_layers:
         layer.trainable = True
@@ -218,7 +208,6 @@ def per_user_step(
 def fit_rate(users: int, steps: int = 40) -> float:
     """Tasks per second of `fit`, drawing of tasks included."""
     config = TrainerConfig(
-        solver=GRADIENT,
         meta_batch_size=users,
         support_rows=SUPPORT,
         query_rows=QUERY_SET,

@@ -1,11 +1,10 @@
 """Which adapted weights of a user may be used: the online stage's guard.
 
-Weights start from what was learned of the user before, so what they once
-learned stays with them. Four rules keep a user's events, honest or not, from
-making weights that serve the user worse than those of nobody:
+Four rules keep a user's events, honest or not, from making weights that serve
+the user worse than those of nobody:
 
-- `NOT_FINITE`: weights that are not finite are not used; the ones they started
-  from stay.
+- `NOT_FINITE`: weights that are not finite are not used; those that the user
+  had before stay.
 - `LOSS`: neither are weights under which the events they were learned from are
   less likely than before.
 - `NORM`: weights that are far from the meta-initialization, in standard
@@ -63,10 +62,10 @@ class Adapted(NamedTuple):
     Attributes:
         weights: [B, P].
         loss_before: Mean loss of each support set under the weights that the
-            loop started from, [B].
+            user had before, [B].
         loss_after: The same under `weights`.
         event_loss: Loss of each support event under the weights that the
-            loop started from, [B, S]; None from a model that does not tell.
+            user had before, [B, S]; None from a model that does not tell.
         event_loss_meta_init: The same under the meta-initialization.
     """
 

@@ -64,8 +64,9 @@ class PupilBatch:
         self._pupils = pupils
         supports = [pupil.support for pupil in pupils]
         self.label = padded([[e.label for e in s.events] for s in supports])
-        self._weight = padded([[1.0] * len(s.events) for s in supports])
         self.sizes = np.array([len(support.events) for support in supports])
+        is_event = np.arange(self.label.shape[1]) < self.sizes[:, np.newaxis]
+        self._weight = is_event.astype(np.float32)
         self.num_new = np.array([pupil.num_new for pupil in pupils])
         self.start = np.array(
             [pupil.start if start is None else start for pupil in pupils],

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.config import GRADIENT, TrainerConfig  # isort: skip - sets Keras 2
+from trainer.config import TrainerConfig  # isort: skip - sets Keras 2
 
 import numpy as np
 import tensorflow as tf
@@ -37,9 +37,8 @@ Episode = Mapping[str, Any]
 
 
 def tiny_config(**values: Any) -> TrainerConfig:
-    """Three-dimensional vectors, three gradient steps, no dropout."""
+    """Three-dimensional vectors, three inner steps, no dropout."""
     defaults = {
-        "solver": GRADIENT,
         "vector_size": 3,
         "hidden_size": 4,
         "feature_size": 2,

@@ -8,18 +8,20 @@ from trainer.errors import TrainerConfigError
 
 
 def test_values_override_defaults_by_name():
-    config = TrainerConfig.from_dict({"vector_size": 8, "dropout": 0.4})
-    expected = dataclasses.replace(TrainerConfig(), vector_size=8, dropout=0.4)
+    config = TrainerConfig.from_dict({"vector_size": 8, "first_order": True})
+    expected = dataclasses.replace(
+        TrainerConfig(), vector_size=8, first_order=True
+    )
     assert config == expected
 
 
 def test_numbers_may_be_text():
     config = TrainerConfig.from_dict(
-        {"vector_size": "8", "outer_lr": "1e-3", "predict_degree": "True"}
+        {"vector_size": "8", "outer_lr": "1e-3", "first_order": "False"}
     )
     assert config.vector_size == 8
     assert config.outer_lr == 0.001
-    assert config.predict_degree is True
+    assert config.first_order is False
 
 
 def test_whole_floats_are_integers_and_integers_floats():

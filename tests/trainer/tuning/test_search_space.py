@@ -15,10 +15,7 @@ def test_searched_names_are_hyper_parameters_with_their_defaults():
 
 def test_search_starts_where_the_dataset_says():
     base = TrainerConfig(
-        max_support_events=7,
-        outer_lr=0.5,
-        num_inner_steps=12,
-        vector_size=5,
+        max_support_events=7, outer_lr=0.5, num_inner_steps=12, vector_size=5
     )
     space = search_space(base, 0)
     assert TrainerConfig.from_dict(space.values) == base
