@@ -34,20 +34,21 @@ from serving.client.errors import (
     UnavailableError,
     retry_after_seconds,
 )
-from serving.client.values import (
+from serving.client.status import GatewayStatus, ModelStatus
+from serving.client.user_data import (
     DeletionReceipt,
+    StoredWeights,
+    UserExport,
+    UserModel,
+)
+from serving.client.values import (
     Features,
     FeatureValue,
     FeedbackEvent,
     FeedbackResult,
-    GatewayStatus,
-    ModelStatus,
     Provenance,
     RankResult,
     RecommendResult,
-    StoredWeights,
-    UserExport,
-    UserModel,
 )
 from serving.security.tls import ClientTls
 

@@ -8,15 +8,14 @@ import grpc.aio
 from serving.client import calls
 from serving.client.connection import ConnectedClient
 from serving.client.errors import told_as_ours
+from serving.client.status import GatewayStatus
+from serving.client.user_data import DeletionReceipt, UserExport
 from serving.client.values import (
-    DeletionReceipt,
     Features,
     FeedbackEvent,
     FeedbackResult,
-    GatewayStatus,
     RankResult,
     RecommendResult,
-    UserExport,
 )
 
 _Answer = TypeVar("_Answer")

@@ -10,16 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from serving.client import decoding
+from serving.client.status import GatewayStatus
+from serving.client.user_data import DeletionReceipt, UserExport
 from serving.client.values import (
-    DeletionReceipt,
     Features,
     FeatureValue,
     FeedbackEvent,
     FeedbackResult,
-    GatewayStatus,
     RankResult,
     RecommendResult,
-    UserExport,
 )
 from serving.protos import recommender_pb2 as pb
 

@@ -3,18 +3,19 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from serving.client.values import (
+from serving.client.status import GatewayStatus, ModelStatus
+from serving.client.user_data import (
     DeletionReceipt,
-    FeedbackEvent,
-    FeedbackResult,
-    GatewayStatus,
-    ModelStatus,
-    Provenance,
-    RankResult,
-    RecommendResult,
     StoredWeights,
     UserExport,
     UserModel,
+)
+from serving.client.values import (
+    FeedbackEvent,
+    FeedbackResult,
+    Provenance,
+    RankResult,
+    RecommendResult,
 )
 from serving.protos import recommender_pb2 as pb
 

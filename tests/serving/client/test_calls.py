@@ -3,7 +3,7 @@
 import pytest
 
 from serving.client import FeedbackEvent, calls, encode_feature
-from serving.client.values import StoredWeights
+from serving.client.user_data import StoredWeights
 from serving.protos import recommender_pb2 as pb
 
 
