@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from serving.contract.guard import Adapted, Guard
 from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.meta_gradient import MetaGradient
 from serving.contract.meta_state import Floats, MetaState
 from serving.contract.meta_tasks import MetaTask
-from serving.contract.meta_update import MetaGradient, MetaProgress
+from serving.contract.meta_update import MetaProgress
 from serving.contract.online_stream import score_online
 from serving.contract.protocol import stream_windows
 from serving.contract.support import (

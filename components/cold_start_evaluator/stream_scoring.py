@@ -22,9 +22,9 @@ from components.served_model import (
 from serving.contract import protocol
 from serving.contract.guard import Adapted, Guard
 from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.meta_gradient import MetaGradient
 from serving.contract.meta_state import MetaState
 from serving.contract.meta_tasks import MetaTask
-from serving.contract.meta_update import MetaGradient
 from serving.contract.online_stream import OnlineScores, score_online
 from serving.contract.support import Support, merge_support
 

@@ -19,47 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.contract.adam import Adam, Doubles
 from serving.contract.errors import MetaStateError
 from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.meta_gradient import MetaGradient
 from serving.contract.meta_state import Floats, MetaState
 
-Doubles = NDArray[np.float64]
-
-_ADAM_EPSILON = 1e-8
 FORMAT = 1
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class MetaGradient:
-    """What `meta_gradient` says of some tasks.
-
-    Attributes:
-        meta_init: Gradient of the losses' sum, shape [P].
-        log_inner_lr: The same, shape [T, P].
-        losses: Query loss of each task after the inner loop, shape [B].
-    """
-
-    meta_init: NDArray[np.floating[Any]]
-    log_inner_lr: NDArray[np.floating[Any]]
-    losses: NDArray[np.floating[Any]]
-
-    @classmethod
-    def of_outputs(cls, outputs: Mapping[str, NDArray[Any]]) -> "MetaGradient":
-        """Takes the signature's outputs by name."""
-        return cls(
-            outputs["meta_init_gradient"],
-            outputs["log_inner_lr_gradient"],
-            outputs["loss"],
-        )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Adam:
-    """Moments of Adam (arXiv 1412.6980) for both parts, [1 + T, P]."""
-
-    mean: Doubles
-    square: Doubles
-    steps: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +38,7 @@ class MetaStep:
     """
 
     candidate: MetaState
-    adam: _Adam
+    adam: Adam
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,7 +58,7 @@ class MetaProgress:
 
     exported: MetaState
     history: tuple[MetaState, ...]
-    adam: _Adam
+    adam: Adam
     last_version: int
     promoted: int = 0
     refused: int = 0
@@ -135,17 +101,8 @@ class MetaProgress:
         ) / max(len(gradient.losses), 1)
         if not np.isfinite(mean_gradient).all():
             return MetaStep(state, self.adam)
-        adam = _Adam(
-            config.beta1 * self.adam.mean + (1 - config.beta1) * mean_gradient,
-            config.beta2 * self.adam.square
-            + (1 - config.beta2) * mean_gradient**2,
-            self.adam.steps + 1,
-        )
-        mean = adam.mean / (1 - config.beta1**adam.steps)
-        square = adam.square / (1 - config.beta2**adam.steps)
-        moved = _stacked(state) - config.outer_lr * mean / (
-            np.sqrt(square) + _ADAM_EPSILON
-        )
+        adam = self.adam.after(mean_gradient, config)
+        moved = _stacked(state) - adam.descent(config)
         exported = _stacked(self.exported)
         moved = np.clip(
             moved, exported - config.max_shift, exported + config.max_shift
@@ -221,11 +178,7 @@ class MetaProgress:
             "format": FORMAT,
             "exported": self.exported.to_dict(),
             "history": [state.to_dict() for state in self.history],
-            "adam": {
-                "mean": self.adam.mean.tolist(),
-                "square": self.adam.square.tolist(),
-                "steps": self.adam.steps,
-            },
+            "adam": self.adam.to_dict(),
             "last_version": self.last_version,
             "promoted": self.promoted,
             "refused": self.refused,
@@ -245,11 +198,7 @@ class MetaProgress:
                     f"{FORMAT}."
                 )
             exported = MetaState.from_dict(values["exported"])
-            adam = _Adam(
-                np.array(values["adam"]["mean"], np.float64),
-                np.array(values["adam"]["square"], np.float64),
-                int(values["adam"]["steps"]),
-            )
+            adam = Adam.from_dict(values["adam"])
             progress = cls(
                 exported,
                 tuple(map(MetaState.from_dict, values["history"])),
@@ -282,6 +231,5 @@ def _stacked(state: MetaState) -> Doubles:
     return rows.astype(np.float64)
 
 
-def _fresh_adam(state: MetaState) -> _Adam:
-    shape = _stacked(state).shape
-    return _Adam(np.zeros(shape), np.zeros(shape))
+def _fresh_adam(state: MetaState) -> Adam:
+    return Adam.fresh(_stacked(state).shape)

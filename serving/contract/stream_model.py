@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.contract.guard import Adapted
+from serving.contract.meta_gradient import MetaGradient
 from serving.contract.meta_state import Floats, MetaState
 from serving.contract.meta_tasks import MetaTask
-from serving.contract.meta_update import MetaGradient
 from serving.contract.support import Support, SupportEvent
 from serving.contract.timeline import StreamUser
 

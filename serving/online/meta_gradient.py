@@ -5,9 +5,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from serving.contract.meta_gradient import MetaGradient
 from serving.contract.meta_state import MetaState
 from serving.contract.meta_tasks import MetaTask
-from serving.contract.meta_update import MetaGradient
 from serving.models.backend import ModelServer
 from serving.models.served_model import ServedModel
 from serving.models.templates import Features

@@ -7,8 +7,9 @@ import pytest
 
 from serving.contract.errors import MetaStateError
 from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.meta_gradient import MetaGradient
 from serving.contract.meta_state import MetaState
-from serving.contract.meta_update import MetaGradient, MetaProgress
+from serving.contract.meta_update import MetaProgress
 from serving.online.meta_states import KEPT_RECORDS, MetaStates, roll_back
 
 FINGERPRINT = "f00d"

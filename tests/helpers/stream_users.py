@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from serving.contract.guard import Adapted
-from serving.contract.meta_update import MetaGradient
+from serving.contract.meta_gradient import MetaGradient
 from serving.contract.support import SupportEvent
 from tests.helpers.toy_model import ITEM_IDS, NUM_ADAPTIVE, ToyOracle
 

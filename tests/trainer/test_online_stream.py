@@ -7,7 +7,7 @@ import pytest
 
 from serving.contract.guard import Adapted, Guard
 from serving.contract.meta_config import OnlineMetaConfig
-from serving.contract.meta_update import MetaGradient
+from serving.contract.meta_gradient import MetaGradient
 from serving.contract.online_stream import score_online
 from serving.contract.protocol import stream_windows
 from serving.contract.support import SupportEvent

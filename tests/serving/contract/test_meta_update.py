@@ -5,8 +5,9 @@ import pytest
 
 from serving.contract.errors import MetaStateError
 from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.meta_gradient import MetaGradient
 from serving.contract.meta_state import MetaState
-from serving.contract.meta_update import MetaGradient, MetaProgress
+from serving.contract.meta_update import MetaProgress
 
 CONFIG = OnlineMetaConfig(outer_lr=0.01, max_shift=100.0, history=3)
 BETTER, SAME, WORSE = np.array([0.4]), np.array([0.5]), np.array([0.6])
