@@ -1,45 +1,31 @@
 """The online outer loop of a gateway: feedback moves the meta state.
 
 Rules and arithmetic are those of `serving.contract`, which the offline
-evaluation goes by as well; here is what it takes to run them: collecting
-tasks of many users at once, asking the model server, keeping versions.
+evaluation goes by as well; here tasks of many users are collected at once,
+and a step begins when there are enough of them. `meta_stepping` takes it,
+`meta_lines` keeps the versions.
 """
 
 import asyncio
-import itertools
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from serving.contract.manifest import AdaptiveManifest
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import MetaState
-from serving.contract.meta_tasks import MetaBatch, MetaTask
+from serving.contract.meta_tasks import MetaBatch
 from serving.contract.support import SupportEvent
 from serving.errors import ServingError
 from serving.models.backend import ModelServer
 from serving.models.served_model import ServedModel
-from serving.models.templates import Features
-from serving.online.meta_gradient import meta_gradient
+from serving.online.gone import users_gone
 from serving.online.meta_lines import MetaLine, MetaLines
 from serving.online.meta_states import MetaStates
-from serving.online.told import decode_told, known_features
-from serving.store import AdaptiveStore, UserKey, pack_events
+from serving.online.meta_stepping import MetaStepping
+from serving.store import AdaptiveStore, pack_events
 from serving.store.packed_events import PackedEvents
 
-# Outcomes of a step. Overtaken: another process took one, or somebody rolled
-# back, between its beginning and its end. Deserted: its users, or those who
-# judge it, were all deleted.
-PROMOTED = "promoted"
-REFUSED = "refused"
-OVERTAKEN = "overtaken"
-DESERTED = "deserted"
-FAILED = "failed"
-
-# Users whose records are looked for at a time.
-_MAX_USERS = 256
 # What a task may hold of a user, packed: events kept and features told. Some
 # hundred bytes are usual, two thousand if ids are UUIDs; who has more than
 # these is in no task, so that long ids bring no gateway down.
@@ -72,11 +58,11 @@ class MetaStage:
                 same order then give the same versions.
             clock: Tells the time in seconds.
         """
-        self._backend = backend
         self._store = store
         self._config = config
         self._inline = inline
         self._lines = MetaLines(states, config, clock)
+        self._stepping = MetaStepping(backend, store, config, self._lines)
         self._steps: set[asyncio.Task[None]] = set()
         self._on_step: list[Callable[[str, str], None]] = []
 
@@ -159,7 +145,9 @@ class MetaStage:
             StoreError: Records can't be read.
         """
         for line in self._lines:
-            gone = await self._gone(line.model, line.collector.user_ids)
+            gone = await users_gone(
+                self._store, line.model, line.collector.user_ids
+            )
             for user_id in gone:
                 line.collector.forget(user_id)
 
@@ -177,82 +165,12 @@ class MetaStage:
         await asyncio.gather(*self._steps)
         self._lines.close()
 
-    async def _gone(self, name: str, user_ids: Collection[str]) -> set[str]:
-        """Returns those of a model's users who have no record."""
-        gone = set[str]()
-        left = iter(user_ids)
-        while some := list(itertools.islice(left, _MAX_USERS)):
-            records = await asyncio.to_thread(
-                self._store.get_many, [UserKey(name, each) for each in some]
-            )
-            gone.update(
-                user_id
-                for user_id, record in zip(some, records, strict=True)
-                if record is None
-            )
-        return gone
-
     async def _step(
         self,
         model: ServedModel,
         line: MetaLine,
         batch: MetaBatch[bytes],
     ) -> None:
-        outcome = FAILED
-        async with line.lock:
-            try:
-                outcome = await self._locked_step(model, line, batch)
-            except ServingError as error:
-                _log.warning(
-                    "%s: the meta state stays as it is: %s", model.name, error
-                )
-            except Exception:
-                _log.exception("%s: the meta state stays as is", model.name)
+        outcome = await self._stepping.step(model, line, batch)
         for on_step in self._on_step:
             on_step(model.name, outcome)
-
-    async def _locked_step(
-        self,
-        model: ServedModel,
-        line: MetaLine,
-        batch: MetaBatch[bytes],
-    ) -> str:
-        # Whoever was deleted before the step begins has no part in it.
-        batch = batch.without(await self._gone(model.name, batch.user_ids))
-        if not batch.tasks or not batch.held_back:
-            return DESERTED
-        tasks, held_back = (
-            [_with_features(model, task) for task in each]
-            for each in (batch.tasks, batch.held_back)
-        )
-        # Not as they may be at the end: a rollback meanwhile overtakes us.
-        before, stamp = line.progress, line.stamp
-        step = before.propose(
-            await meta_gradient(self._backend, model, tasks, before.current),
-            self._config,
-        )
-        losses_before, losses_after = [
-            (await meta_gradient(self._backend, model, held_back, state)).losses
-            for state in (before.current, step.candidate)
-        ]
-        after = before.judge(step, losses_before, losses_after, self._config)
-        if not await self._lines.save(line, after, stamp):
-            return OVERTAKEN
-        outcome = PROMOTED if after.promoted > before.promoted else REFUSED
-        _log.info(
-            "%s: meta state %d %s, held-back loss %.5f after %.5f",
-            model.name,
-            step.candidate.version,
-            outcome,
-            float(np.mean(losses_after)),
-            float(np.mean(losses_before)),
-        )
-        return outcome
-
-
-def _with_features(
-    model: ServedModel, task: MetaTask[bytes]
-) -> MetaTask[Features]:
-    """Decodes what a task's user told."""
-    features = known_features(decode_told(task.context), model.user_features)
-    return MetaTask(task.user_id, features, task.support, task.query_set)
