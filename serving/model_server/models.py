@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from serving.errors import LaunchError, UnknownModelError
-from serving.model_server.config import (
-    Config,
-    ModelConfig,
-    read_model_config,
-)
+from serving.model_server.config import Config
 from serving.model_server.loaded_model import LoadedModel
+from serving.model_server.model_config import ModelConfig, read_model_config
 from serving.model_server.versions import ModelVersions
 from serving.model_server.warmup import load_warm
 

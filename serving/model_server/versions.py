@@ -14,14 +14,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-import grpc
-
 from serving.errors import InvalidRequestError, UnknownModelError
-from serving.model_server.config import ModelConfig
+from serving.model_server.model_config import ModelConfig
+from serving.model_server.retries import Retries
+from serving.model_server.states import VersionStates
 from serving.protos import tf_serving_pb2 as pb
-
-FIRST_RETRY_SECONDS = 2.0
-LAST_RETRY_SECONDS = 300.0
 
 _log = logging.getLogger(__name__)
 _State = pb.ModelVersionStatus
@@ -52,14 +49,6 @@ class Loaded(Generic[Model]):
     users: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class _Failure:
-    """A version that did not load: when to try again, how long to wait."""
-
-    retry_at: float
-    wait_seconds: float
-
-
 class ModelVersions(Generic[Model]):
     """The versions of one model.
 
@@ -85,11 +74,10 @@ class ModelVersions(Generic[Model]):
         self.name = name
         self._config = config
         self._load = load
-        self._clock = clock
         self._loaded: Mapping[int, Loaded[Model]] = {}
         self._draining: list[Loaded[Model]] = []
-        self._states: Mapping[int, pb.ModelVersionStatus] = {}
-        self._failures: dict[int, _Failure] = {}
+        self._states = VersionStates(name)
+        self._retries = Retries(clock)
         self._lock = threading.Lock()
 
     @property
@@ -144,15 +132,7 @@ class ModelVersions(Generic[Model]):
         Raises:
             UnknownModelError: No such version was ever seen.
         """
-        states = self._states
-        if version is None:
-            return [states[key] for key in sorted(states, reverse=True)]
-        if version not in states:
-            raise UnknownModelError(
-                f"Model {self.name!r} has no version {version}. Known "
-                f"versions: {sorted(states)}."
-            )
-        return [states[version]]
+        return self._states.of(version)
 
     def configure(self, config: ModelConfig) -> None:
         """Changes base path, policy and labels, from the next poll on."""
@@ -162,7 +142,7 @@ class ModelVersions(Generic[Model]):
         """Looks at the base path once: loads what is new, drops what is old."""
         wanted = self._config.policy.wanted(self._list())
         for version in wanted:
-            if version not in self._loaded and self._is_due(version):
+            if version not in self._loaded and self._retries.is_due(version):
                 self._try_load(version)
         if any(version in self._loaded for version in wanted):
             for version in set(self._loaded) - set(wanted):
@@ -185,24 +165,14 @@ class ModelVersions(Generic[Model]):
             return []
         return [int(name) for name in names if name.isdecimal()]
 
-    def _is_due(self, version: int) -> bool:
-        failure = self._failures.get(version)
-        return failure is None or self._clock() >= failure.retry_at
-
     def _try_load(self, version: int) -> None:
         path = self._config.base_path / str(version)
         _log.info("%s: loading version %d from %s", self.name, version, path)
-        self._set_state(version, _State.LOADING)
+        self._states.set(version, _State.LOADING)
         try:
             model = self._load(path)
         except Exception as error:
-            failure = self._failures.get(version)
-            wait = (
-                min(2 * failure.wait_seconds, LAST_RETRY_SECONDS)
-                if failure
-                else FIRST_RETRY_SECONDS
-            )
-            self._failures[version] = _Failure(self._clock() + wait, wait)
+            wait = self._retries.failed(version)
             _log.exception(
                 "%s: version %d does not load; next try in %.0f s. "
                 "Available: %s",
@@ -211,15 +181,15 @@ class ModelVersions(Generic[Model]):
                 wait,
                 self.available,
             )
-            self._set_state(version, _State.END, error=error)
+            self._states.set(version, _State.END, error=error)
             return
-        self._failures.pop(version, None)
+        self._retries.succeeded(version)
         self._loaded = {**self._loaded, version: Loaded(version, model)}
-        self._set_state(version, _State.AVAILABLE)
+        self._states.set(version, _State.AVAILABLE)
         _log.info("%s: version %d is available", self.name, version)
 
     def _drop(self, version: int) -> None:
-        self._set_state(version, _State.UNLOADING)
+        self._states.set(version, _State.UNLOADING)
         with self._lock:
             self._draining.append(self._loaded[version])
             self._loaded = {
@@ -235,17 +205,5 @@ class ModelVersions(Generic[Model]):
             self._draining.remove(loaded)
             # It may have been loaded again meanwhile.
             if loaded.version not in self._loaded:
-                self._set_state(loaded.version, _State.END)
+                self._states.set(loaded.version, _State.END)
             _log.info("%s: version %d is dropped", self.name, loaded.version)
-
-    def _set_state(
-        self,
-        version: int,
-        state: "pb.ModelVersionStatus.State.ValueType",
-        error: Exception | None = None,
-    ) -> None:
-        status = pb.ModelVersionStatus(version=version, state=state)
-        if error is not None:
-            status.status.error_code = grpc.StatusCode.UNKNOWN.value[0]
-            status.status.error_message = str(error) or repr(error)
-        self._states = {**self._states, version: status}

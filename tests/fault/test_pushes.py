@@ -13,7 +13,7 @@ import pytest
 
 from components.versioned_pusher import versions
 from serving.contract.manifest import MANIFEST_FILE
-from serving.model_server.config import ModelConfig, VersionPolicy
+from serving.model_server.model_config import ModelConfig, VersionPolicy
 from serving.model_server.versions import ModelVersions
 from tests.helpers.folders import contents, write_files
 

@@ -1,8 +1,9 @@
 import pytest
 
 from serving.errors import InvalidRequestError, UnknownModelError
-from serving.model_server.config import ALL, ModelConfig, VersionPolicy
-from serving.model_server.versions import FIRST_RETRY_SECONDS, ModelVersions
+from serving.model_server.model_config import ALL, ModelConfig, VersionPolicy
+from serving.model_server.retries import FIRST_RETRY_SECONDS
+from serving.model_server.versions import ModelVersions
 from serving.protos.tf_serving_pb2 import ModelVersionStatus
 
 
