@@ -7,11 +7,14 @@ InfraValidator compares numbers; this is the last look, for what came another
 way.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.contract.errors import ManifestError
 from serving.contract.manifest import AdaptiveManifest
 from serving.errors import (
     BackendDeadlineError,
@@ -19,6 +22,7 @@ from serving.errors import (
     BackendUnavailableError,
 )
 from serving.models.backend import ModelServer
+from serving.models.manifests import Manifests
 from serving.models.templates import (
     ADAPTIVE_WEIGHTS,
     RANK,
@@ -31,7 +35,53 @@ from serving.tf_serving import encode_tensor, string_tensor
 _ADAPT = "adapt"
 
 
-async def check_fitness(
+async def newest_fit(
+    backend: ModelServer,
+    manifests: Manifests,
+    name: str,
+    base_path: Path,
+    available: Sequence[int],
+    current: int | None,
+) -> tuple[tuple[int, AdaptiveManifest] | None, str]:
+    """Finds the newest version that is fit, among those after the current.
+
+    Args:
+        backend: Has the versions.
+        manifests: Reads what they say of themselves.
+        name: Name of the model.
+        base_path: Folder of its versions.
+        available: The versions, newest first.
+        current: The one that serves now, if any.
+
+    Returns:
+        The version and its manifest, if there is one; and what speaks
+        against newer ones, if there are any.
+
+    Raises:
+        UnknownModelError: A version is not loaded any more.
+        BackendUnavailableError: The server can't be reached.
+        BackendDeadlineError: It did not answer in time.
+    """
+    troubles: list[str] = []
+    found = None
+    for version in available:
+        if version == current:
+            break
+        try:
+            manifest = await manifests.read(base_path / str(version))
+            await _check_fitness(backend, name, version, manifest)
+        except (BackendUnavailableError, BackendDeadlineError):
+            # Says nothing of the version.
+            raise
+        except (ManifestError, BackendError) as error:
+            troubles.append(f"Version {version} is passed over: {error}")
+            continue
+        found = version, manifest
+        break
+    return found, " ".join(troubles)
+
+
+async def _check_fitness(
     backend: ModelServer, name: str, version: int, manifest: AdaptiveManifest
 ) -> None:
     """Has a version rank, recommend and adapt for a user without features.

@@ -12,44 +12,21 @@ import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from serving.contract.errors import ManifestError
 from serving.contract.manifest import AdaptiveManifest
-from serving.contract.meta_state import MetaState
 from serving.errors import (
-    BackendDeadlineError,
-    BackendError,
     BackendUnavailableError,
     ServingError,
     UnknownModelError,
 )
 from serving.models.backend import ModelServer
-from serving.models.fitness import check_fitness
+from serving.models.fitness import newest_fit
 from serving.models.manifests import Manifests
+from serving.models.meta_state_source import Exported, MetaStateSource
 from serving.models.served_model import ServedModel
 
 _log = logging.getLogger(__name__)
-
-
-class MetaStateSource(Protocol):
-    """Who knows what became of models' meta states."""
-
-    def newest(self, name: str, manifest: AdaptiveManifest) -> MetaState | None:
-        """Returns the newest that is known; None stands for the exported."""
-
-    async def look(self, name: str, manifest: AdaptiveManifest) -> None:
-        """Looks whether another process has made a newer one."""
-
-
-class _Exported:
-    """Where nothing learns, what was exported is the newest."""
-
-    def newest(self, name: str, manifest: AdaptiveManifest) -> None:
-        """Knows of none."""
-
-    async def look(self, name: str, manifest: AdaptiveManifest) -> None:
-        """Has nowhere to look."""
 
 
 class ModelRegistry:
@@ -73,7 +50,7 @@ class ModelRegistry:
             manifests: Reads what versions say of themselves.
         """
         self._backend = backend
-        self._meta_states = meta_states or _Exported()
+        self._meta_states = meta_states or Exported()
         self._manifests = manifests or Manifests()
         self._base_paths = base_paths
         self._default_model = default_model
@@ -223,22 +200,18 @@ class ModelRegistry:
             What speaks against newer ones, if there are any.
         """
         current = self._served.get(name)
-        troubles: list[str] = []
         available = await self._backend.available_versions(name)
         self._available[name] = available
-        for version in available:
-            if current is not None and current.version == version:
-                break
-            path = self._base_paths[name] / str(version)
-            try:
-                manifest = await self._manifests.read(path)
-                await check_fitness(self._backend, name, version, manifest)
-            except (BackendUnavailableError, BackendDeadlineError):
-                # Says nothing of the version.
-                raise
-            except (ManifestError, BackendError) as error:
-                troubles.append(f"Version {version} is passed over: {error}")
-                continue
+        found, trouble = await newest_fit(
+            self._backend,
+            self._manifests,
+            name,
+            self._base_paths[name],
+            available,
+            None if current is None else current.version,
+        )
+        if found is not None:
+            version, manifest = found
             self._served[name] = await self._pinned(name, version, manifest)
             if current is not None:
                 self._others[name, current.version] = current
@@ -250,8 +223,7 @@ class ModelRegistry:
                 manifest.fingerprint,
                 manifest.num_adaptive,
             )
-            break
-        return " ".join(troubles)
+        return trouble
 
     async def _refresh_meta_states(self, name: str) -> None:
         """Takes over what other processes learned, for all that is in use."""
