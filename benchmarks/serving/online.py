@@ -7,15 +7,11 @@ import grpc
 import numpy as np
 import psutil
 
+from benchmarks.serving.driver import Driver, drive
 from benchmarks.serving.figures import Figure
-from benchmarks.serving.load import Driver, Job, drive
-from benchmarks.serving.setting import (
-    EVENTS,
-    FEEDBACK,
-    MODEL,
-    RANK,
-    Setting,
-)
+from benchmarks.serving.load import Job
+from benchmarks.serving.requests import EVENTS, FEEDBACK, MODEL, RANK
+from benchmarks.serving.setting import Setting
 from serving.event_log import EventLog, LogConfig, Submission
 from serving.event_log.config import open_event_log
 from serving.launch import start_worker

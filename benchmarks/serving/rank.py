@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import grpc
 
 from benchmarks.serving import echo, proxy
+from benchmarks.serving.driver import Result, drive
 from benchmarks.serving.figures import Figure
-from benchmarks.serving.load import Job, Result, drive
+from benchmarks.serving.load import Job
+from benchmarks.serving.requests import PREDICT, RANK
 from benchmarks.serving.setting import (
-    PREDICT,
-    RANK,
     Setting,
     cpu_seconds,
     resident_mb,

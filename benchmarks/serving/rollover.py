@@ -12,9 +12,11 @@ from collections.abc import Iterator
 import grpc
 import numpy as np
 
+from benchmarks.serving.driver import Driver, Result, drive
 from benchmarks.serving.figures import Figure
-from benchmarks.serving.load import Driver, Job, Result, drive
-from benchmarks.serving.setting import RANK, Setting
+from benchmarks.serving.load import Job
+from benchmarks.serving.requests import RANK
+from benchmarks.serving.setting import Setting
 from serving.client import RecommenderClient
 from serving.protos import recommender_pb2 as pb
 
