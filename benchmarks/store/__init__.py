@@ -1,0 +1,1 @@
+"""Speed and size of the stores and the event logs."""
