@@ -23,13 +23,9 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from serving.ports import HOST, free_port
 from serving.protos import tf_serving_pb2 as pb
-from serving.server_process import (
-    HOST,
-    ServerProcess,
-    free_port,
-    start_process,
-)
+from serving.server_process import ServerProcess, start_process
 from serving.tf_serving import GET_MODEL_STATUS
 from serving.tf_serving_command import (
     TF_SERVING_BINARY,

@@ -8,7 +8,6 @@ import dataclasses
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,9 +17,9 @@ from pathlib import Path
 import grpc
 
 from serving.errors import LaunchError
+from serving.ports import HOST, require_free
 from serving.rpc.local_frames import LOCAL
 
-HOST = "127.0.0.1"
 STOP_SECONDS = 15.0
 
 _POLL_SECONDS = 0.05
@@ -172,7 +171,7 @@ def start_process(
         LaunchError: It can't be started, or somebody listens there already.
     """
     _log.info("Starting the %s: %s", name, " ".join(command))
-    _require_free(port, name)
+    require_free(port, name)
     with log_path.open("wb") as log:
         try:
             process = subprocess.Popen(
@@ -188,28 +187,6 @@ def start_process(
             ) from error
     target = f"{HOST}:{port}"
     return ServerProcess(name, target, log_path, process, local_socket)
-
-
-def free_port() -> int:
-    """Returns a port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _require_free(port: int, name: str) -> None:
-    """Another server's answers must not be taken for the new one's.
-
-    Raises:
-        LaunchError: Somebody listens on the port.
-    """
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
-            raise LaunchError(
-                f"The {name} can't listen on {HOST}:{port}: somebody does "
-                "already. Is another one running? End it, or choose another "
-                "port."
-            )
 
 
 def _child_environment() -> dict[str, str]:

@@ -19,7 +19,8 @@ from benchmarks.serving.requests import FEEDBACK, MODEL, Requests
 from pipeline.rebase import rebase_store
 from serving.contract.manifest import MANIFEST_FILE, AdaptiveManifest
 from serving.launch import start_gateway, start_model_server
-from serving.server_process import ServerProcess, free_port
+from serving.ports import free_port
+from serving.server_process import ServerProcess
 from serving.store.config import StoreConfig
 
 STORE = "store"

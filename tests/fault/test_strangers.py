@@ -9,7 +9,7 @@ import trustme
 import yaml
 
 from serving.client import ClientTls, FeedbackEvent, RecommenderClient
-from serving.server_process import free_port
+from serving.ports import free_port
 from tests.helpers.recommender_server import write_pair
 
 pytestmark = pytest.mark.fault

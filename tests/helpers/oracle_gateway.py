@@ -14,9 +14,9 @@ from serving.gateway.health import HealthService
 from serving.gateway.service import SERVICE_NAME, gateway_services
 from serving.gateway.trials import Trials
 from serving.online.parts import make_parts
+from serving.ports import free_port
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.rpc.async_server import AsyncServer
-from serving.server_process import free_port
 from serving.store.config import StoreConfig
 from tests.helpers.toy_model import ToyParameters
 

@@ -11,10 +11,10 @@ import grpc.aio
 import trustme
 from grpc_health.v1 import health, health_pb2_grpc
 
+from serving.ports import free_port
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.security.tls import ServerTls
 from serving.security.wiring import listen
-from serving.server_process import free_port
 
 
 class RunningServer:

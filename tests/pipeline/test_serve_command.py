@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from serving.client import FeedbackEvent, RecommenderClient
-from serving.server_process import free_port
+from serving.ports import free_port
 from tests.helpers.toy_model import ITEM_IDS, ToyOracle, export_toy
 
 pytestmark = pytest.mark.e2e

@@ -9,7 +9,7 @@ import pytest
 
 from serving.errors import LaunchError
 from serving.launch import start_gateway, start_model_server
-from serving.server_process import free_port
+from serving.ports import free_port
 from serving.tf_serving_command import tf_serving_config
 
 

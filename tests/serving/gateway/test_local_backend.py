@@ -11,9 +11,10 @@ from serving.client import RecommenderClient
 from serving.errors import LaunchError
 from serving.launch import start_gateway, start_model_server
 from serving.models.backend import ModelServer
+from serving.ports import free_port
 from serving.rpc.local_frames import LOCAL
 from serving.security.tls import ClientTls
-from serving.server_process import free_port, start_process
+from serving.server_process import start_process
 from tests.helpers.patience import PATIENT_SECONDS
 
 ITEMS = ["001", "002", "003"]

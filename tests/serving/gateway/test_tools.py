@@ -8,8 +8,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serving.client import RecommenderClient
 from serving.experiments.joining import read_lines
+from serving.ports import free_port
 from serving.protos import recommender_pb2 as pb
-from serving.server_process import free_port
 
 
 def reflect(channel, **question):

@@ -7,8 +7,8 @@ import grpc
 import grpc.aio
 import pytest
 
+from serving.ports import free_port
 from serving.rpc.async_channel import AsyncChannel
-from serving.server_process import free_port
 
 METHOD = "/a.Service/Method"
 

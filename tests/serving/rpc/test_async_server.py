@@ -7,8 +7,8 @@ import grpc
 import grpc.aio
 import pytest
 
+from serving.ports import free_port
 from serving.rpc.async_server import AsyncServer
-from serving.server_process import free_port
 
 SERVICE = "a.Service"
 who = contextvars.ContextVar("who", default="")

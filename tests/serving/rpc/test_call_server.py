@@ -7,8 +7,8 @@ from concurrent import futures
 import grpc
 import pytest
 
+from serving.ports import free_port
 from serving.rpc.call_server import CallServer, Grouping
-from serving.server_process import free_port
 from tests.helpers.rpc_handler import Handler
 
 OPTIONS = (("grpc.max_receive_message_length", 1000),)

@@ -4,7 +4,7 @@ import pytest
 import trustme
 
 from serving.errors import StoreError
-from serving.server_process import free_port
+from serving.ports import free_port
 from serving.store.config import StoreConfig, open_store
 from serving.store.record import UserKey
 from tests.helpers.recommender_server import write_pair

@@ -9,8 +9,8 @@ import grpc
 import pytest
 
 from serving.logs import JsonFormatter, TextFormatter
+from serving.ports import free_port
 from serving.protos import recommender_pb2 as pb
-from serving.server_process import free_port
 
 REQUEST = pb.RankRequest(user_id="u", item_ids=["001"])
 
