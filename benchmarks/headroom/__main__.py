@@ -23,10 +23,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import farmhash
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -34,29 +32,22 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tfx_bsl.coders import example_coder
 
 from benchmarks.about import about
+from benchmarks.headroom.inputs import newest_model, read_log, read_users
+from benchmarks.headroom.rows import judged_rows
 from components.cold_start_evaluator.stream_scoring import (
     online_scores,
     stream_scores,
 )
-from components.cold_users import ColdUser, join_runs, runs_of_users
-from components.dataset_spec import DatasetSpec
-from components.interaction_example_gen.files import find_files
-from components.interaction_example_gen.reading import read_batches
-from components.served_model import ServedModel
 from pipeline.catalog import load_dataset_spec
-from pipeline.fetch import DATA_VARIABLE, fetch_dataset
+from pipeline.fetch import DATA_VARIABLE
 from serving.contract import protocol
 from serving.contract.intervals import Rows, bootstrap
-from serving.contract.labels import liked
 from serving.contract.meta_config import OnlineMetaConfig
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 FOLDS = 5
-# An item's mean counts the mean of all as this many labels.
-PRIOR_LABELS = 10.0
 SCORES = ["score", "zero_shot"]
 GROUPS = {
     "score": ["score"],
@@ -102,122 +93,6 @@ def main() -> None:
         "results": results,
     }
     path.write_text(json.dumps(document, indent=2) + "\n")
-
-
-def newest(folder: pathlib.Path) -> pathlib.Path:
-    numbered = [path for path in folder.iterdir() if path.name.isdecimal()]
-    return max(numbered, key=lambda path: int(path.name))
-
-
-def newest_model(folder: pathlib.Path) -> ServedModel:
-    return ServedModel.load(newest(folder) / "Format-Serving")
-
-
-def read_users(root: pathlib.Path, model: ServedModel) -> list[ColdUser]:
-    """meta_valid's users, from the pipeline's raw examples."""
-    folder = newest(root / "InteractionExampleGen" / "examples")
-    decoder = example_coder.ExamplesToRecordBatchDecoder()
-    runs: dict[str, list[ColdUser]] = {}
-    for file in sorted((folder / f"Split-{protocol.META_VALID}").iterdir()):
-        records = tf.data.TFRecordDataset(str(file), compression_type="GZIP")
-        batch = decoder.DecodeBatch(list(records.as_numpy_iterator()))
-        for run in runs_of_users(batch, model.manifest.user_features):
-            runs.setdefault(run.user_id, []).append(run)
-    return [join_runs(parts) for parts in runs.values()]
-
-
-def read_log(spec: DatasetSpec) -> pd.DataFrame:
-    """The log with the values that labels are made from, and the labels."""
-    folder = str(fetch_dataset(spec))
-    wanted = [spec.user_column, spec.item_column, spec.label.column]
-    frames = [
-        batch.columns.to_pandas()
-        for info in find_files(folder, spec.interactions.files)
-        for batch in read_batches(
-            info.path, folder, spec.interactions, wanted, "interactions"
-        )
-    ]
-    log = pd.concat(frames).set_axis(["user", "item", "star"], axis=1)
-    log["star"] = log["star"].astype(float)
-    log["liked"] = (log["star"] >= spec.label.at_least).astype(float)
-    return log.drop_duplicates(["user", "item"], keep="last")
-
-
-def judged_rows(
-    users: Sequence[ColdUser],
-    log: pd.DataFrame,
-    scores: Sequence[np.ndarray],
-    zero_shot: Sequence[np.ndarray],
-    online: bool,
-) -> pd.DataFrame:
-    """One row per judged row: scores, and what was known before it."""
-    items = item_means(log)
-    stars = log.set_index(["user", "item"]).star
-    frames = []
-    for user in users:
-        events = pd.DataFrame(
-            {
-                "user": user.user_id,
-                "item": user.item_ids,
-                "label": liked(user.labels).astype(float),
-                "time": user.timestamps,
-            }
-        ).join(stars[user.user_id], on="item")
-        events = events.join(items, on="item")
-        for window in protocol.stream_windows(user.positions):
-            first = protocol.FIRST_SUPPORT_EVENTS
-            if online:
-                first += window.number * protocol.WINDOW_EVENTS
-            known = events[user.positions < first]
-            rows = events.iloc[window.rows].assign(
-                window=window.number, **known_figures(known)
-            )
-            rows["since_first"] = np.log1p(rows.time - events.time.iloc[0])
-            gap = rows.time - known.time.iloc[-1]
-            rows["since_last"] = np.log1p(gap.clip(lower=0))
-            frames.append(rows)
-    table = pd.concat(frames, ignore_index=True)
-    return table.assign(
-        score=np.concatenate(scores), zero_shot=np.concatenate(zero_shot)
-    )
-
-
-def item_means(log: pd.DataFrame) -> pd.DataFrame:
-    """Items by meta_train's events: how many stars, and how often liked."""
-    split = {
-        user: protocol.split_of_bucket(
-            farmhash.fingerprint64(user) % 100, count
-        )
-        for user, count in log.user.value_counts().items()
-    }
-    train = log[log.user.map(split) == protocol.META_TRAIN]
-    values = ["star", "liked"]
-    items = train.groupby("item")[values]
-    count = items.size()
-    prior = train[values].mean()
-    means = (items.sum() + PRIOR_LABELS * prior).div(
-        count + PRIOR_LABELS, axis=0
-    )
-    return pd.DataFrame(
-        {
-            "item_mean": means.star,
-            "item_liked": means.liked,
-            "item_count": np.log1p(count),
-        }
-    )
-
-
-def known_figures(known: pd.DataFrame) -> dict[str, float]:
-    """What the events before a window say of their user."""
-    return {
-        "known": np.log1p(len(known)),
-        "label_mean": known.label.mean(),
-        "label_excess": (known.label - known.item_liked).mean(),
-        "star_mean": known.star.mean(),
-        "star_spread": known.star.std(),
-        "star_excess": (known.star - known.item_mean).mean(),
-        "known_span": np.log1p(known.time.iloc[-1] - known.time.iloc[0]),
-    }
 
 
 def refit(table: pd.DataFrame) -> dict[str, Any]:
