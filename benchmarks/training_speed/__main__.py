@@ -33,24 +33,26 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.training_speed.synthetic import SPACE, Log  # sets Keras 2
+from benchmarks.training_speed.synthetic import (  # sets Keras 2
+    QUERY_SET,
+    SUPPORT,
+    Log,
+)
 
 import tensorflow as tf  # isort: skip
-import tf_keras
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.about import about
-from benchmarks.training_speed.per_user import PerUserDriver
-from trainer.baselines.joint import JointLearner
-from trainer.config import NEWTON, PARTITION_PRESETS, USER_OFFSET, TrainerConfig
-from trainer.outer_loop import MetaLearner
-from trainer.partition import meta_learning
-from trainer.tasks import LabelledRows, Tasks, sample_tasks
-from trainer.two_tower import PartitionedTwoTower
+from benchmarks.training_speed.fit_rate import fit_rate
+from benchmarks.training_speed.steps import (
+    meta_step,
+    per_user_step,
+    plain_step,
+)
+from trainer.config import NEWTON, PARTITION_PRESETS, USER_OFFSET
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
-SUPPORT, QUERY_SET = 10, 30
 FLOOR, GOAL = 3_300, 10_000
 GOAL_RATIO = 2.0
 PLAIN, OURS = "plain supervised step", "user_offset, second-order"
@@ -157,93 +159,6 @@ def variants(presets: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     for preset in presets:
         result.append((f"{preset}, second-order", {"partition": preset}))
     return result
-
-
-def compiled(learner: tf_keras.Model) -> Callable[[Any], Any]:
-    config = TrainerConfig()
-    learner.compile(
-        tf_keras.optimizers.Adam(
-            config.outer_lr, use_ema=True, ema_momentum=config.ema_momentum
-        )
-    )
-    return tf.function(learner.train_step)
-
-
-def plain_step(catalog: Any, tasks: Tasks) -> Callable[[], Any]:
-    model = PartitionedTwoTower(SPACE, TrainerConfig())
-    step = compiled(JointLearner(model, catalog))
-    rows = LabelledRows(
-        *(
-            tf.concat(both, axis=1)
-            for both in zip(tasks.support, tasks.query_set, strict=True)
-        )
-    )
-    return lambda: step((tasks.user_ids, rows))
-
-
-def meta_step(
-    catalog: Any, tasks: Tasks, values: dict[str, Any]
-) -> Callable[[], Any]:
-    config = TrainerConfig(**values)
-    model = PartitionedTwoTower(SPACE, config)
-    with meta_learning(model.user_specific_layers):
-        step = compiled(MetaLearner(model, catalog, config))
-        step(tasks)
-    return lambda: step(tasks)
-
-
-def per_user_step(
-    catalog: Any, tasks: Tasks, in_graph: bool
-) -> Callable[[], Any]:
-    config = TrainerConfig()
-    model = PartitionedTwoTower(SPACE, config)
-    for layer in model.user_specific_layers:
-        layer.trainable = True
-    model.user_tower(tasks.user_ids)
-    model.item_tower(catalog.ids)
-    driver = PerUserDriver(model, catalog, config.num_inner_steps, in_graph)
-    return lambda: driver.step(tasks)
-
-
-def fit_rate(users: int, steps: int = 40) -> float:
-    """Tasks per second of `fit`, drawing of tasks included."""
-    config = TrainerConfig(
-        meta_batch_size=users,
-        support_rows=SUPPORT,
-        query_rows=QUERY_SET,
-        first_support_share=1.0,
-    )
-    log = Log()
-    model = PartitionedTwoTower(SPACE, config)
-    with meta_learning(model.user_specific_layers):
-        learner = MetaLearner(model, log.catalog(), config)
-        compiled(learner)
-        times = Times()
-        learner.fit(
-            sample_tasks(log.episodes(), SPACE, config),
-            epochs=4,
-            steps_per_epoch=steps,
-            callbacks=[times],
-            verbose=0,
-        )
-    # The first epoch makes the users and traces the step.
-    return users * steps / min(times.seconds[1:])
-
-
-class Times(tf_keras.callbacks.Callback):
-    """Seconds of each epoch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Starts the clock."""
-        self._start = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Stops it."""
-        self.seconds.append(time.perf_counter() - self._start)
 
 
 def show(users: int, figures: dict[str, dict[str, float]]) -> None:

@@ -26,6 +26,8 @@ from trainer.tasks import LabelledRows, Tasks
 USERS = 6_040
 ITEMS = 3_706
 EVENTS_PER_USER = 166
+# Rows of a task.
+SUPPORT, QUERY_SET = 10, 30
 _MAX_GENRES = 6
 _ZIPF = 0.8
 _USER_IDS = {"age": 8, "gender": 3, "occupation": 22, "zip_region": 11}
