@@ -97,3 +97,19 @@ def submission(*events, user_id="u", features=b""):
         tuple(LoggedEvent(str(i), item, label) for i, item, label in events),
         features,
     )
+
+
+def several(start, size, user_id="u"):
+    """A submission of events in a row, of the toy's items in turn."""
+    return submission(
+        *(
+            (n, f"{n % 8:03d}", float(n % 2))
+            for n in range(start, start + size)
+        ),
+        user_id=user_id,
+    )
+
+
+def unlearned(stages):
+    """How many submissions wait in the log."""
+    return stages.log.status().unlearned
