@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from serving.contract.guard import HELD_BACK, Guard
+from serving.contract.guard import Guard
+from serving.contract.guarded_adapt import adapt_guarded
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_state import Floats, MetaState
 from serving.contract.meta_tasks import MetaBatch, TaskCollector
@@ -171,35 +172,16 @@ class _Stream:
     def _learn(self, learns: Sequence["_Learn"], state: MetaState) -> None:
         """Runs the inner loop of different users."""
         users = np.array([learn.user for learn in learns])
-        start = self._weights[users]
-        adapted = self._model.adapt(
-            users, [learn.support for learn in learns], start, state
+        self._weights[users], guarded = adapt_guarded(
+            self._model,
+            self._guard,
+            users,
+            [learn.support for learn in learns],
+            np.array([learn.num_new for learn in learns]),
+            self._weights[users],
+            state,
         )
-        weights = adapted.weights
-        if self._guard is not None:
-            misled = self._guard.misled(
-                adapted,
-                np.array([learn.num_new for learn in learns]),
-                np.array([len(learn.support.events) for learn in learns]),
-            )
-            if len(misled):
-                start[misled] = state.meta_init
-                adapted.put(
-                    misled,
-                    self._model.adapt(
-                        users[misled],
-                        [learns[row].support for row in misled],
-                        start[misled],
-                        state,
-                    ),
-                )
-            self._guarded[HELD_BACK] += len(misled)
-            weights, reasons = self._guard.check(
-                start, adapted, state.meta_init
-            )
-            for reason, which in reasons.items():
-                self._guarded[reason] += int(which.sum())
-        self._weights[users] = weights
+        self._guarded.update(guarded)
         self._is_new[users] = False
 
     def finish(self) -> OnlineScores:
