@@ -15,17 +15,18 @@ from tfx.types import artifact_utils
 from components.dataset_spec import DatasetSpec
 from components.dataset_tables import TableSpec
 from components.errors import DeadLetterShareError
-from components.interaction_example_gen import (
-    files,
-    graph,
-    transforms,
-    writing,
-)
+from components.interaction_example_gen import files, graph, writing
 from components.interaction_example_gen.csv_files import COMPRESSIONS
 from components.interaction_example_gen.dead_letters import (
     INTERACTIONS,
     ITEMS,
     USERS,
+)
+from components.interaction_example_gen.job import (
+    Job,
+    entity_of,
+    table_of,
+    wanted_columns,
 )
 from components.interaction_example_gen.reading import read_batches
 from serving.contract.protocol import SPLITS
@@ -94,9 +95,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 dead_letters.set_int_custom_property(f"{table}.{reason}", count)
 
 
-def make_job(
-    exec_properties: dict[str, Any], examples_uri: str
-) -> transforms.Job:
+def make_job(exec_properties: dict[str, Any], examples_uri: str) -> Job:
     """Reads the exec properties and finds the files."""
     spec = DatasetSpec.from_json(exec_properties[DATASET_SPEC])
     folder = exec_properties[DATA_FOLDER]
@@ -105,7 +104,7 @@ def make_job(
     found = {INTERACTIONS: [info for infos in by_log for info in infos]} | {
         name: files.find_files(folder, table.files)
         for name in (USERS, ITEMS)
-        if (table := transforms.entity_of(spec, name).table)
+        if (table := entity_of(spec, name).table)
     }
     infos = [info for table in found.values() for info in table]
     log_bytes = sum(
@@ -113,7 +112,7 @@ def make_job(
         for log, of_log in zip(logs, by_log, strict=True)
         for info in of_log
     )
-    return transforms.Job(
+    return Job(
         spec=spec,
         folder=folder,
         files={
@@ -135,7 +134,7 @@ def _expansion(table: TableSpec, info: fs.FileInfo) -> int:
     return 1 if is_plain else _COMPRESSION
 
 
-def _check_columns(job: transforms.Job) -> None:
+def _check_columns(job: Job) -> None:
     """Reads the beginning of each table: an error inside Beam is hard to read.
 
     Raises:
@@ -144,8 +143,8 @@ def _check_columns(job: transforms.Job) -> None:
     for name, paths in job.files.items():
         for index in job.first_files(name):
             spec = job.spec_of(name, index)
-            table = transforms.table_of(spec, name)
-            wanted = transforms.wanted_columns(spec, name)
+            table = table_of(spec, name)
+            wanted = wanted_columns(spec, name)
             if table:
                 rows = read_batches(
                     paths[index], job.folder, table, wanted, name
@@ -207,7 +206,7 @@ def _first_letters(uri: str, table: str) -> str:
     )
 
 
-def _write_missing_shards(job: transforms.Job) -> None:
+def _write_missing_shards(job: Job) -> None:
     """TFX needs a file in each split, also for a shard without users."""
     for split in SPLITS:
         for shard in range(job.num_shards):

@@ -8,6 +8,9 @@ item files ─ ReadTable ─ DistinctItems ────────────�
                                      item statistics┴── side input ┴ catalog
 ```
 
+Few and large elements: a PCollection holds record batches, as Arrow IPC
+bytes, so that Beam's cost per element is paid once for thousands of rows.
+
 A shard of users is the largest thing in memory, next to the item table and
 the item statistics (one vocabulary).
 """
@@ -19,7 +22,12 @@ from typing import Any
 import apache_beam as beam
 import farmhash
 
-from components.interaction_example_gen import joining, transforms, writing
+from components.interaction_example_gen import joining, writing
+from components.interaction_example_gen.arrange_shards import (
+    ArrangeShard,
+    MergeStatistics,
+    repeated_id_letters,
+)
 from components.interaction_example_gen.arrow import concat, to_bytes
 from components.interaction_example_gen.dead_letters import (
     INTERACTIONS,
@@ -28,13 +36,25 @@ from components.interaction_example_gen.dead_letters import (
     USERS,
     DeadLetter,
 )
+from components.interaction_example_gen.job import (
+    BATCHES,
+    COUNTS,
+    LETTERS,
+    STATISTICS,
+    Job,
+)
+from components.interaction_example_gen.read_table import ReadTable
+from components.interaction_example_gen.write_examples import (
+    WriteCatalog,
+    WriteShard,
+)
 
 SUMMARY_FILE = "summary.json"
 
 
 def build(
     pipeline: beam.Pipeline,
-    job: transforms.Job,
+    job: Job,
     catalog_uri: str,
     dead_letters_uri: str,
 ) -> None:
@@ -45,51 +65,44 @@ def build(
         >> beam.Create(list(enumerate(job.files.get(name, []))))
         | f"Spread[{name}]" >> beam.Reshuffle()
         | f"Read[{name}]"
-        >> beam.ParDo(transforms.ReadTable(job, name)).with_outputs(
-            transforms.LETTERS, transforms.COUNTS, main=transforms.BATCHES
+        >> beam.ParDo(ReadTable(job, name)).with_outputs(
+            LETTERS, COUNTS, main=BATCHES
         )
         for name in TABLES
     }
     arranged = (
-        {name: read[name][transforms.BATCHES] for name in (INTERACTIONS, USERS)}
+        {name: read[name][BATCHES] for name in (INTERACTIONS, USERS)}
         | "GroupByShard" >> beam.CoGroupByKey()
         | "Arrange"
-        >> beam.ParDo(transforms.ArrangeShard(job)).with_outputs(
-            transforms.LETTERS,
-            transforms.COUNTS,
-            transforms.STATISTICS,
-            main=transforms.BATCHES,
+        >> beam.ParDo(ArrangeShard(job)).with_outputs(
+            LETTERS, COUNTS, STATISTICS, main=BATCHES
         )
     )
     items = (
-        read[ITEMS][transforms.BATCHES]
+        read[ITEMS][BATCHES]
         | "GroupItems" >> beam.GroupByKey()
         | "DistinctItems"
-        >> beam.ParDo(_DistinctItems(job)).with_outputs(
-            transforms.LETTERS, main=transforms.BATCHES
-        )
+        >> beam.ParDo(_DistinctItems(job)).with_outputs(LETTERS, main=BATCHES)
     )
     side_inputs = (
-        beam.pvalue.AsSingleton(items[transforms.BATCHES], default_value=None),
+        beam.pvalue.AsSingleton(items[BATCHES], default_value=None),
         beam.pvalue.AsSingleton(
-            arranged[transforms.STATISTICS]
-            | "MergeStatistics"
-            >> beam.CombineGlobally(transforms.MergeStatistics())
+            arranged[STATISTICS]
+            | "MergeStatistics" >> beam.CombineGlobally(MergeStatistics())
         ),
     )
-    written = arranged[transforms.BATCHES] | "WriteShards" >> beam.ParDo(
-        transforms.WriteShard(job), *side_inputs
+    written = arranged[BATCHES] | "WriteShards" >> beam.ParDo(
+        WriteShard(job), *side_inputs
     )
     catalog_path = writing.shard_path(catalog_uri, "items", 0, 1)
     cataloged = (
         pipeline
         | "CatalogPath" >> beam.Create([catalog_path])
-        | "WriteCatalog"
-        >> beam.ParDo(transforms.WriteCatalog(job), *side_inputs)
+        | "WriteCatalog" >> beam.ParDo(WriteCatalog(job), *side_inputs)
     )
     outputs = [*read.values(), arranged]
-    letters = [out[transforms.LETTERS] for out in (*outputs, items)]
-    counts = [out[transforms.COUNTS] for out in outputs]
+    letters = [out[LETTERS] for out in (*outputs, items)]
+    counts = [out[COUNTS] for out in outputs]
     counted = _write_letters(letters, job, dead_letters_uri)
     _ = (
         [*counts, written, cataloged, counted]
@@ -108,7 +121,7 @@ def build(
 class _DistinctItems(beam.DoFn):
     """Puts the batches of the item table together, each id once."""
 
-    def __init__(self, job: transforms.Job) -> None:
+    def __init__(self, job: Job) -> None:
         self._job = job
 
     def process(self, grouped: tuple[int, Iterable[bytes]]) -> Iterable[Any]:
@@ -116,14 +129,13 @@ class _DistinctItems(beam.DoFn):
         items, repeated = joining.drop_repeated_ids(table)
         if len(repeated):
             yield beam.pvalue.TaggedOutput(
-                transforms.LETTERS,
-                transforms.repeated_id_letters(repeated, self._job, ITEMS),
+                LETTERS, repeated_id_letters(repeated, self._job, ITEMS)
             )
         yield to_bytes(items.combine_chunks())
 
 
 def _write_letters(
-    letters: list[beam.PCollection], job: transforms.Job, uri: str
+    letters: list[beam.PCollection], job: Job, uri: str
 ) -> beam.PCollection:
     """Writes the dead letters in shards; gives their counts by reason."""
 

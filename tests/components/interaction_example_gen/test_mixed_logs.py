@@ -3,7 +3,8 @@
 import pytest
 
 from components.errors import InputDataError
-from components.interaction_example_gen import executor, transforms
+from components.interaction_example_gen import executor
+from components.interaction_example_gen.read_table import ReadTable
 from serving.contract.protocol import SPLITS
 from tests.components.interaction_example_gen.runs import (
     make_spec,
@@ -86,7 +87,7 @@ def test_user_ids_that_look_like_those_of_a_mixed_log_are_refused(
     job = executor.make_job(
         {"dataset_spec": spec.to_json(), "data_folder": str(tmp_path)}, ""
     )
-    reader = transforms.ReadTable(job, "interactions")
+    reader = ReadTable(job, "interactions")
     with pytest.raises(InputDataError, match=r"'web:'.*log another name"):
         list(reader.process((0, job.files["interactions"][0])))
 
