@@ -50,7 +50,7 @@ class ColdStartEvaluator(base_beam_component.BaseBeamComponent):
 
     Outputs:
         evaluation: ModelEvaluation: `evaluation.json` (figures, intervals,
-            counts, reasons), `scores/` (see `score_users`), TFMA's files.
+            counts, reasons), `scores/` (see `score_tables`), TFMA's files.
         blessing: ModelBlessing with the properties that TFX's Pusher and
             LatestBlessedModelStrategy read.
     """

@@ -2,31 +2,29 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from absl import logging
 from tfx import types
-from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.cold_start_evaluator import figures, slices
+from components.cold_start_evaluator.blessing import bless
 from components.cold_start_evaluator.gate import Thresholds, refusal_reasons
-from components.cold_start_evaluator.score_users import (
+from components.cold_start_evaluator.score_tables import (
     CANDIDATE,
     FEW_SHOT,
     JOINT,
     LAST_BLESSED,
     STREAM,
     USERS,
-    ScoreUsers,
     few_shot_column,
 )
+from components.cold_start_evaluator.score_users import ScoreUsers
 from components.cold_start_evaluator.stream_scoring import REGIMES
 from serving.contract import protocol
 from serving.contract.features import Feature
@@ -41,7 +39,6 @@ EVALUATION = "evaluation"
 BLESSING = "blessing"
 EVALUATION_FILE = "evaluation.json"
 SCORES_DIR = "scores"
-REASONS_FILE = "REASONS"
 
 # The curves by window and by k are looked at, not gated on.
 _CURVE_DRAWS = 200
@@ -105,7 +102,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         (evaluation_dir / EVALUATION_FILE).write_text(
             json.dumps(evaluation, indent=2, allow_nan=False) + "\n", "utf-8"
         )
-        _bless(input_dict, output_dict, exec_properties, evaluation)
+        bless(
+            artifact_utils.get_single_instance(output_dict[BLESSING]),
+            artifact_utils.get_single_instance(input_dict[MODEL]),
+            input_dict.get(BASELINE_MODEL) or (),
+            exec_properties,
+            evaluation["reasons"],
+        )
 
     def _score(
         self,
@@ -196,57 +199,6 @@ def _evaluate(
         evaluation["lifts"], settings.thresholds
     )
     return evaluation
-
-
-def _bless(
-    input_dict: Mapping[str, list[types.Artifact]],
-    output_dict: Mapping[str, list[types.Artifact]],
-    exec_properties: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-) -> None:
-    """Marks the blessing as TFX's Evaluator does, for Pusher and Resolver."""
-    blessing = artifact_utils.get_single_instance(output_dict[BLESSING])
-    model = artifact_utils.get_single_instance(input_dict[MODEL])
-    blessing.set_string_custom_property(
-        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri
-    )
-    blessing.set_int_custom_property(
-        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id
-    )
-    for baseline in input_dict.get(BASELINE_MODEL) or ():
-        blessing.set_string_custom_property(
-            constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, baseline.uri
-        )
-        blessing.set_int_custom_property(
-            constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, baseline.id
-        )
-    if "current_component_id" in exec_properties:
-        blessing.set_string_custom_property(
-            "component_id", exec_properties["current_component_id"]
-        )
-    reasons = evaluation["reasons"]
-    blessing.set_int_custom_property(
-        constants.ARTIFACT_PROPERTY_BLESSED_KEY,
-        constants.NOT_BLESSED_VALUE if reasons else constants.BLESSED_VALUE,
-    )
-    if reasons:
-        message = "Not blessed: " + "; ".join(reasons)
-        logging.warning(message)
-        io_utils.write_string_file(
-            os.path.join(blessing.uri, constants.NOT_BLESSED_FILE_NAME), ""
-        )
-        io_utils.write_string_file(
-            os.path.join(blessing.uri, REASONS_FILE), "\n".join(reasons) + "\n"
-        )
-    else:
-        message = "Blessed"
-        logging.info(message)
-        io_utils.write_string_file(
-            os.path.join(blessing.uri, constants.BLESSED_FILE_NAME), ""
-        )
-    blessing.set_string_custom_property(
-        constants.ARTIFACT_PROPERTY_BLESSING_MESSAGE_KEY, message
-    )
 
 
 def _model_path(artifacts: Sequence[types.Artifact]) -> str:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.cold_start_evaluator.score_users import (
+from components.cold_start_evaluator.score_tables import (
     LAST_BLESSED,
     META_UPDATES,
     USERS,
