@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from components.dataset_labels import LabelSpec, label_dict, read_label
 from components.dataset_sources import FetchSpec, fetch_dict, read_fetch
 from components.dataset_tables import (
     EntitySpec,
@@ -31,47 +32,6 @@ ISO_8601 = "iso8601"
 
 
 _NO_TABLE = EntitySpec()
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelSpec:
-    """How an event becomes a label.
-
-    Attributes:
-        column: Explicit: the column with the rating. Empty for implicit sets,
-            in which every event is a positive.
-        at_least: Explicit: an event is liked where the rating reaches this.
-        lowest: Explicit: the lowest rating there is. With `highest`, labels
-            tell how much an event was liked, too; without, they are 0 or 1.
-        highest: Explicit: the highest rating there is.
-        negatives: Implicit: items drawn as negatives for each event.
-        power: Implicit: an item is drawn in proportion to its number of
-            events, raised to this power.
-    """
-
-    column: str = ""
-    at_least: float = 0.0
-    lowest: float | None = None
-    highest: float | None = None
-    negatives: int = 0
-    power: float = 0.75
-
-    @property
-    def is_implicit(self) -> bool:
-        """Whether negatives must be sampled."""
-        return not self.column
-
-    @property
-    def is_graded(self) -> bool:
-        """Whether labels lie between 0 and 1."""
-        return self.lowest is not None
-
-    @property
-    def liked_from(self) -> float | None:
-        """Where on the scale, 0 to 1, liking starts; None if there is none."""
-        if self.lowest is None or self.highest is None:
-            return None
-        return (self.at_least - self.lowest) / (self.highest - self.lowest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +135,7 @@ class DatasetSpec:
                 "column": self.timestamp_column,
                 "format": self.timestamp_format,
             },
-            "label": _label_dict(self.label),
+            "label": label_dict(self.label),
         }
         values: dict[str, Any] = {
             "name": self.name,
@@ -235,7 +195,7 @@ class DatasetSpec:
             item_column=log.text("item"),
             timestamp_column=timestamp.text("column"),
             timestamp_format=timestamp.text("format", "s"),
-            label=_read_label(log.section("label")),
+            label=read_label(log.section("label")),
             users=read_entity(top, "users"),
             items=read_entity(top, "items"),
             fetch=read_fetch(top.section("fetch"))
@@ -291,64 +251,3 @@ def _check(spec: DatasetSpec, top: Section, log: Section) -> None:
         ("label.column", spec.label.column),
     ):
         check_column(log, key, column, known)
-
-
-def _read_label(section: Section) -> LabelSpec:
-    if section.has("implicit"):
-        rule = section.section("implicit")
-        label = LabelSpec(
-            negatives=rule.integer("negatives", 4),
-            power=rule.number("power", 0.75),
-        )
-        if label.negatives < 1:
-            raise rule.error(
-                "negatives", f"expected at least 1, got {label.negatives}"
-            )
-        rule.finish()
-    else:
-        lowest, highest = _read_scale(section)
-        label = LabelSpec(
-            column=section.text("column"),
-            at_least=section.number("at_least"),
-            lowest=lowest,
-            highest=highest,
-        )
-        _check_scale(section, label)
-    section.finish()
-    return label
-
-
-def _read_scale(section: Section) -> tuple[float | None, float | None]:
-    if not (section.has("lowest") or section.has("highest")):
-        return None, None
-    return section.number("lowest"), section.number("highest")
-
-
-def _check_scale(section: Section, label: LabelSpec) -> None:
-    if label.lowest is None or label.highest is None:
-        return
-    if label.lowest >= label.at_least:
-        raise section.error(
-            "lowest",
-            f"expected less than at_least ({label.at_least:g}), got "
-            f"{label.lowest:g}",
-        )
-    if label.highest < label.at_least:
-        raise section.error(
-            "highest",
-            f"expected at_least ({label.at_least:g}) or more, got "
-            f"{label.highest:g}",
-        )
-
-
-def _label_dict(label: LabelSpec) -> dict[str, Any]:
-    if label.is_implicit:
-        rule = {"negatives": label.negatives, "power": label.power}
-        return {"implicit": rule}
-    explicit: dict[str, Any] = {
-        "column": label.column,
-        "at_least": label.at_least,
-    }
-    if label.is_graded:
-        explicit |= {"lowest": label.lowest, "highest": label.highest}
-    return explicit

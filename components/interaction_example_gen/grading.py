@@ -9,7 +9,7 @@ so that 0 is the lowest rating, 1 the highest, and 0.5 the first liked one.
 import numpy as np
 from numpy.typing import NDArray
 
-from components.dataset_spec import LabelSpec
+from components.dataset_labels import LabelSpec
 from serving.contract.labels import LIKED
 
 _BELOW_LIKED = np.nextafter(np.float32(LIKED), np.float32(0))

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.dataset_spec import LabelSpec
+from components.dataset_labels import LabelSpec
 from components.interaction_example_gen.arrow import flat
 from components.interaction_example_gen.encoding import (
     Repeated,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.dataset_spec import LabelSpec
+from components.dataset_labels import LabelSpec
 from components.interaction_example_gen.grading import labels_of
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "datasets.md"
