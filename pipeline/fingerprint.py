@@ -54,6 +54,22 @@ def code_fingerprint(
     return digest.hexdigest()[:16]
 
 
+def component_fingerprint(name: str, *programs: str) -> str:
+    """Digests a component, all it imports, and programs that it starts.
+
+    Args:
+        name: Of the component's package.
+        *programs: Dotted names of modules or packages.
+
+    Returns:
+        As `code_fingerprint`.
+
+    Raises:
+        ModuleNotFoundError: There is no such component or program.
+    """
+    return code_fingerprint(f"components.{name}.component", *programs)
+
+
 def _members(root: str) -> Iterator[str]:
     """A module, and if it is a package every module in it."""
     spec = _find(root)

@@ -5,7 +5,8 @@ import pathlib
 from rich.console import Console
 
 from pipeline.catalog import load_dataset_spec
-from pipeline.create_pipeline import create_data_pipeline, declared_features
+from pipeline.create_pipeline import create_data_pipeline
+from pipeline.data_nodes import declared_features
 from pipeline.fetch import fetch_dataset
 from pipeline.fingerprint import code_fingerprint
 from pipeline.local_runner import run_pipeline

@@ -11,12 +11,12 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 
 from pipeline.catalog import load_dataset_spec
-from pipeline.create_pipeline import JOINT
 from pipeline.errors import RunLockedError, StageError
 from pipeline.local_runner import run_pipeline
 from pipeline.pipeline_config import PipelineConfig
 from pipeline.run_config import ADAPTIVE_MODEL
 from pipeline.stages import CACHED, DONE
+from pipeline.training_nodes import JOINT
 from serving.contract.manifest import AdaptiveManifest
 from tests.helpers import small_shop
 

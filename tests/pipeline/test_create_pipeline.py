@@ -7,7 +7,8 @@ import pytest
 from tfx.orchestration.portable import tfx_runner
 
 from components.dataset_spec import DatasetSpec
-from pipeline import create_pipeline as definition
+from pipeline import fingerprint
+from pipeline.create_pipeline import create_pipeline
 from pipeline.pipeline_config import LOCAL_BEAM_RUNNER, PipelineConfig
 
 SPEC = DatasetSpec.from_dict(
@@ -54,7 +55,7 @@ JUDGING_NODES = [
 
 
 def make(tmp_path, **changes):
-    return definition.create_pipeline(
+    return create_pipeline(
         PipelineConfig(
             dataset=SPEC,
             data_folder=pathlib.Path("data"),
@@ -193,13 +194,13 @@ def test_same_config_compiles_to_the_same_nodes(tmp_path):
 
 def test_edited_code_changes_the_nodes_that_run_it(tmp_path, monkeypatch):
     before = compiled(make(tmp_path))
-    real = definition.code_fingerprint
+    real = fingerprint.code_fingerprint
 
     def edited(*names):
         is_edited = "components.episode_gen.component" in names
         return "edited" if is_edited else real(*names)
 
-    monkeypatch.setattr(definition, "code_fingerprint", edited)
+    monkeypatch.setattr(fingerprint, "code_fingerprint", edited)
     after = compiled(make(tmp_path))
     changed = {
         node_id
