@@ -11,8 +11,10 @@ from pipeline.closing_table import print_closing_table
 from pipeline.cold_stream import load_cold_stream, load_titles
 from pipeline.evaluation import load_evaluation
 from pipeline.example_user import trace_example_user
-from pipeline.replay import ONLINE, Session, replay
+from pipeline.regimes import ONLINE
+from pipeline.replay import replay
 from pipeline.replay_progress import ReplayProgress
+from pipeline.replay_session import Session
 from pipeline.report import DatasetNotes, ReportInputs, write_report
 from pipeline.run_config import ADAPTIVE_MODEL, RunLayout
 from pipeline.run_record import RunRecord

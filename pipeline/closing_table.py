@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.replay import REGIMES
+from pipeline.regimes import REGIMES
 from pipeline.summary import LIFTS, PAPER_LIFT, Latency, Summary
 from serving.contract.intervals import Interval
 

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cold_stream import ColdStream, ColdUser
-from pipeline.replay import JOINT, ONLINE, ReplayResult, Session
+from pipeline.regimes import JOINT, ONLINE
+from pipeline.replay import ReplayResult
+from pipeline.replay_session import Session
 from serving.contract.labels import liked
 
 MAX_CANDIDATES = 10

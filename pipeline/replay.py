@@ -2,11 +2,7 @@
 
 Everything goes over gRPC, as a client's requests do: what is measured is the
 served system, not the model. All regimes see the same windows, each under
-user ids of its own, so that what one regime learns never reaches another:
-
-- `joint`: Rank on the model `joint`; nothing is ever submitted.
-- `offline`: the first support set is submitted, then each window is ranked.
-- `online`: as `offline`, and each window is submitted after it was ranked.
+user ids of its own, so that what one regime learns never reaches another.
 
 `online` comes last, when the others are through: what streams in then moves
 the meta-initialization too, from which users of `offline` must not start.
@@ -16,33 +12,21 @@ With several clients at once users come in no certain order, as in service.
 """
 
 import dataclasses
-import secrets
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cold_stream import ColdStream, ColdUser
-from pipeline.errors import ReplayError, ReplayInterrupted
+from pipeline.cold_stream import ColdStream
+from pipeline.errors import ReplayInterrupted
+from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.replay_clients import InOrder, walk
-from serving.client import (
-    Features,
-    FeedbackEvent,
-    FeedbackResult,
-    RankResult,
-)
+from pipeline.replay_session import Client, Session
 from serving.contract import timeline
 from serving.contract.intervals import Rows
 from serving.contract.labels import liked
 
-JOINT = "joint"
-OFFLINE = "offline"
-ONLINE = "online"
-REGIMES = (JOINT, OFFLINE, ONLINE)
 # Each stands for a walk through the stream.
 _WALKS = ((JOINT, OFFLINE), (ONLINE,))
 
@@ -52,36 +36,8 @@ _LEARNING = {
     timeline.LEARN: frozenset((ONLINE,)),
 }
 
-# Name under which the baseline is served; the other regimes ask for the
-# gateway's default model.
-JOINT_MODEL = "joint"
-
-
-_Answer = TypeVar("_Answer")
 # Logits of a window by regime.
 _Answers = dict[str, NDArray[np.float64]]
-
-
-class Client(Protocol):
-    """What the replay needs of `serving.client.RecommenderClient`."""
-
-    def rank(
-        self,
-        user_id: str,
-        item_ids: Sequence[str],
-        features: Features | None = None,
-        model: str | None = None,
-    ) -> RankResult:
-        """Scores candidates for a user."""
-
-    def submit_feedback(
-        self,
-        user_id: str,
-        events: Sequence[FeedbackEvent],
-        features: Features | None = None,
-        model: str | None = None,
-    ) -> FeedbackResult:
-        """Learns from a user's events."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,125 +86,6 @@ class Progress:
     total: int
     labels: Sequence[NDArray[np.float32]]
     scores: Mapping[str, Sequence[NDArray[np.float64]]]
-
-
-class Session:
-    """Calls of one replay: ids of its own, latencies, what was answered.
-
-    Several threads may make calls.
-
-    Ids carry a token, so that a second replay against the same store starts
-    from users nobody has seen.
-    """
-
-    def __init__(self, client: Client, token: str | None = None) -> None:
-        """Starts a session.
-
-        Args:
-            client: Talks to the gateway.
-            token: Names the session in user ids; random by default.
-        """
-        self._client = client
-        self._token = token or secrets.token_hex(4)
-        self._lock = threading.Lock()
-        self.rank_ms: list[float] = []
-        self.rank_rows: list[int] = []
-        self.feedback_ms: list[float] = []
-        self.degraded = 0
-        self.model_versions: dict[str, None] = {}
-
-    def served_id(self, regime: str, user: ColdUser) -> str:
-        """Returns the id under which a user is known in one regime."""
-        return self.prefix(regime) + user.user_id
-
-    def prefix(self, regime: str) -> str:
-        """Returns what the ids of all users of one regime start with."""
-        return f"{self._token}/{regime}/"
-
-    def rank(
-        self, regime: str, user: ColdUser, item_ids: Sequence[str]
-    ) -> NDArray[np.float64]:
-        """Ranks candidates for a user; returns logits, shape [items].
-
-        Raises:
-            ReplayError: The gateway failed, or did not answer with one
-                finite score per item.
-        """
-        answer, milliseconds = self._timed(
-            f"Rank for user {user.user_id!r} ({regime})",
-            lambda: self._client.rank(
-                self.served_id(regime, user),
-                item_ids,
-                user.features,
-                JOINT_MODEL if regime == JOINT else None,
-            ),
-        )
-        model = f"{answer.provenance.model}/{answer.provenance.version}"
-        with self._lock:
-            self.rank_ms.append(milliseconds)
-            self.rank_rows.append(len(item_ids))
-            self.degraded += answer.provenance.degraded
-            self.model_versions[model] = None
-        scores = np.asarray(answer.scores, dtype=np.float64)
-        if scores.shape != (len(item_ids),) or not np.isfinite(scores).all():
-            raise ReplayError(
-                f"Rank for user {user.user_id!r} ({regime}) answered "
-                f"{scores.size} score(s), {np.isfinite(scores).sum()} of "
-                f"them finite, for {len(item_ids)} candidates. Look into "
-                "the logs of gateway and model server."
-            )
-        return scores
-
-    def submit(
-        self, regime: str, user: ColdUser, rows: NDArray[np.int64]
-    ) -> None:
-        """Submits some of a user's events as feedback.
-
-        Event ids are unique within the user and made of the row, so the
-        client may send a request again: each event is learned from once.
-
-        Raises:
-            ReplayError: The gateway failed, or left events out.
-        """
-        events = [
-            FeedbackEvent(
-                event_id=f"{self._token}-{row}",
-                item_id=user.item_ids[row],
-                label=float(user.labels[row]),
-                timestamp=int(user.timestamps[row]),
-            )
-            for row in rows
-        ]
-        what = f"Feedback of user {user.user_id!r} ({regime})"
-        answer, milliseconds = self._timed(
-            what,
-            lambda: self._client.submit_feedback(
-                self.served_id(regime, user), events, user.features
-            ),
-        )
-        self.feedback_ms.append(milliseconds)
-        # A request that was sent again finds its events known: no loss.
-        if answer.accepted + answer.duplicates != len(events):
-            raise ReplayError(
-                f"{what}: of {len(events)} events the gateway accepted "
-                f"{answer.accepted} and knew {answer.duplicates}; what it "
-                "left out is missing from the figures. Look into its log."
-            )
-
-    def _timed(
-        self, what: str, call: Callable[[], _Answer]
-    ) -> tuple[_Answer, float]:
-        """Makes a call; returns the answer and how long it took, in ms."""
-        start = time.perf_counter()
-        try:
-            answer = call()
-        except grpc.RpcError as error:
-            raise ReplayError(
-                f"{what} failed: {error}. Is the gateway still up? "
-                "`adaptower doctor` and the logs of the run tell more; "
-                "`adaptower replay` starts the replay again."
-            ) from error
-        return answer, 1e3 * (time.perf_counter() - start)
 
 
 def replay(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SkewError
 from pipeline.evaluation import Evaluation
-from pipeline.replay import REGIMES, ReplayResult
+from pipeline.regimes import REGIMES
+from pipeline.replay import ReplayResult
 from serving.contract import metrics
 
 MAX_SKEW = 1e-3

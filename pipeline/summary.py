@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES, ReplayResult
+from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
+from pipeline.replay import ReplayResult
 from pipeline.skew import MAX_SKEW, Skew
 from pipeline.stored_bytes import BytesPerUser
 from serving.contract import metrics, protocol

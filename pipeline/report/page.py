@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jinja2
 
-from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES
+from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.report.content import ReportInputs, Section
 from pipeline.report.example import LIKED, example_section
 from pipeline.report.quality import (

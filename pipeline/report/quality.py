@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES, ReplayResult
+from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
+from pipeline.replay import ReplayResult
 from pipeline.report import charts
 from pipeline.report.charts import Label, Series, Whisker
 from pipeline.report.content import DataTable, Panel, ReportInputs, Section

@@ -8,7 +8,9 @@ import pytest
 
 from pipeline.cold_stream import ColdStream
 from pipeline.example_user import trace_example_user
-from pipeline.replay import REGIMES, Session, replay
+from pipeline.regimes import REGIMES
+from pipeline.replay import replay
+from pipeline.replay_session import Session
 from pipeline.report import (
     DatasetNotes,
     ReportInputs,

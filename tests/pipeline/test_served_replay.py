@@ -20,7 +20,9 @@ from components.served_model import ServedModel
 from pipeline.cold_stream import ColdStream, ColdUser
 from pipeline.evaluation import Evaluation
 from pipeline.example_user import trace_example_user
-from pipeline.replay import JOINT, OFFLINE, ONLINE, Session, replay
+from pipeline.regimes import JOINT, OFFLINE, ONLINE
+from pipeline.replay import replay
+from pipeline.replay_session import Session
 from pipeline.report import DatasetNotes, ReportInputs, render_report
 from pipeline.skew import check_skew, measure_skew
 from pipeline.stored_bytes import bytes_per_user

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from pipeline.errors import ConfigError, SkewError
 from pipeline.evaluation import Evaluation, load_evaluation
-from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES
+from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.skew import check_skew, measure_skew
 from serving.contract.intervals import Interval
 from tests.pipeline.test_summary import make_result

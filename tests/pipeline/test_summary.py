@@ -8,7 +8,8 @@ from rich.console import Console
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
 from pipeline.closing_table import print_closing_table
-from pipeline.replay import JOINT, OFFLINE, ONLINE, REGIMES, ReplayResult
+from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
+from pipeline.replay import ReplayResult
 from pipeline.skew import Skew
 from pipeline.summary import summarize, write_summary
 from serving.contract.intervals import Rows
