@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from pipeline.closing_table import print_closing_table
-from pipeline.cold_stream import load_cold_stream, load_titles
+from pipeline.cold_stream import load_cold_stream
 from pipeline.evaluation import load_evaluation
 from pipeline.example_user import trace_example_user
+from pipeline.item_titles import load_titles
 from pipeline.regimes import ONLINE
 from pipeline.replay import replay
 from pipeline.replay_progress import ReplayProgress

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from tfx_bsl.coders import example_coder
 
 from pipeline.errors import ColdStreamError
+from pipeline.raw_examples import as_text, list_column, record_batches
 from serving.contract import features as contract_features
 from serving.contract import protocol, timeline
 
@@ -30,7 +30,6 @@ JUDGED_POSITIONS = (
     + protocol.MAX_WINDOWS * protocol.WINDOW_EVENTS
 )
 
-_BATCH_RECORDS = 4096
 _ROW_COLUMNS = ("user_id", "item_id", "label", "timestamp", "position")
 
 
@@ -113,7 +112,7 @@ def load_cold_stream(
         )
     parts: dict[str, list[ColdUser]] = {}
     for path in paths:
-        for batch in _record_batches(path):
+        for batch in record_batches(path):
             for part in _split_by_user(batch, user_features, path):
                 parts.setdefault(part.user_id, []).append(part)
     users = [_join(runs) for runs in parts.values()]
@@ -126,37 +125,6 @@ def load_cold_stream(
         )
     order = timeline.arrival_order(users)[:max_users]
     return ColdStream(tuple(users[index] for index in order))
-
-
-def load_titles(catalog_dir: str) -> dict[str, str]:
-    """Reads what to call each item when showing it to a person.
-
-    Args:
-        catalog_dir: URI of InteractionExampleGen's `catalog` artifact.
-
-    Returns:
-        `display_title` by item id; items without one are absent.
-    """
-    titles = {}
-    for path in sorted(Path(catalog_dir).rglob("*.gz")):
-        for batch in _record_batches(path):
-            items = _lists(batch, "item_id")
-            names = _lists(batch, "display_title")
-            for (item_id,), name in zip(items, names, strict=True):
-                if name and name[0]:
-                    titles[_text(item_id)] = _text(name[0])
-    return titles
-
-
-def _record_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Decodes a TFRecord file of tf.Examples into batches of list columns."""
-    # TensorFlow takes seconds to import; `adaptower --help` must not pay it.
-    import tensorflow as tf
-
-    decoder = example_coder.ExamplesToRecordBatchDecoder()
-    records = tf.data.TFRecordDataset(str(path), compression_type="GZIP")
-    for serialized in records.batch(_BATCH_RECORDS).as_numpy_iterator():
-        yield decoder.DecodeBatch(list(serialized))
 
 
 def _split_by_user(
@@ -177,7 +145,7 @@ def _split_by_user(
     judged = np.flatnonzero(columns["position"] < JUDGED_POSITIONS)
     user_ids = columns["user_id"][judged]
     starts = np.flatnonzero(np.r_[True, user_ids[1:] != user_ids[:-1]])
-    raw = {f.name: _lists(batch, f.name) for f in user_features}
+    raw = {f.name: list_column(batch, f.name) for f in user_features}
     for rows in np.split(judged, starts[1:]) if len(judged) else ():
         first = rows[0]
         values = (
@@ -185,12 +153,12 @@ def _split_by_user(
             for feature in user_features
         )
         yield ColdUser(
-            user_id=_text(columns["user_id"][first]),
+            user_id=as_text(columns["user_id"][first]),
             features={
                 name: value for name, value in values if value is not None
             },
             item_ids=np.array(
-                [_text(item) for item in columns["item_id"][rows]], object
+                [as_text(item) for item in columns["item_id"][rows]], object
             ),
             labels=columns["label"][rows].astype(np.float32),
             positions=columns["position"][rows].astype(np.int64),
@@ -213,14 +181,6 @@ def _join(parts: Sequence[ColdUser]) -> ColdUser:
     )
 
 
-def _lists(batch: pa.RecordBatch, name: str) -> list[list[object]]:
-    """A column as Python lists; empty ones where it or a value is absent."""
-    index = batch.schema.get_field_index(name)
-    if index < 0:
-        return [[]] * batch.num_rows
-    return [values or [] for values in batch.column(index).to_pylist()]
-
-
 def _first_values(batch: pa.RecordBatch, name: str, path: Path) -> NDArray[Any]:
     """The one value each record has of a column, shape [records]."""
     column = batch.column(batch.schema.get_field_index(name))
@@ -239,14 +199,10 @@ def _raw_value(
 ) -> RawValue | None:
     """A feature's value as a client sends it, or None if it is missing."""
     if feature.kind == contract_features.CATEGORICAL_LIST:
-        return tuple(_text(value) for value in values) or None
+        return tuple(as_text(value) for value in values) or None
     if not values:
         return None
     if feature.kind == contract_features.NUMERIC:
         number = float(values[0])  # type: ignore[arg-type]
         return None if math.isnan(number) else number
-    return _text(values[0]) or None
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    return as_text(values[0]) or None

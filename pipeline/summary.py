@@ -9,7 +9,7 @@ import dataclasses
 import datetime
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.replay import ReplayResult
 from pipeline.skew import MAX_SKEW, Skew
 from pipeline.stored_bytes import BytesPerUser
-from serving.contract import metrics, protocol
-from serving.contract.intervals import Interval, Rows, bootstrap
-from serving.contract.labels import liked
+from pipeline.user_means import log_loss_of_user, mean_figures, ndcg_of_user
+from serving.contract import protocol
+from serving.contract.intervals import Interval, bootstrap
 
 # A lift is (regime, minus this regime); the paper reports these two.
 LIFTS = {OFFLINE: (OFFLINE, JOINT), ONLINE: (ONLINE, OFFLINE)}
@@ -156,8 +156,8 @@ def summarize(
         ),
         auc=auc,
         wgauc=by_regime("wgauc"),
-        ndcg=_mean_figures(result, _ndcg_of_user),
-        log_loss=_mean_figures(result, _log_loss_of_user),
+        ndcg=mean_figures(result, ndcg_of_user, _DRAWS),
+        log_loss=mean_figures(result, log_loss_of_user, _DRAWS),
         lift=in_points("auc"),
         wgauc_lift=in_points("wgauc"),
         bytes_per_user=bytes_per_user,
@@ -196,52 +196,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
-
-
-# Sum of a figure over one user's parts (windows or rows), and their number.
-UserFigure = Callable[[Rows, NDArray[np.float64]], tuple[float, int]]
-
-
-def _ndcg_of_user(rows: Rows, scores: NDArray[np.float64]) -> tuple[float, int]:
-    windows = len(np.unique(rows.window[liked(rows.label)]))
-    if not windows:
-        return 0.0, 0
-    return metrics.ndcg(rows.label, scores, rows.window) * windows, windows
-
-
-def _log_loss_of_user(
-    rows: Rows, scores: NDArray[np.float64]
-) -> tuple[float, int]:
-    size = len(scores)
-    return metrics.log_loss(rows.label, scores) * size, size
-
-
-def _mean_figures(
-    result: ReplayResult, of_user: UserFigure
-) -> dict[str, Interval]:
-    """A figure that is a mean, with intervals over users, by regime."""
-    rows = result.rows
-    order = np.argsort(rows.user, kind="stable")
-    starts = np.flatnonzero(np.diff(rows.user[order])) + 1
-    users = np.split(order, starts)
-    random = np.random.default_rng(0)
-    draws = random.multinomial(
-        len(users), np.full(len(users), 1 / len(users)), _DRAWS
-    )
-    figures = {}
-    for regime in REGIMES:
-        scores = result.scores[regime]
-        sums, sizes = np.array(
-            [
-                of_user(
-                    Rows(rows.user[u], rows.window[u], rows.label[u]),
-                    scores[u],
-                )
-                for u in users
-            ]
-        ).T
-        means = (draws @ sums) / np.maximum(draws @ sizes, 1)
-        low, high = np.percentile(means, (2.5, 97.5))
-        value = sums.sum() / max(sizes.sum(), 1)
-        figures[regime] = Interval(float(value), float(low), float(high))
-    return figures

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.cold_stream import load_cold_stream, load_titles
+from pipeline.cold_stream import load_cold_stream
 from pipeline.errors import ColdStreamError
 from serving.contract.features import (
     CATEGORICAL,
@@ -116,13 +116,3 @@ def test_missing_column_is_named(tmp_path):
 def test_streams_too_short_to_judge_are_an_error(tmp_path):
     with pytest.raises(ColdStreamError, match="longer histories"):
         load_cold_stream(_write(tmp_path, _events("u", 10, 0)), FEATURES)
-
-
-def test_titles_are_read_where_there_are_any(tmp_path):
-    items = [
-        {"item_id": "01", "display_title": "Brazil, 日本"},
-        {"item_id": "1", "display_title": None},
-    ]
-    path = tmp_path / "Split-catalog" / "data.gz"
-    write_records(path, [to_example(item) for item in items])
-    assert load_titles(str(tmp_path)) == {"01": "Brazil, 日本"}
