@@ -60,7 +60,7 @@ def mean_figures(
 
 
 def ndcg_of_user(rows: Rows, scores: NDArray[np.float64]) -> tuple[float, int]:
-    """Sums NDCG@10 over a user's windows that hold a positive; a `UserFigure`."""
+    """Sums NDCG@10 over a user's windows with a positive; a `UserFigure`."""
     windows = len(np.unique(rows.window[liked(rows.label)]))
     if not windows:
         return 0.0, 0

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from pipeline.report import svg
-from pipeline.report.charts import Label
+from pipeline.report.frame import Frame
+from pipeline.report.svg import Label
 
 _TITLE_CHARACTERS = 30
 
@@ -49,7 +50,7 @@ def bump_chart(
         The drawing.
     """
     count = len(runners)
-    frame = svg.Frame(
+    frame = Frame(
         width=420 if is_narrow else 780,
         height=(46 if is_narrow else 34) * count + 66,
         left=34,
@@ -71,7 +72,7 @@ def bump_chart(
     return svg.drawing(frame, parts, **dataclasses.asdict(label))
 
 
-def _line(frame: svg.Frame, runner: Runner) -> Markup:
+def _line(frame: Frame, runner: Runner) -> Markup:
     style = "liked" if runner.is_liked else "other"
     places = [
         (frame.x(step), frame.y(rank)) for step, rank in enumerate(runner.ranks)
@@ -89,7 +90,7 @@ def _line(frame: svg.Frame, runner: Runner) -> Markup:
     )
 
 
-def _name(frame: svg.Frame, runner: Runner, is_above: bool) -> Markup:
+def _name(frame: Frame, runner: Runner, is_above: bool) -> Markup:
     sign = "♥" if runner.is_liked else "·"
     name = textwrap.shorten(runner.name, _TITLE_CHARACTERS, placeholder="…")
     x, y = frame.x_end, frame.y(runner.ranks[-1])

@@ -5,8 +5,8 @@ import dataclasses
 from pipeline.cold_stream import RawValue
 from pipeline.example_user import UserTrace
 from pipeline.report.bump import Runner, bump_chart
-from pipeline.report.charts import Label
 from pipeline.report.content import DataTable, Panel, ReportInputs, Section
+from pipeline.report.svg import Label
 from serving.contract.labels import liked
 
 LIKED = "♥"

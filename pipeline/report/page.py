@@ -8,13 +8,10 @@ import jinja2
 
 from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.report.content import ReportInputs, Section
+from pipeline.report.curves import few_shot_section, window_section
 from pipeline.report.example import LIKED, example_section
-from pipeline.report.quality import (
-    few_shot_section,
-    lift_section,
-    score_section,
-    window_section,
-)
+from pipeline.report.lift import lift_section
+from pipeline.report.scores import score_section
 from pipeline.report.serving_cost import latency_section, stage_section
 
 _TEMPLATES = Path(__file__).parent

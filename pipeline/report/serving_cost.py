@@ -4,9 +4,10 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from pipeline.report import charts
-from pipeline.report.charts import Label
+from pipeline.report.bars import bar_chart
 from pipeline.report.content import DataTable, Panel, ReportInputs, Section
+from pipeline.report.histogram import Histogram, histogram_chart
+from pipeline.report.svg import Label
 from pipeline.summary import Latency
 
 _BINS = 40
@@ -78,7 +79,7 @@ def stage_section(inputs: ReportInputs) -> Section | None:
         panels=[
             Panel(
                 "",
-                charts.bar_chart(list(seconds.items()), label=label, unit="s"),
+                bar_chart(list(seconds.items()), label=label, unit="s"),
             )
         ],
         table=DataTable(
@@ -101,8 +102,8 @@ def _latencies(
         f"Latency of {name}",
         f"Distribution of milliseconds per {name} call, with p50 and p99.",
     )
-    return charts.histogram_chart(
-        [charts.Histogram(name, style, shares)],
+    return histogram_chart(
+        [Histogram(name, style, shares)],
         edges.tolist(),
         label=label,
         x_title="milliseconds",

@@ -4,7 +4,6 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
-import pytest
 
 from pipeline.cold_stream import ColdStream
 from pipeline.example_user import trace_example_user
@@ -15,10 +14,9 @@ from pipeline.report import (
     DatasetNotes,
     ReportInputs,
     render_report,
-    svg,
     write_report,
 )
-from pipeline.report.quality import figures_by_window
+from pipeline.report.curves import figures_by_window
 from serving.contract.intervals import Interval
 from tests.helpers.cold_world import RecorderClient, make_stream, make_user
 from tests.pipeline.test_summary import make_result, summary_of
@@ -191,35 +189,3 @@ def test_no_example_when_no_last_window_holds_both_classes():
     session = Session(client)
     result = replay(client, stream, session=session)
     assert trace_example_user(session, stream, result) is None
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0.0, 1.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
-        (0.61, 0.79, [0.65, 0.7, 0.75]),
-        (-3.0, 7.0, [-2.0, 0.0, 2.0, 4.0, 6.0]),
-        (5.0, 5.0, [5.0]),
-    ],
-)
-def test_ticks_are_round(low, high, expected):
-    assert svg.nice_ticks(low, high) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("ticks", "expected"),
-    [
-        ([0.675, 0.7, 0.725], ["0.675", "0.700", "0.725"]),
-        ([0.65, 0.7, 0.75], ["0.65", "0.70", "0.75"]),
-        ([-2.0, 0.0, 2.0], ["-2", "0", "2"]),
-    ],
-)
-def test_tick_labels_say_the_exact_value(ticks, expected):
-    assert svg.tick_labels(ticks) == expected
-
-
-def test_labels_are_spread_without_changing_their_order():
-    placed = svg.spread([50.0, 52.0, 51.0, 99.0], 10.0, 0.0, 100.0)
-    assert sorted(placed) == [placed[0], placed[2], placed[1], placed[3]]
-    assert np.diff(sorted(placed)).min() >= 10.0
-    assert max(placed) <= 100.0

@@ -1,74 +1,17 @@
-"""Sections on quality: lifts, windows of the stream, k events, scores."""
-
-from collections.abc import Sequence
+"""Sections on how quality grows: window by window, and after k events."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.replay import ReplayResult
-from pipeline.report import charts
-from pipeline.report.charts import Label, Series, Whisker
 from pipeline.report.content import DataTable, Panel, ReportInputs, Section
-from pipeline.summary import LIFTS, PAPER_LIFT
+from pipeline.report.line import Series, line_chart
+from pipeline.report.svg import Label
 from serving.contract import protocol
 from serving.contract.intervals import Interval, Rows, bootstrap
-from serving.contract.labels import liked
 
 _NO_INTERVAL = (float("nan"),) * 3
 _DRAWS_PER_WINDOW = 300
-_BINS = 40
-
-
-def lift_section(inputs: ReportInputs) -> Section:
-    """How much each stage gains, beside what the paper reports."""
-    summary = inputs.summary
-    kinds = (("AUC", summary.lift), ("wGAUC", summary.wgauc_lift))
-    rows = [
-        Whisker(
-            f"{name}, {kind}",
-            name,
-            lifts[name],
-            PAPER_LIFT[name] if kind == "AUC" else None,
-        )
-        for name in LIFTS
-        for kind, lifts in kinds
-    ]
-    offline, online = summary.lift[OFFLINE], summary.lift[ONLINE]
-    reading = (
-        f"Learning from a user's first {protocol.FIRST_SUPPORT_EVENTS} "
-        f"events {_gains(offline)} over scoring from features alone; "
-        f"learning on from every window {_gains(online)} more. A difference "
-        "whose line crosses zero could be chance.",
-        "The paper's figures come from its own production data and say what "
-        "is possible there; here they are a yardstick, not a rival.",
-    )
-    label = Label(
-        "lift",
-        "Lift of each stage",
-        "Lift in points of AUC and wGAUC with 95% intervals, beside the "
-        "paper's AUC lifts.",
-    )
-    return Section(
-        anchor="lift",
-        heading="What each stage gains",
-        reading=reading,
-        panels=[
-            Panel("", charts.whisker_chart(rows, label=label, x_title="points"))
-        ],
-        table=DataTable(
-            ("lift", "points", "95%", "paper"),
-            [
-                (
-                    row.name,
-                    f"{row.figure.value:+.2f}",
-                    f"{row.figure.low:+.2f} to {row.figure.high:+.2f}",
-                    "" if row.reference is None else f"{row.reference:+.2f}",
-                )
-                for row in rows
-            ],
-        ),
-    )
 
 
 def window_section(inputs: ReportInputs) -> Section:
@@ -85,7 +28,7 @@ def window_section(inputs: ReportInputs) -> Section:
             f"{heading} of joint, offline and online in each window, with "
             "95% intervals.",
         )
-        drawing = charts.line_chart(
+        drawing = line_chart(
             series, names, label=label, x_title="events of the user"
         )
         panels.append(Panel(heading, drawing))
@@ -138,7 +81,7 @@ def few_shot_section(inputs: ReportInputs) -> Section | None:
         "AUC after k events",
         "AUC on a fixed query set after 0 to 20 events, with 95% intervals.",
     )
-    drawing = charts.line_chart(
+    drawing = line_chart(
         series,
         [str(k) for k in sizes],
         label=label,
@@ -157,60 +100,6 @@ def few_shot_section(inputs: ReportInputs) -> Section | None:
         table=DataTable(
             ("model", *(f"k = {k}" for k in sizes)),
             [(s.name, *(_figure(p) for p in s.points)) for s in series],
-        ),
-    )
-
-
-def score_section(inputs: ReportInputs) -> Section:
-    """Where the scores of both classes lie in each regime."""
-    result = inputs.result
-    pooled = np.concatenate([result.scores[r] for r in REGIMES])
-    low, high = np.percentile(pooled, (0.5, 99.5))
-    edges = np.linspace(low, max(high, low + 1e-6), _BINS + 1)
-    positive = liked(result.rows.label)
-    shares = {
-        regime: [
-            _shares(result.scores[regime][chosen], edges)
-            for chosen in (~positive, positive)
-        ]
-        for regime in REGIMES
-    }
-    y_max = max(
-        float(s.max(initial=0.0)) for two in shares.values() for s in two
-    )
-    panels, rows = [], []
-    for regime in REGIMES:
-        negatives, positives = shares[regime]
-        label = Label(
-            f"scores-{regime}",
-            f"Scores of {regime}",
-            f"Distribution of logits of positives and negatives in {regime}.",
-        )
-        drawing = charts.histogram_chart(
-            [
-                charts.Histogram("negative", "negative", negatives.tolist()),
-                charts.Histogram("positive", regime, positives.tolist()),
-            ],
-            edges.tolist(),
-            label=label,
-            x_title="logit",
-            y_max=y_max,
-        )
-        panels.append(Panel(regime, drawing))
-        for name, chosen in (("positive", positive), ("negative", ~positive)):
-            values = result.scores[regime][chosen]
-            rows.append((regime, name, *_quartiles(values)))
-    return Section(
-        anchor="scores",
-        heading="Where the scores lie",
-        reading=(
-            "Filled: events the user liked. Dashed outline: the others. The "
-            "less the two overlap, the better the list. The outermost 1% of "
-            "the scores is left out.",
-        ),
-        panels=panels,
-        table=DataTable(
-            ("regime", "class", "5%", "25%", "median", "75%", "95%"), rows
         ),
     )
 
@@ -260,25 +149,7 @@ def _difference(auc: dict[str, list[Interval]], window: int) -> float:
     return 100.0 * (auc[ONLINE][window].value - auc[OFFLINE][window].value)
 
 
-def _gains(lift: Interval) -> str:
-    verb = "gains" if lift.value >= 0 else "loses"
-    return f"{verb} {abs(lift.value):.2f} points of AUC"
-
-
 def _figure(interval: Interval) -> str:
     if not np.isfinite(interval.value):
         return "-"
     return f"{interval.value:.4f} ({interval.low:.4f} to {interval.high:.4f})"
-
-
-def _shares(
-    values: NDArray[np.float64], edges: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    counts, _ = np.histogram(values, edges)
-    return counts / max(len(values), 1)
-
-
-def _quartiles(values: NDArray[np.float64]) -> Sequence[str]:
-    if not len(values):
-        return ["-"] * 5
-    return [f"{v:.2f}" for v in np.percentile(values, (5, 25, 50, 75, 95))]
