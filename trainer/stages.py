@@ -24,8 +24,9 @@ from trainer.graded_labels import Degrees
 from trainer.learned_partition import reduce_partition
 from trainer.outer_loop import MetaLearner
 from trainer.partition import meta_learning
+from trainer.plain_rows import sample_rows
 from trainer.stream_validation import StreamValidation
-from trainer.tasks import sample_rows, sample_tasks
+from trainer.tasks import sample_tasks
 from trainer.training import (
     TrainingResult,
     adapted_objective,

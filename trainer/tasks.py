@@ -7,27 +7,23 @@ what came right after it. Nothing later than that is ever in a support set.
 A whole batch of users is cut at once, with no loop over users.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from serving.contract.protocol import FIRST_SUPPORT_EVENTS
 from trainer.config import TrainerConfig
-from trainer.episodes import (
-    DRAW_WEIGHT,
-    ITEM_ROW,
-    LABEL,
-    POSITION,
-    user_ids,
+from trainer.drawn_users import (
+    draw_users,
+    drawn_user_ids,
+    step_seeds,
+    user_batches,
 )
-from trainer.errors import EpisodeDataError
+from trainer.episodes import ITEM_ROW, LABEL, POSITION
 from trainer.features import FeatureSpace
 from trainer.graded_labels import liked
 
-# Tasks are drawn from this many times as many users as a batch has tasks.
-_USERS_PER_TASK = 2
-_SHUFFLE_USERS = 20_000
 # The least rows after the cut, where the user has that many.
 _MIN_QUERY_ROWS = 5
 
@@ -77,7 +73,7 @@ def sample_tasks(
         EpisodeDataError: No user has an event.
     """
     return (
-        _batches(episodes, config)
+        user_batches(episodes, config)
         .map(
             lambda step, users: _cut(users, step, space, config),
             num_parallel_calls=2,
@@ -87,68 +83,9 @@ def sample_tasks(
     )
 
 
-def sample_rows(
-    episodes: tf.data.Dataset, space: FeatureSpace, config: TrainerConfig
-) -> tf.data.Dataset:
-    """Samples rows in no order, for plain supervised training.
-
-    Users are drawn proportional to their rows, and `config.query_rows` rows of
-    each, so that every row counts alike.
-
-    Returns:
-        Dataset of (user ids, `LabelledRows`).
-
-    Raises:
-        EpisodeDataError: No user has an event.
-    """
-
-    def draw(
-        step: tf.Tensor, users: Mapping[str, tf.RaggedTensor]
-    ) -> tuple[dict[str, tf.Tensor], LabelledRows]:
-        seeds = _seeds(config.seed, step, 2)
-        lengths = users[ITEM_ROW].row_lengths()
-        drawn = _draw_users(users, 1.0, config.meta_batch_size, next(seeds))
-        length = tf.gather(lengths, drawn)[:, tf.newaxis]
-        uniform = tf.random.stateless_uniform(
-            [config.meta_batch_size, config.query_rows], next(seeds)
-        )
-        rows = tf.cast(uniform * tf.cast(length, tf.float32), tf.int64)
-        start = tf.gather(users[ITEM_ROW].row_starts(), drawn)[:, tf.newaxis]
-        picked = start + tf.minimum(rows, length - 1)
-        return _drawn_user_ids(users, drawn, space), LabelledRows(
-            tf.gather(users[ITEM_ROW].values, picked),
-            judged_label(tf.gather(users[LABEL].values, picked), config),
-            tf.ones_like(uniform),
-        )
-
-    return (
-        _batches(episodes, config)
-        .map(draw, num_parallel_calls=2, deterministic=True)
-        .prefetch(2)
-    )
-
-
 def judged_label(label: tf.Tensor, config: TrainerConfig) -> tf.Tensor:
     """What scores are trained to predict of a label: liked or not."""
     return label if config.predict_degree else liked(label)
-
-
-def _batches(
-    episodes: tf.data.Dataset, config: TrainerConfig
-) -> tf.data.Dataset:
-    # A user without events has no row that a task could be cut at.
-    episodes = episodes.filter(lambda user: tf.size(user[ITEM_ROW]) > 0)
-    if next(iter(episodes.take(1)), None) is None:
-        raise EpisodeDataError(
-            "meta_train holds no event, so there is nothing to train on. "
-            "Check the log of the dataset spec and the dead letters."
-        )
-    return (
-        episodes.shuffle(_SHUFFLE_USERS, seed=config.seed)
-        .repeat()
-        .ragged_batch(_USERS_PER_TASK * config.meta_batch_size)
-        .enumerate()
-    )
 
 
 def _cut(
@@ -157,10 +94,10 @@ def _cut(
     space: FeatureSpace,
     config: TrainerConfig,
 ) -> Tasks:
-    seeds = _seeds(config.seed, step, 4)
+    seeds = step_seeds(config.seed, step, 4)
     tasks = config.meta_batch_size
     lengths = users[ITEM_ROW].row_lengths()
-    drawn = _draw_users(users, config.user_weight_power, tasks, next(seeds))
+    drawn = draw_users(users, config.user_weight_power, tasks, next(seeds))
     start = tf.gather(users[ITEM_ROW].row_starts(), drawn)
     length = tf.gather(lengths, drawn)
     position = users[POSITION].values
@@ -187,7 +124,7 @@ def _cut(
     query_length = tf.minimum(start + length - cut, config.query_rows)
     query, is_query = _window(cut, query_length, config.query_rows)
     return Tasks(
-        user_ids=_drawn_user_ids(users, drawn, space),
+        user_ids=drawn_user_ids(users, drawn, space),
         support=LabelledRows(
             tf.gather(users[ITEM_ROW].values, support),
             tf.gather(users[LABEL].values, support),
@@ -236,30 +173,3 @@ def _window(
     inside = offset < length[:, tf.newaxis]
     index = tf.where(inside, first[:, tf.newaxis] + offset, 0)
     return index, tf.cast(inside, tf.float32)
-
-
-def _draw_users(
-    users: Mapping[str, Any], power: float, count: int, seed: tf.Tensor
-) -> tf.Tensor:
-    """Proportional to events ** power, and to `draw_weight` where given."""
-    lengths = tf.cast(users[ITEM_ROW].row_lengths(), tf.float32)
-    logits = power * tf.math.log(lengths)
-    if DRAW_WEIGHT in users:
-        logits += tf.math.log(users[DRAW_WEIGHT])
-    return tf.random.stateless_categorical(
-        logits[tf.newaxis], count, seed, dtype=tf.int64
-    )[0]
-
-
-def _seeds(seed: int, step: tf.Tensor, count: int) -> Iterator[tf.Tensor]:
-    base = tf.stack([tf.constant(seed, tf.int64), step])
-    return iter(tf.unstack(tf.random.experimental.stateless_split(base, count)))
-
-
-def _drawn_user_ids(
-    users: Mapping[str, tf.RaggedTensor], drawn: tf.Tensor, space: FeatureSpace
-) -> dict[str, tf.Tensor]:
-    return {
-        name: tf.gather(ids, drawn)
-        for name, ids in user_ids(users, space).items()
-    }

@@ -8,10 +8,11 @@ from tests.helpers import tiny_world
 from trainer.errors import EpisodeDataError
 from trainer.outer_loop import MetaLearner
 from trainer.partition import meta_learning
+from trainer.plain_rows import sample_rows
 from trainer.scorer import TwoTowerScorer
 from trainer.stages import StageData, train_joint, train_offline
 from trainer.stream_validation import StreamValidation
-from trainer.tasks import LabelledRows, sample_rows, sample_tasks
+from trainer.tasks import LabelledRows, sample_tasks
 
 CATALOG = tiny_world.make_catalog()
 CONFIG = tiny_world.tiny_config(meta_batch_size=8, support_rows=6, query_rows=5)

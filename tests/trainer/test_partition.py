@@ -14,7 +14,8 @@ from trainer.baselines.joint import JointLearner
 from trainer.errors import PartitionError
 from trainer.outer_loop import MetaLearner
 from trainer.partition import Partition, meta_learning
-from trainer.tasks import sample_rows, sample_tasks
+from trainer.plain_rows import sample_rows
+from trainer.tasks import sample_tasks
 
 CATALOG = tiny_world.make_catalog()
 

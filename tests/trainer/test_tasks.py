@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.helpers import tiny_world
-from trainer.tasks import sample_rows, sample_tasks
+from trainer.tasks import sample_tasks
 
 # Per user: how many rows each event has. 7 is a user with few events.
 ROWS_OF_EVENTS = [
@@ -194,29 +194,4 @@ def test_users_of_a_mixed_log_are_drawn_by_its_weight():
     share = np.sqrt([40, 40, 90]) * [1, 0.25, 1]
     np.testing.assert_allclose(
         drawn / drawn.sum(), share / share.sum(), atol=0.05
-    )
-
-
-def test_plain_rows_are_all_of_one_user_and_count_alike():
-    config = dataclasses.replace(CONFIG, meta_batch_size=200)
-    users = make_users([[1] * 10, [1] * 40, [2] * 30])
-    dataset = sample_rows(
-        tiny_world.as_dataset(users), tiny_world.SPACE, config
-    )
-    counts = np.zeros(3000)
-    for user_ids, rows in dataset.take(5):
-        user = user_ids["gender"].numpy()
-        item_row = rows.item_row.numpy()
-        assert item_row.shape == (200, 10)
-        assert (rows.weight.numpy() == 1).all()
-        assert (item_row // 1000 == user).all()
-        labels = np.vectorize(lambda r: users[r // 1000]["label"][r % 1000])
-        np.testing.assert_array_equal(rows.label, labels(item_row))
-        counts += np.bincount(item_row.reshape(-1), minlength=3000)
-    seen = counts[counts > 0]
-    assert len(seen) == 10 + 40 + 60
-    # 10,000 draws; users come in clumps of ten rows.
-    per_user = [counts[1000 * u :][:1000].sum() for u in range(3)]
-    np.testing.assert_allclose(
-        np.array(per_user) / 10_000, np.array([10, 40, 60]) / 110, atol=0.06
     )
