@@ -18,7 +18,8 @@ from serving.contract.support import RESERVOIR_EVENTS
 from trainer.episodes import Catalog
 from trainer.features import FeatureSpace
 from trainer.flat_model import flatten
-from trainer.served_model import QUERY_SET, SUPPORT, ServedModel
+from trainer.served_inputs import QUERY_SET, SUPPORT
+from trainer.served_model import ServedModel
 from trainer.two_tower import PartitionedTwoTower
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"

@@ -7,34 +7,22 @@ that is what training is stopped by.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
-from numpy.typing import NDArray
 
-from serving.contract.guard import Adapted, Guard
+from serving.contract.guard import Guard
 from serving.contract.meta_config import OnlineMetaConfig
-from serving.contract.meta_gradient import MetaGradient
 from serving.contract.meta_state import Floats, MetaState
-from serving.contract.meta_tasks import MetaTask
 from serving.contract.meta_update import MetaProgress
 from serving.contract.online_stream import score_online
 from serving.contract.protocol import stream_windows
-from serving.contract.support import (
-    RESERVOIR_EVENTS,
-    Support,
-    SupportEvent,
-)
+from serving.contract.stream_model import Ints
+from serving.contract.support import RESERVOIR_EVENTS
 from trainer.episodes import Catalog
-from trainer.graded_labels import liked
-from trainer.meta_gradient import meta_gradient, total_weight
 from trainer.stream import StreamUsers
-from trainer.support_loss import SupportSet
+from trainer.stream_model import InProcessModel, InProcessUser
 from trainer.two_tower import PartitionedTwoTower
-
-Ints = NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +61,7 @@ def score_arrivals(
             stream's end and `config.enabled` off, this measures forgetting.
     """
     streamed = [
-        _User(user_id, item_row, label, position, times)
+        InProcessUser(user_id, item_row, label, position, times)
         for user_id, item_row, label, position, times in zip(
             user_ids,
             users.item_row,
@@ -84,7 +72,7 @@ def score_arrivals(
         )
     ]
     found = score_online(
-        _Model(model, catalog, users),
+        InProcessModel(model, catalog, users),
         streamed,
         meta_state or exported_state(model),
         RESERVOIR_EVENTS,
@@ -102,159 +90,6 @@ def exported_state(model: PartitionedTwoTower) -> MetaState:
         model.partition.meta_init().numpy(),
         model.inner_loop.log_inner_lr.numpy(),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _User:
-    """A user of the stream; items are called by their rows."""
-
-    user_id: str
-    item_row: NDArray[np.int32]
-    label: NDArray[np.float32]
-    positions: Ints
-    timestamps: Ints
-
-    def events(self, rows: Ints) -> list[SupportEvent]:
-        """Events with the item's row for an id."""
-        return [
-            SupportEvent(str(item), float(label))
-            for item, label in zip(
-                self.item_row[rows], self.label[rows], strict=True
-            )
-        ]
-
-
-class _Model:
-    """A `serving.contract.stream_model.StreamModel`."""
-
-    def __init__(
-        self, model: PartitionedTwoTower, catalog: Catalog, users: StreamUsers
-    ) -> None:
-        """Embeds users and items once."""
-        self._users = users
-        embedded = model.user_tower(users.ids)
-        item = model.item_tower(catalog.ids)
-
-        def user(indices: tf.Tensor) -> Any:
-            return tf.nest.map_structure(
-                lambda values: tf.gather(values, indices), embedded
-            )
-
-        def rows(item_row: tf.Tensor, *others: tf.Tensor) -> SupportSet:
-            return SupportSet(item.gather(item_row), *others)
-
-        def adapt(
-            indices: tf.Tensor,
-            support: tuple[tf.Tensor, ...],
-            weights: tf.Tensor,
-            state: tuple[tf.Tensor, ...],
-        ) -> Adapted:
-            own, events = user(indices), rows(*support)
-            adapted = model.adapt(own, *events, weights, *state)
-            before, after, nobodys = (
-                tf.nn.sigmoid_cross_entropy_with_logits(
-                    liked(events.label), model.score(own, events.item, each)
-                )
-                for each in (
-                    weights,
-                    adapted,
-                    tf.zeros_like(weights) + state[0],
-                )
-            )
-
-            def mean(losses: tf.Tensor) -> tf.Tensor:
-                summed = tf.reduce_sum(events.weight * losses, axis=1)
-                return summed / total_weight(events.weight)
-
-            return Adapted(adapted, mean(before), mean(after), before, nobodys)
-
-        def rank(
-            indices: tf.Tensor, item_row: tf.Tensor, weights: tf.Tensor
-        ) -> tf.Tensor:
-            return model.score(user(indices), item.gather(item_row), weights)
-
-        def gradient(
-            indices: tf.Tensor,
-            support: tuple[tf.Tensor, ...],
-            query_set: tuple[tf.Tensor, ...],
-            state: tuple[tf.Tensor, ...],
-        ) -> Any:
-            return meta_gradient(
-                model, user(indices), rows(*support), rows(*query_set), *state
-            )
-
-        self._adapt = _compiled(adapt)
-        self._rank = _compiled(rank)
-        self._gradient = _compiled(gradient)
-
-    def adapt(
-        self,
-        users: Ints,
-        supports: Sequence[Support],
-        weights: Floats,
-        state: MetaState,
-    ) -> Adapted:
-        """Runs the inner loop."""
-        support = _padded_events([s.events for s in supports])
-        found = self._adapt(users, support, weights, _pair(state))
-        return Adapted(*(np.array(each) for each in found))
-
-    def rank(
-        self, users: Ints, rows: Sequence[Ints], weights: Floats
-    ) -> list[Floats]:
-        """Scores rows of users."""
-        item_row = np.zeros((len(rows), max(map(len, rows))), np.int32)
-        for index, (user, chosen) in enumerate(zip(users, rows, strict=True)):
-            own = self._users.item_row[user][chosen]
-            item_row[index, : len(chosen)] = own
-        scores = self._rank(users, item_row, weights).numpy()
-        return [
-            padded[: len(chosen)]
-            for padded, chosen in zip(scores, rows, strict=True)
-        ]
-
-    def meta_gradient(
-        self, tasks: Sequence[MetaTask[int]], state: MetaState
-    ) -> MetaGradient:
-        """Differentiates by the meta state."""
-        found = self._gradient(
-            np.array([task.context for task in tasks]),
-            _padded_events([task.support for task in tasks]),
-            _padded_events([task.query_set for task in tasks]),
-            _pair(state),
-        )
-        return MetaGradient(
-            found.meta_init.numpy(),
-            found.log_inner_lr.numpy(),
-            found.loss.numpy(),
-        )
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A graph that is traced for other sizes at most once more."""
-    graph = tf.function(function, reduce_retracing=True)
-    return lambda *arguments: graph(
-        *tf.nest.map_structure(tf.constant, arguments)
-    )
-
-
-def _pair(state: MetaState) -> tuple[Floats, Floats]:
-    return state.meta_init, state.log_inner_lr
-
-
-def _padded_events(
-    events: Sequence[Sequence[SupportEvent]],
-) -> tuple[NDArray[np.int32], Floats, Floats]:
-    """Item rows, labels and weights, [B, S] each; weight 0 pads."""
-    width = max([1, *map(len, events)])
-    item_row = np.zeros((len(events), width), np.int32)
-    label = np.zeros((len(events), width), np.float32)
-    weight = np.zeros((len(events), width), np.float32)
-    for index, own in enumerate(events):
-        item_row[index, : len(own)] = [int(event.item_id) for event in own]
-        label[index, : len(own)] = [event.label for event in own]
-        weight[index, : len(own)] = 1.0
-    return item_row, label, weight
 
 
 def _by_window(

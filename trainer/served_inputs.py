@@ -7,6 +7,16 @@ from serving.contract.features import CATEGORICAL_LIST, NUMERIC, Feature
 ITEM_ID = "item_id"
 LABEL = "label"
 WEIGHT = "weight"
+ADAPTIVE_WEIGHTS = "adaptive_weights"
+EXCLUDE = "exclude_item_id"
+NUM_RESULTS = "k"
+EXAMPLES = "examples"
+# What the inputs of the two halves of a task start with.
+SUPPORT = "support_"
+QUERY_SET = "query_"
+
+_META_INIT = "meta_init"
+_LOG_INNER_LR = "log_inner_lr"
 
 
 def present_values(values: tf.Tensor) -> tf.SparseTensor:
@@ -29,6 +39,14 @@ def rows_spec(prefix: str = "") -> dict[str, tf.TensorSpec]:
     return {
         prefix + name: tf.TensorSpec([None, None], dtype, prefix + name)
         for name, dtype in dtypes.items()
+    }
+
+
+def meta_state_spec(steps: int, size: int) -> dict[str, tf.TensorSpec]:
+    """Inputs that hold the meta state: [size], and [steps, size]."""
+    return {
+        _META_INIT: tf.TensorSpec([size], tf.float32, _META_INIT),
+        _LOG_INNER_LR: tf.TensorSpec([steps, size], tf.float32, _LOG_INNER_LR),
     }
 
 

@@ -5,7 +5,6 @@ variable, so one model serves every user. Item vectors are computed once, at
 export. Nothing here needs a custom op or Python at serving time.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -13,34 +12,33 @@ import tensorflow_recommenders as tfrs
 import tensorflow_transform as tft
 
 from trainer.episodes import Catalog
-from trainer.features import PAD, USER_ROW, FeatureSpace
-from trainer.graded_labels import liked
-from trainer.meta_gradient import meta_gradient, total_weight
+from trainer.features import FeatureSpace
+from trainer.served_embedding import ITEM_KNOWN, RawItems, RawUsers
 from trainer.served_inputs import (
+    ADAPTIVE_WEIGHTS,
+    EXAMPLES,
+    EXCLUDE,
     ITEM_ID,
-    present_values,
+    NUM_RESULTS,
+    QUERY_SET,
+    SUPPORT,
+    meta_state_spec,
     raw_input,
     rows_spec,
 )
-from trainer.support_loss import SupportSet
-from trainer.towers import Embedded, EmbeddedUser
+from trainer.served_learning import ServedLearning
+from trainer.towers import Embedded
 from trainer.two_tower import PartitionedTwoTower
 
-ADAPTIVE_WEIGHTS = "adaptive_weights"
-META_INIT = "meta_init"
-LOG_INNER_LR = "log_inner_lr"
 SCORE = "score"
-ITEM_KNOWN = "item_known"
-EXCLUDE = "exclude_item_id"
-NUM_RESULTS = "k"
-EXAMPLES = "examples"
-# What the inputs of the two halves of a task start with.
-SUPPORT = "support_"
-QUERY_SET = "query_"
 
 
 class ServedModel(tf.Module):
-    """What is saved: towers' results, lookups, inner loop, retrieval index."""
+    """What is saved: towers' results, lookups, inner loop, retrieval index.
+
+    Attributes:
+        learning: The signatures that learn; the others are methods.
+    """
 
     def __init__(
         self,
@@ -61,6 +59,8 @@ class ServedModel(tf.Module):
                 becomes an asset.
         """
         super().__init__(name="served_model")
+        # What is saved must be an attribute here. Those that embed and learn
+        # hold it, too, but are plain objects, which nobody looks into.
         self._user_tower = model.user_tower
         self._user_head = model.user_head
         self._user_specific_layers = model.user_specific_layers
@@ -85,6 +85,15 @@ class ServedModel(tf.Module):
             ),
             default_value=catalog.unknown_row,
         )
+        self._users = RawUsers(
+            space.user_features, self._transform, self._user_tower
+        )
+        self._items = RawItems(
+            self._item_row,
+            Embedded(self._item_vector, self._item_bias),
+            catalog.unknown_row,
+        )
+        self.learning = ServedLearning(model, self._users, self._items)
         self._num_items = catalog.unknown_row
         known = tf.concat([items.vector, items.bias], axis=1)[:-1]
         self._index = tfrs.layers.factorized_top_k.BruteForce().index(
@@ -98,12 +107,7 @@ class ServedModel(tf.Module):
         weights = tf.TensorSpec([None, size], tf.float32, ADAPTIVE_WEIGHTS)
         item_id = tf.TensorSpec([None, None], tf.string, ITEM_ID)
         steps = self._model.value.inner_loop.log_inner_lr.shape[0]
-        meta_state = {
-            META_INIT: tf.TensorSpec([size], tf.float32, META_INIT),
-            LOG_INNER_LR: tf.TensorSpec(
-                [steps, size], tf.float32, LOG_INNER_LR
-            ),
-        }
+        meta_state = meta_state_spec(steps, size)
 
         def concrete(function: Any, **specs: tf.TensorSpec) -> Any:
             return tf.function(function).get_concrete_function(**specs)
@@ -120,14 +124,14 @@ class ServedModel(tf.Module):
                 exclude_item_id=tf.TensorSpec([None, None], tf.string, EXCLUDE),
             ),
             "adapt": concrete(
-                self.adapt,
+                self.learning.adapt,
                 **features,
                 **rows_spec(),
                 adaptive_weights=weights,
                 **meta_state,
             ),
             "meta_gradient": concrete(
-                self.meta_gradient,
+                self.learning.meta_gradient,
                 **features,
                 **rows_spec(SUPPORT),
                 **rows_spec(QUERY_SET),
@@ -153,12 +157,12 @@ class ServedModel(tf.Module):
             `score`: logits, float [B, N]; `item_known` bool [B, N]: False
             for those scored as an item never seen.
         """
-        user = self._embed_users(raw, tf.shape(item_id)[0])
-        rows = self._item_row.lookup(item_id)
+        user = self._users.embed(raw, tf.shape(item_id)[0])
+        rows = self._items.rows(item_id)
         score = self._model.value.score(
-            user, self._embed_rows(rows), adaptive_weights
+            user, self._items.embed(rows), adaptive_weights
         )
-        return {SCORE: score, ITEM_KNOWN: rows < self._num_items}
+        return {SCORE: score, ITEM_KNOWN: self._items.known(rows)}
 
     def recommend(
         self,
@@ -180,7 +184,7 @@ class ServedModel(tf.Module):
             the catalog has no more. Where exclusion leaves fewer than k, the
             rest is '' with score -inf.
         """
-        user = self._embed_users(raw, tf.shape(adaptive_weights)[0])
+        user = self._users.embed(raw, tf.shape(adaptive_weights)[0])
         own = self._model.value.personalize(user, adaptive_weights)
         queries = tf.concat([own.vector, tf.ones_like(own.bias)], axis=1)
         # TFRS's query_with_exclusions needs a static number of exclusions.
@@ -198,119 +202,6 @@ class ServedModel(tf.Module):
             SCORE: score,
         }
 
-    def adapt(
-        self,
-        item_id: tf.Tensor,
-        label: tf.Tensor,
-        weight: tf.Tensor,
-        adaptive_weights: tf.Tensor,
-        meta_init: tf.Tensor,
-        log_inner_lr: tf.Tensor,
-        **raw: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
-        """Runs the inner loop.
-
-        Args:
-            item_id: Items of the support sets, string [B, S].
-            label: From 0 (disliked) to 1 (liked), float [B, S].
-            weight: float [B, S]; 0 pads.
-            adaptive_weights: What the users have; where to start, if their
-                weights are carried on, float [B, P].
-            meta_init: What the inner loop pulls toward, float [P].
-            log_inner_lr: Log of its step sizes, float [T, P].
-            **raw: Raw user features.
-
-        Returns:
-            New `adaptive_weights` [B, P]; mean support loss of each user
-            before and after, `loss_before` and `loss_after`, [B]; loss of
-            each event under the weights at the start, `event_loss`, and under
-            the meta-initialization, `event_loss_meta_init`, [B, S];
-            `item_known` bool [B, S], as in `rank`.
-        """
-        model = self._model.value
-        user = self._embed_users(raw, tf.shape(item_id)[0])
-        rows = self._item_row.lookup(item_id)
-        items = self._embed_rows(rows)
-        adapted = model.adapt(
-            user,
-            items,
-            label,
-            weight,
-            adaptive_weights,
-            meta_init=meta_init,
-            log_inner_lr=log_inner_lr,
-        )
-
-        def event_loss(weights: tf.Tensor) -> tf.Tensor:
-            return tf.nn.sigmoid_cross_entropy_with_logits(
-                liked(label), model.score(user, items, weights)
-            )
-
-        def mean(losses: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_sum(weight * losses, axis=1) / total_weight(weight)
-
-        before = event_loss(adaptive_weights)
-        nobodys = tf.zeros_like(adaptive_weights) + meta_init
-        return {
-            ADAPTIVE_WEIGHTS: adapted,
-            "loss_before": mean(before),
-            "loss_after": mean(event_loss(adapted)),
-            "event_loss": before,
-            "event_loss_meta_init": event_loss(nobodys),
-            ITEM_KNOWN: rows < self._num_items,
-        }
-
-    def meta_gradient(
-        self,
-        support_item_id: tf.Tensor,
-        support_label: tf.Tensor,
-        support_weight: tf.Tensor,
-        query_item_id: tf.Tensor,
-        query_label: tf.Tensor,
-        query_weight: tf.Tensor,
-        meta_init: tf.Tensor,
-        log_inner_lr: tf.Tensor,
-        **raw: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
-        """Differentiates the outer loss; see `trainer.meta_gradient`.
-
-        Args:
-            support_item_id: Items of the support sets, string [B, S].
-            support_label: float [B, S].
-            support_weight: float [B, S]; 0 pads.
-            query_item_id: Items of the query sets, string [B, Q].
-            query_label: float [B, Q].
-            query_weight: float [B, Q]; 0 pads.
-            meta_init: Where the inner loop starts, float [P].
-            log_inner_lr: Log of its step sizes, float [T, P].
-            **raw: Raw user features.
-
-        Returns:
-            `loss` [B]: each task's mean query loss after the inner loop; the
-            gradient of the losses' sum by the meta state,
-            `meta_init_gradient` [P] and `log_inner_lr_gradient` [T, P].
-        """
-        user = self._embed_users(raw, tf.shape(support_item_id)[0])
-        found = meta_gradient(
-            self._model.value,
-            user,
-            SupportSet(
-                self._embed_items(support_item_id),
-                support_label,
-                support_weight,
-            ),
-            SupportSet(
-                self._embed_items(query_item_id), query_label, query_weight
-            ),
-            meta_init,
-            log_inner_lr,
-        )
-        return {
-            "loss": found.loss,
-            "meta_init_gradient": found.meta_init,
-            "log_inner_lr_gradient": found.log_inner_lr,
-        }
-
     def score_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores raw interaction examples of cold users, for TFMA.
 
@@ -322,43 +213,12 @@ class ServedModel(tf.Module):
         """
         spec = self._raw_spec | {ITEM_ID: tf.io.FixedLenFeature([1], tf.string)}
         parsed = tf.io.parse_example(examples, spec)
-        items = self._embed_items(parsed.pop(ITEM_ID))
-        user = self._embed_transformed(parsed, tf.size(examples))
+        items = self._items.embed(self._items.rows(parsed.pop(ITEM_ID)))
+        user = self._users.embed_present(parsed, tf.size(examples))
         model = self._model.value
         weights = model.initial_weights(tf.size(examples))
         score = model.score(user, items, weights)
         return {SCORE: tf.squeeze(score, axis=1)}
-
-    def _embed_items(self, item_id: tf.Tensor) -> Embedded:
-        return self._embed_rows(self._item_row.lookup(item_id))
-
-    def _embed_rows(self, rows: tf.Tensor) -> Embedded:
-        return Embedded(self._item_vector, self._item_bias).gather(rows)
-
-    def _embed_users(
-        self, raw: Mapping[str, tf.Tensor], num_users: tf.Tensor
-    ) -> EmbeddedUser:
-        present = {}
-        for feature in self._features:
-            values = raw[feature.name]
-            if values.shape.rank == 1:
-                values = values[:, tf.newaxis]
-            present[feature.name] = present_values(values)
-        return self._embed_transformed(present, num_users)
-
-    def _embed_transformed(
-        self, raw: Mapping[str, tf.SparseTensor], num_users: tf.Tensor
-    ) -> EmbeddedUser:
-        ids = {USER_ROW: tf.zeros([num_users, 1], tf.int64)}
-        transformed = self._transform(dict(raw)) if raw else {}
-        for feature in self._features:
-            value = transformed[feature.name]
-            if isinstance(value, tf.SparseTensor):
-                value = tf.sparse.to_dense(value, default_value=PAD)
-            else:
-                value = value[:, tf.newaxis]
-            ids[feature.name] = value
-        return self._user_tower(ids)
 
 
 class _Untracked:

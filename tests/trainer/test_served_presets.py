@@ -107,7 +107,7 @@ def test_learned_weights_rank_and_recommend_alike(shop, preset, solver):
     model = shop.model(preset, solver)
     served = shop.served(model)
     start = model.initial_weights(NUM_USERS)
-    learned = served.adapt(
+    learned = served.learning.adapt(
         **USERS, **support(shop), **meta_state(model), adaptive_weights=start
     )
     weights = learned["adaptive_weights"]
@@ -155,6 +155,7 @@ def test_saved_model_serves_without_python(shop, tmp_path, preset, solver):
     start = model.initial_weights(NUM_USERS)
     inputs = {**USERS, **support(shop), **meta_state(model)}
     found = loaded["adapt"](**inputs, adaptive_weights=start)
-    expected = shop.served(model).adapt(**inputs, adaptive_weights=start)
+    learning = shop.served(model).learning
+    expected = learning.adapt(**inputs, adaptive_weights=start)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, **TOLERANCE)
