@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from trainer.embedded import EmbeddedUser
 from trainer.support_loss import SupportSet
-from trainer.towers import EmbeddedUser
 from trainer.two_tower import PartitionedTwoTower
 
 

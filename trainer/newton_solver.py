@@ -36,6 +36,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from trainer.config import NEWTON, TrainerConfig
+from trainer.embedded import Embedded
 from trainer.solver import Solver
 from trainer.support_loss import (
     GradedSupport,
@@ -43,7 +44,6 @@ from trainer.support_loss import (
     SupportSet,
     logits,
 )
-from trainer.towers import Embedded
 
 # So many of the last steps are Newton's own.
 _NEWTON_STEPS = 3

@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from trainer.embedded import Embedded, EmbeddedUser
 from trainer.episodes import Catalog
 from trainer.stream import StreamStep
 from trainer.tasks import LabelledRows
-from trainer.towers import Embedded, EmbeddedUser
 from trainer.two_tower import PartitionedTwoTower
 
 

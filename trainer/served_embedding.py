@@ -6,9 +6,10 @@ from typing import Any
 import tensorflow as tf
 
 from serving.contract.features import Feature
+from trainer.embedded import Embedded, EmbeddedUser
 from trainer.features import PAD, USER_ROW
 from trainer.served_inputs import present_values
-from trainer.towers import Embedded, EmbeddedUser, UserTower
+from trainer.towers import UserTower
 
 ITEM_KNOWN = "item_known"
 

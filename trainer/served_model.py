@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tensorflow_transform as tft
 
+from trainer.embedded import Embedded
 from trainer.episodes import Catalog
 from trainer.features import FeatureSpace
 from trainer.served_embedding import ITEM_KNOWN, RawItems, RawUsers
@@ -27,7 +28,6 @@ from trainer.served_inputs import (
     rows_spec,
 )
 from trainer.served_learning import ServedLearning
-from trainer.towers import Embedded
 from trainer.two_tower import PartitionedTwoTower
 
 SCORE = "score"

@@ -20,9 +20,9 @@ import tf_keras
 from numpy.typing import NDArray
 
 from trainer.config import LEARNED, TrainerConfig
+from trainer.embedded import Embedded
 from trainer.graded_labels import KNOTS, Degrees, knot_shares, liked
 from trainer.support_loss import GradedSupport, Personalize, SupportSet
-from trainer.towers import Embedded
 
 # Log of the prior precision to start from.
 _LOG_PRECISION = 0.0

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer.towers import Embedded
+from trainer.embedded import Embedded
 
 # Users' own vectors and biases for adaptive weights [B, P].
 Personalize = Callable[[tf.Tensor], Embedded]

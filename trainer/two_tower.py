@@ -15,6 +15,7 @@ import tf_keras
 from numpy.typing import NDArray
 
 from trainer.config import NEWTON, TrainerConfig
+from trainer.embedded import Embedded, EmbeddedUser
 from trainer.features import FeatureSpace
 from trainer.graded_labels import Degrees, liked
 from trainer.inner_loop import InnerLoop
@@ -22,7 +23,7 @@ from trainer.newton_solver import NewtonSolver
 from trainer.partition import Partition
 from trainer.solver import Solver
 from trainer.support_loss import SupportSet, logits
-from trainer.towers import Embedded, EmbeddedUser, ItemTower, UserTower
+from trainer.towers import ItemTower, UserTower
 from trainer.user_head import UserHead
 
 

@@ -27,12 +27,13 @@ from trainer.adaptive_layers import (
     AdaptiveDense,
     AdaptiveLayer,
     AdaptiveScale,
-    LowRankAdapter,
 )
 from trainer.config import TrainerConfig
+from trainer.embedded import Embedded, EmbeddedUser
 from trainer.errors import PartitionError
+from trainer.low_rank_adapter import LowRankAdapter
 from trainer.partition import BYTES_PER_VALUE
-from trainer.towers import Embedded, EmbeddedUser, UserTower
+from trainer.towers import UserTower
 
 BIAS = "user_bias"
 OFFSET = "user_offset"

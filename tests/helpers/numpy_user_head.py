@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tests.helpers.numpy_targets import targets
-from trainer.adaptive_layers import LowRankAdapter
+from trainer.low_rank_adapter import LowRankAdapter
 
 Array = np.ndarray
 

@@ -8,8 +8,8 @@ from trainer.adaptive_layers import (
     AdaptiveBias,
     AdaptiveDense,
     AdaptiveScale,
-    LowRankAdapter,
 )
+from trainer.low_rank_adapter import LowRankAdapter
 
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.normal(size=[3, 4]).astype(np.float32)

@@ -10,10 +10,10 @@ from serving.contract.labels import liked
 from tests.helpers import tiny_world
 from tests.helpers.numpy_targets import targets as numpy_targets
 from trainer.config import GRADIENT, NEWTON
+from trainer.embedded import Embedded
 from trainer.episodes import LABEL
 from trainer.graded_labels import KNOTS, Degrees, knot_shares
 from trainer.support_loss import GradedSupport, SupportGradient
-from trainer.towers import Embedded
 from trainer.two_tower import PartitionedTwoTower
 
 STARS = np.array([0, 1 / 6, 1 / 3, 0.5, 1.0])

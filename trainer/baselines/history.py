@@ -19,12 +19,13 @@ import tf_keras
 from numpy.typing import NDArray
 
 from trainer.config import TrainerConfig
+from trainer.embedded import Embedded
 from trainer.episodes import Catalog
 from trainer.features import FeatureSpace
 from trainer.graded_labels import liked
 from trainer.outer_loop import mean_ranking_loss, ranking_task
 from trainer.tasks import LabelledRows, Tasks
-from trainer.towers import Embedded, ItemTower, UserTower
+from trainer.towers import ItemTower, UserTower
 
 _ID_STDDEV = 0.05
 
