@@ -34,9 +34,10 @@ from benchmarks.quality.outcome import (
     quality,
 )
 from trainer.baselines import item_statistics
+from trainer.baselines.fast_weights import floats_per_user
 from trainer.baselines.finetune import draw_settings, try_inner_loops
-from trainer.baselines.maml_all import floats_per_user
-from trainer.baselines.oracle import RetrainSettings, oracle_scores
+from trainer.baselines.oracle import oracle_scores
+from trainer.baselines.retrained_two_tower import RetrainSettings
 from trainer.baselines.stages import train_history, train_maml_all
 from trainer.config import TrainerConfig
 from trainer.partition import BYTES_PER_VALUE

@@ -16,13 +16,8 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 from numpy.typing import NDArray
 
-from trainer.baselines.fast_weights import (
-    DenseWeights,
-    FastTwoTower,
-    FastWeights,
-    Inputs,
-    Masks,
-)
+from trainer.baselines.fast_two_tower import FastTwoTower
+from trainer.baselines.fast_weights import FastWeights, Inputs, Masks
 from trainer.config import TrainerConfig
 from trainer.graded_labels import KNOTS, Degrees, knot_shares
 from trainer.outer_loop import mean_ranking_loss, ranking_task
@@ -87,16 +82,16 @@ class MamlAll(tf_keras.layers.Layer):
         """
         model = self.model
         fast = model.initial(user_ids, tf.shape(support.item_row)[1])
-        own_share = model.step_shares(user_ids)
+        own_share = model.tables.step_shares(user_ids)
         events = support.item_row, item_index
-        overlaps = model.overlaps(events, events)
+        overlaps = model.tables.overlaps(events, events)
         total = tf.reduce_sum(support.weight, axis=1, keepdims=True)
         weight = support.weight / (total + tf.exp(self.log_prior_events))
         target = self._degrees.taste(support.label) + tf.linalg.matvec(
             knot_shares(support.label), self.label_shift
         )
         for step in range(self.num_steps):
-            seen = model.moved(shared, overlaps, fast)
+            seen = model.tables.moved(shared, overlaps, fast)
             with tf.GradientTape() as tape:
                 # Embeddings step as their events' gradients do.
                 watched = fast._replace(
@@ -159,12 +154,16 @@ class MamlLearner(tfrs.models.Model):
         fast = self.maml.adapt(
             tasks.user_ids, support, own, events[1], _part(masks, 0, size)
         )
-        overlaps = model.overlaps((query_set.item_row, index[:, size:]), events)
+        overlaps = model.tables.overlaps(
+            (query_set.item_row, index[:, size:]), events
+        )
         judged = _part(masks, size, None)
         loss = mean_ranking_loss(
             self._ranking,
             query_set,
-            model.score(fast, model.moved(others, overlaps, fast), judged),
+            model.score(
+                fast, model.tables.moved(others, overlaps, fast), judged
+            ),
         )
         initial = model.initial(tasks.user_ids, 0)
         zero_shot = mean_ranking_loss(
@@ -211,21 +210,6 @@ class MamlScorer:
         model = self._maml.model
         items, index = model.embed_items(item_row)
         if state.events is not None:
-            overlaps = model.overlaps((item_row, index), state.events)
-            items = model.moved(items, overlaps, state.fast)
+            overlaps = model.tables.overlaps((item_row, index), state.events)
+            items = model.tables.moved(items, overlaps, state.fast)
         return model.score(state.fast, items)
-
-
-def floats_per_user(fast: FastWeights, events: int) -> int:
-    """How many parameters differ from the shared ones after some events.
-
-    Rows of embedding tables that no event of the user touches are the shared
-    ones and needn't be stored.
-    """
-    dense = sum(
-        int(np.prod(weight.shape[1:]))
-        for weights in (fast.user_dense, fast.item_dense)
-        for weight in DenseWeights(*weights)
-    )
-    by_event = fast.item_features.shape[2] + fast.item_id.shape[2]
-    return dense + fast.user_features.shape[2] + events * by_event

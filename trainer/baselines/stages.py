@@ -7,7 +7,7 @@ same figure of the same meta_valid users.
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from trainer.baselines.fast_weights import FastTwoTower
+from trainer.baselines.fast_two_tower import FastTwoTower
 from trainer.baselines.history import (
     HistoryLearner,
     HistoryScorer,

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from tests.helpers import tiny_world
-from trainer.baselines.fast_weights import FastTwoTower
+from trainer.baselines.fast_two_tower import FastTwoTower
 from trainer.baselines.history import HistoryScorer, HistoryTwoTower
 from trainer.baselines.maml_all import MamlAll, MamlScorer
-from trainer.baselines.oracle import RetrainSettings, oracle_scores
+from trainer.baselines.oracle import oracle_scores
+from trainer.baselines.retrained_two_tower import RetrainSettings
 from trainer.config import TrainerConfig
 from trainer.scorer import Learning, score_stream
 from trainer.stages import StageData

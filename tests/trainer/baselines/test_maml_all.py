@@ -5,13 +5,9 @@ import pytest
 import tensorflow as tf
 
 from tests.helpers import numpy_targets, tiny_world
-from trainer.baselines.fast_weights import FastTwoTower
-from trainer.baselines.maml_all import (
-    MamlAll,
-    MamlLearner,
-    MamlScorer,
-    floats_per_user,
-)
+from trainer.baselines.fast_two_tower import FastTwoTower
+from trainer.baselines.fast_weights import floats_per_user
+from trainer.baselines.maml_all import MamlAll, MamlLearner, MamlScorer
 from trainer.features import ITEM_INDEX, PAD
 from trainer.tasks import LabelledRows
 

@@ -5,7 +5,10 @@ import pytest
 import tensorflow as tf
 
 from tests.helpers import tiny_world
-from trainer.baselines.oracle import RetrainedTwoTower, RetrainSettings
+from trainer.baselines.retrained_two_tower import (
+    RetrainedTwoTower,
+    RetrainSettings,
+)
 from trainer.stages import StageData
 
 CATALOG = tiny_world.make_catalog()
