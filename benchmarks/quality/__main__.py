@@ -24,7 +24,8 @@ import logging
 import pathlib
 
 from benchmarks.quality.artifacts import find_or_make
-from benchmarks.quality.bench import Bench, Options
+from benchmarks.quality.bench import Bench
+from benchmarks.quality.options import Options
 from benchmarks.quality.published_data import PROTOCOLS
 from benchmarks.quality.published_report import (
     PUBLISHED_DATASET,

@@ -1,51 +1,21 @@
 """The stages of the benchmark for one dataset."""
 
-import dataclasses
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.about import about
-from benchmarks.quality import figures, plots, tables, tuning
+from benchmarks.quality import plots, tables, tuning
 from benchmarks.quality.artifacts import Artifacts
 from benchmarks.quality.cells import Cell, read_json, write_json
-from benchmarks.quality.convergence import auc_by_step, steps_to_quality
+from benchmarks.quality.document import made_document
 from benchmarks.quality.inputs import Inputs, load_inputs
-from benchmarks.quality.outcome import Outcome
-from benchmarks.quality.sources import CODE
+from benchmarks.quality.options import Options
 from components.dataset_spec import DatasetSpec
-from serving.contract.protocol import META_TEST
 from trainer.config import PARTITION_PRESETS, TrainerConfig
 
 _PRESET = "preset-{}"
-_CONVERGING = ("joint", "meta", "maml_all", "history")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What to do.
-
-    Attributes:
-        trainings: Which trainings to tune, run and report.
-        presets: Whether ours is trained with each partition preset, too.
-        seeds: Seeds of each training.
-        trials: Of tuning.
-        draws: Of the bootstrap.
-        work_dir: Where trials and results are kept.
-        output: The JSON file; plots go into a folder beside it.
-        judged_split: Whose users are scored.
-    """
-
-    trainings: tuple[str, ...]
-    presets: bool
-    seeds: tuple[int, ...]
-    trials: int
-    draws: int
-    work_dir: pathlib.Path
-    output: pathlib.Path
-    judged_split: str = META_TEST
 
 
 class Bench:
@@ -117,7 +87,9 @@ class Bench:
             for name, of in cells.items()
         }
         outcomes = {name: of for name, of in outcomes.items() if of}
-        document = self._document(cells, outcomes)
+        document = made_document(
+            self._options, self._inputs.test, self._tuning, cells, outcomes
+        )
         whole = read_json(self._options.output, default={})
         # Others stay as they are, with the command that made them.
         told = about("benchmarks.quality") | document
@@ -182,54 +154,3 @@ class Bench:
             ]
             for name, (folder, training, values) in wanted.items()
         }
-
-    def _document(
-        self,
-        cells: Mapping[str, list[Cell]],
-        outcomes: Mapping[str, list[Outcome]],
-    ) -> dict[str, Any]:
-        options, judged = self._options, self._inputs.test
-        main = {n: of for n, of in outcomes.items() if n in options.trainings}
-        document: dict[str, Any] = {
-            "judged_split": options.judged_split,
-            "seeds": {name: len(of) for name, of in outcomes.items()},
-            # Digests of the sources that made each seed's result.
-            CODE: {
-                name: [outcome.code for outcome in of]
-                for name, of in outcomes.items()
-            },
-            "hyper_parameters": {
-                name: dict(of[0].values) for name, of in cells.items()
-            },
-            "tuning": {
-                name: read_json(self._tuning / f"{name}.json", default=[])
-                for name in options.trainings
-            },
-            "stream": figures.stream_figures(
-                judged, figures.by_regime(main), options.draws
-            ),
-            "few_shot": figures.few_shot_figures(judged, main, options.draws),
-            "costs": figures.costs(outcomes),
-            "presets": figures.preset_figures(
-                judged,
-                {n: of for n, of in outcomes.items() if n not in main},
-                options.draws,
-            ),
-        }
-        curves = {
-            name: [
-                auc_by_step(cell.folder, name, cell.values)
-                for cell in of
-                if cell.load()
-            ]
-            for name, of in cells.items()
-            if name in _CONVERGING and name in main
-        }
-        if "joint" in curves:
-            document["auc_by_step"] = curves
-            document["steps_to_quality"] = steps_to_quality(curves)
-        for name in ("forgetting", "partition_map", "online_progress"):
-            found = [o.info.get(name) for o in main.get("meta", ())]
-            if any(found):
-                document[name] = found
-        return document

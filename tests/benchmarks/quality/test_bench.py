@@ -12,8 +12,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from benchmarks.quality import cells, sources, trainings
 from benchmarks.quality.artifacts import Artifacts
-from benchmarks.quality.bench import Bench, Options
+from benchmarks.quality.bench import Bench
 from benchmarks.quality.inputs import load_inputs
+from benchmarks.quality.options import Options
 from benchmarks.quality.outcome import Outcome
 from tests.helpers import raw_examples
 from tests.helpers.tiny_episodes import write_tiny_episodes
