@@ -132,7 +132,8 @@ def populations(
 def measure(model: ServedModel, population: Population) -> dict[str, Any]:
     """Figures by step size, and their differences to standing still."""
     rows = judged_rows(population.users)
-    scores, found = {}, {}
+    scores = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, config in CONFIGS.items():
         online = score(model, population, population.exported, config)
         progress = online.progress

@@ -117,7 +117,7 @@ def _measure(
     )
     yield Figure(
         f"p99 during rollovers / before{name}",
-        _percentile(during, 99) / _percentile(before, 99),
+        float(np.percentile(during, 99) / np.percentile(before, 99)),
         floor=3,
         goal=1.5,
         detail={

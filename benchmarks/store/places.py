@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import lmdb
 
@@ -55,22 +56,22 @@ def open_lmdb(users: int) -> Iterator[Place]:
 @contextlib.contextmanager
 def open_redis(users: int) -> Iterator[Place]:
     config = LogConfig(keep_seconds=0, max_entries=10_000_000)
-    running = RunningRedis()
-    server = RedisConfig(running.url, read_timeout_seconds=10.0)
+    with contextlib.closing(RunningRedis()) as running:
+        server = RedisConfig(running.url, read_timeout_seconds=10.0)
+        # Any: redis-py's types can't tell replies from their awaitables.
+        client: Any = running.client
 
-    def write(values: dict[bytes, bytes]) -> None:
-        prefix = b"adaptower:weights:"
-        running.client.mset({prefix + key: values[key] for key in values})
+        def write(values: dict[bytes, bytes]) -> None:
+            prefix = b"adaptower:weights:"
+            client.mset({prefix + key: values[key] for key in values})
 
-    def bytes_used() -> int:
-        used: int = running.client.info("memory")["used_memory"]
-        return used
+        def bytes_used() -> int:
+            return int(client.info("memory")["used_memory"])
 
-    empty = bytes_used()
-    fill(write, users)
-    with RedisStore(server) as store, RedisEventLog(server, config) as log:
-        yield Place("redis", store, log, bytes_used, empty)
-    running.close()
+        empty = bytes_used()
+        fill(write, users)
+        with RedisStore(server) as store, RedisEventLog(server, config) as log:
+            yield Place("redis", store, log, bytes_used, empty)
 
 
 def disk_bytes(path: pathlib.Path) -> int:

@@ -56,6 +56,7 @@ class PerUserDriver:
                 if total is None
                 else [a + b for a, b in zip(total, found, strict=True)]
             )
+        assert total is not None
         variables = self._model.trainable_variables
         self._optimizer.apply_gradients(zip(total, variables, strict=True))
 
