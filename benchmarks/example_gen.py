@@ -54,7 +54,10 @@ Run = Callable[[DatasetSpec, pathlib.Path, pathlib.Path], tuple[int, int]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.example_gen",
+        description=__doc__.splitlines()[0],
+    )
     parser.add_argument(
         "--datasets",
         nargs="+",

@@ -61,7 +61,10 @@ ALL = sorted({column for columns in GROUPS.values() for column in columns})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.headroom",
+        description=__doc__.splitlines()[0],
+    )
     parser.add_argument("--run", type=pathlib.Path, required=True)
     parser.add_argument("--dataset", help="default: the run folder's name")
     arguments = parser.parse_args()

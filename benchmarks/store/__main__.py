@@ -56,7 +56,10 @@ GOALS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.store",
+        description=__doc__.splitlines()[0],
+    )
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument(
         "--stores", nargs="+", default=["lmdb", "redis"], choices=list(FLOORS)

@@ -80,7 +80,8 @@ class Kind:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Speed of meta-training beside plain training."
+        prog="python -m benchmarks.training_speed",
+        description="Speed of meta-training beside plain training.",
     )
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--batch", type=int, nargs="+", default=[256, 1024])
