@@ -26,9 +26,8 @@ from serving.event_log.entry import (
 from serving.event_log.event_log import POSITION_TIME_BITS, Appended
 from serving.event_log.seen_ids import SeenIds, is_new
 from serving.lmdb_file import LmdbFile, Transaction
-from serving.store.adaptive_store import deleted
 from serving.store.record import UserKey
-from serving.store.tombstone import Tombstone, now_ms
+from serving.store.tombstone import Tombstone, deleted, now_ms
 
 _log = logging.getLogger(__name__)
 

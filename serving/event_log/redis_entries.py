@@ -19,7 +19,7 @@ from serving.event_log.entry import (
 )
 from serving.event_log.event_log import POSITION_TIME_BITS, Appended
 from serving.packing import seal
-from serving.store.adaptive_store import deleted
+from serving.store.tombstone import deleted
 
 _log = logging.getLogger(__name__)
 

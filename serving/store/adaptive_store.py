@@ -2,15 +2,12 @@
 
 import abc
 import itertools
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from serving.errors import DeletedUserError, RecordError
+from serving.errors import DeletedUserError
 from serving.store.record import UserKey, UserRecord
-from serving.store.tombstone import Retention, Tombstone
-
-_log = logging.getLogger(__name__)
+from serving.store.tombstone import Tombstone
 
 _Store = TypeVar("_Store", bound="AdaptiveStore")
 _BATCH = 512
@@ -174,60 +171,6 @@ class AdaptiveStore(abc.ABC):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def live_record(
-    data: bytes | None, key: UserKey, retention: Retention
-) -> UserRecord | None:
-    """Returns the record that stored bytes stand for.
-
-    Raises:
-        RecordError: The bytes are damaged.
-    """
-    if data is None or Tombstone.from_bytes(data) is not None:
-        return None
-    record = UserRecord.from_bytes(data, key)
-    return None if retention.expired(record.updated_ms) else record
-
-
-def live_or_none(
-    data: bytes | None, key: UserKey, retention: Retention
-) -> UserRecord | None:
-    """Like `live_record`, but logs what is damaged and returns None."""
-    try:
-        return live_record(data, key, retention)
-    except RecordError as error:
-        _log.warning("%s", error)
-        return None
-
-
-def may_follow(
-    record: UserRecord, data: bytes | None, retention: Retention
-) -> bool | DeletedUserError:
-    """Whether a record may take the place of the stored bytes."""
-    if Tombstone.live(data) is not None:
-        return deleted(record.key)
-    stored = live_or_none(data, record.key, retention)
-    return record.sequence == (stored.sequence if stored else 0) + 1
-
-
-def has_expired(data: bytes, key: UserKey, retention: Retention) -> bool:
-    """Whether stored bytes are a record or tombstone that has expired."""
-    if Tombstone.from_bytes(data) is not None:
-        return Tombstone.live(data) is None
-    try:
-        return live_record(data, key, retention) is None
-    except RecordError:
-        # Damaged bytes stay until the user's next feedback replaces them.
-        return False
-
-
-def deleted(key: UserKey) -> DeletedUserError:
-    """Returns the error for a user with a tombstone."""
-    return DeletedUserError(
-        f"User {key.user_id!r} was deleted; nothing about the user is taken "
-        "in until the tombstone expires."
-    )
 
 
 def _without(

@@ -11,16 +11,16 @@ from pathlib import Path
 from serving.errors import DeletedUserError, StoreError, StoreFullError
 from serving.in_parts import in_parts
 from serving.lmdb_file import DEFAULT_MAP_BYTES, LmdbFile, Transaction
-from serving.store.adaptive_store import (
-    AdaptiveStore,
+from serving.store.adaptive_store import AdaptiveStore
+from serving.store.page_cache import PageCache
+from serving.store.read_batcher import ReadBatcher
+from serving.store.record import UserKey, UserRecord
+from serving.store.stored_value import (
     has_expired,
     live_or_none,
     live_record,
     may_follow,
 )
-from serving.store.page_cache import PageCache
-from serving.store.read_batcher import ReadBatcher
-from serving.store.record import UserKey, UserRecord
 from serving.store.tombstone import Retention, Tombstone
 
 # A read takes microseconds, or milliseconds if its page is on the disk only.

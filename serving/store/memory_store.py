@@ -4,14 +4,14 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from serving.errors import DeletedUserError, StoreError
-from serving.store.adaptive_store import (
-    AdaptiveStore,
+from serving.store.adaptive_store import AdaptiveStore
+from serving.store.record import UserKey, UserRecord
+from serving.store.stored_value import (
     has_expired,
     live_or_none,
     live_record,
     may_follow,
 )
-from serving.store.record import UserKey, UserRecord
 from serving.store.tombstone import Retention, Tombstone
 
 

@@ -12,16 +12,16 @@ from collections.abc import Iterator, Sequence
 
 from serving.errors import DeletedUserError, StoreError, StoreFullError
 from serving.redis_server import Call, RedisConfig, RedisServer
-from serving.store.adaptive_store import (
-    AdaptiveStore,
-    deleted,
-    live_or_none,
-    live_record,
-    may_follow,
-)
+from serving.store.adaptive_store import AdaptiveStore
 from serving.store.read_batcher import ReadBatcher
 from serving.store.record import RECORD_FORMAT, UserKey, UserRecord
-from serving.store.tombstone import TOMBSTONE_FORMAT, Retention, Tombstone
+from serving.store.stored_value import live_or_none, live_record, may_follow
+from serving.store.tombstone import (
+    TOMBSTONE_FORMAT,
+    Retention,
+    Tombstone,
+    deleted,
+)
 
 _SCAN = 512
 

@@ -3,7 +3,9 @@
 import dataclasses
 import time
 
+from serving.errors import DeletedUserError
 from serving.packing import Reader, put_varint, seal, unseal
+from serving.store.record import UserKey
 
 # No record starts so; see `record.py`.
 TOMBSTONE_FORMAT = 0x54
@@ -92,3 +94,11 @@ class Tombstone:
         except ValueError:
             return None
         return tombstone
+
+
+def deleted(key: UserKey) -> DeletedUserError:
+    """Returns the error for a user with a tombstone."""
+    return DeletedUserError(
+        f"User {key.user_id!r} was deleted; nothing about the user is taken "
+        "in until the tombstone expires."
+    )
