@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 from serving.store import AdaptiveStore
+from serving.store.record_bytes import encode_record
 
 
 class BytesPerUser(TypedDict):
@@ -37,7 +38,7 @@ def bytes_per_user(
         if record.key.user_id.startswith(prefix):
             count += 1
             weights += record.weights.nbytes
-            whole += len(record.to_bytes())
+            whole += len(encode_record(record))
     if not count:
         return {"weights": float("nan"), "record": float("nan")}
     return {"weights": weights / count, "record": whole / count}

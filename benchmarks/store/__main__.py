@@ -40,6 +40,7 @@ from benchmarks.store.calls import (
 )
 from benchmarks.store.places import Place, open_lmdb, open_redis
 from benchmarks.store.users import RESERVOIRS, key_of, record_of
+from serving.store.record_bytes import encode_record
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 READS = 50_000
@@ -89,7 +90,7 @@ def measure(place: Place, users: int) -> dict[str, Any]:
     reads = [timed(place.store.get, keys[lot::LOTS]) for lot in range(LOTS)]
     batches = [keys[start : start + 32] for start in range(0, 6400, 32)]
     batch_reads = timed(place.store.get_many, batches)
-    sizes = [len(record_of(user).to_bytes()) for user in range(RESERVOIRS)]
+    sizes = [len(encode_record(record_of(user))) for user in range(RESERVOIRS)]
     return {
         "store": place.name,
         "users": users,

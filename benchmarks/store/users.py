@@ -18,6 +18,7 @@ from serving.store import (
     pack_events,
 )
 from serving.store.packed_events import PackedEvents
+from serving.store.record_bytes import encode_record
 from serving.store.tombstone import now_ms
 
 WEIGHTS = 17
@@ -83,7 +84,7 @@ def record_of(user: int) -> UserRecord:
 
 def fill(write: Callable[[dict[bytes, bytes]], Any], users: int) -> None:
     """Stores the users in random order, past the interface: it is quicker."""
-    templates = [record_of(user).to_bytes() for user in range(RESERVOIRS)]
+    templates = [encode_record(record_of(user)) for user in range(RESERVOIRS)]
     order = np.random.default_rng(0).permutation(users).tolist()
     for start in range(0, users, FILL_BATCH):
         batch = order[start : start + FILL_BATCH]

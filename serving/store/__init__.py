@@ -3,7 +3,7 @@
 `AdaptiveStore` is the contract, `LmdbStore` the durable store of one machine,
 `RedisStore` that of several gateways (in `redis_store`, so that redis-py is
 loaded by those who need it), `MemoryStore` the one for tests. All of them
-store the bytes of `record.py`.
+store the bytes of `record_bytes.py`.
 """
 
 from serving.store.adaptive_store import AdaptiveStore

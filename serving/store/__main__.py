@@ -17,6 +17,7 @@ from serving.store.config import (
     take_store_config,
 )
 from serving.store.record import fingerprint_digest
+from serving.store.record_bytes import encode_record
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +77,7 @@ def _stats(store: AdaptiveStore, model: str) -> str:
     for record in store.iterate(model):
         users += 1
         versions += len(record.versions)
-        num_bytes += len(record.to_bytes())
+        num_bytes += len(encode_record(record))
     if not users:
         return f"No users of {model!r}."
     return (

@@ -15,6 +15,7 @@ from serving.store.adaptive_store import AdaptiveStore
 from serving.store.page_cache import PageCache
 from serving.store.read_batcher import ReadBatcher
 from serving.store.record import UserKey, UserRecord
+from serving.store.record_bytes import encode_record
 from serving.store.stored_value import (
     has_expired,
     live_or_none,
@@ -94,7 +95,7 @@ class LmdbStore(AdaptiveStore):
     def compare_and_put_many(  # noqa: D102
         self, records: Sequence[UserRecord]
     ) -> list[bool | DeletedUserError]:
-        encoded = [(r.key.to_bytes(), r, r.to_bytes()) for r in records]
+        encoded = [(r.key.to_bytes(), r, encode_record(r)) for r in records]
 
         def put(
             transaction: Transaction,

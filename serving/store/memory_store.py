@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from serving.errors import DeletedUserError, StoreError
 from serving.store.adaptive_store import AdaptiveStore
 from serving.store.record import UserKey, UserRecord
+from serving.store.record_bytes import encode_record
 from serving.store.stored_value import (
     has_expired,
     live_or_none,
@@ -45,7 +46,7 @@ class MemoryStore(AdaptiveStore):
     def compare_and_put_many(  # noqa: D102
         self, records: Sequence[UserRecord]
     ) -> list[bool | DeletedUserError]:
-        encoded = [(r.key.to_bytes(), r, r.to_bytes()) for r in records]
+        encoded = [(r.key.to_bytes(), r, encode_record(r)) for r in records]
         results = []
         with self._lock:
             for key, record, data in encoded:

@@ -14,7 +14,8 @@ from serving.errors import DeletedUserError, StoreError, StoreFullError
 from serving.redis_server import Call, RedisConfig, RedisServer
 from serving.store.adaptive_store import AdaptiveStore
 from serving.store.read_batcher import ReadBatcher
-from serving.store.record import RECORD_FORMAT, UserKey, UserRecord
+from serving.store.record import UserKey, UserRecord
+from serving.store.record_bytes import RECORD_FORMAT, encode_record
 from serving.store.stored_value import live_or_none, live_record, may_follow
 from serving.store.tombstone import (
     TOMBSTONE_FORMAT,
@@ -127,7 +128,7 @@ class RedisStore(AdaptiveStore):
         expires_ms = self._retention.expires_ms(record.updated_ms)
         return Call(
             [self._key(record.key)],
-            [record.to_bytes(), record.sequence, expires_ms or 0],
+            [encode_record(record), record.sequence, expires_ms or 0],
         )
 
     def _replaced(self, record: UserRecord, call: Call) -> bool:

@@ -8,6 +8,7 @@ import logging
 
 from serving.errors import DeletedUserError, RecordError
 from serving.store.record import UserKey, UserRecord
+from serving.store.record_bytes import decode_record
 from serving.store.tombstone import Retention, Tombstone, deleted
 
 _log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def live_record(
     """
     if data is None or Tombstone.from_bytes(data) is not None:
         return None
-    record = UserRecord.from_bytes(data, key)
+    record = decode_record(data, key)
     return None if retention.expired(record.updated_ms) else record
 
 

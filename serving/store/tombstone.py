@@ -7,7 +7,7 @@ from serving.errors import DeletedUserError
 from serving.packing import Reader, put_varint, seal, unseal
 from serving.store.record import UserKey
 
-# No record starts so; see `record.py`.
+# No record starts so; see `record_bytes.py`.
 TOMBSTONE_FORMAT = 0x54
 
 

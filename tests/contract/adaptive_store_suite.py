@@ -17,6 +17,7 @@ from serving.store import (
     UserRecord,
     fingerprint_digest,
 )
+from serving.store.record_bytes import encode_record
 from serving.store.tombstone import now_ms
 from tests.helpers.patience import wait_until
 
@@ -47,7 +48,7 @@ def make_record(
 
 def assert_same(actual: UserRecord | None, expected: UserRecord) -> None:
     assert actual is not None
-    assert actual.to_bytes() == expected.to_bytes()
+    assert encode_record(actual) == encode_record(expected)
 
 
 class AdaptiveStoreSuite:
@@ -262,7 +263,7 @@ class AdaptiveStoreSuite:
     def test_damaged_record_is_rejected_and_replaced(self, store):
         store.compare_and_put(make_record())
         key = KEY
-        data = bytearray(make_record().to_bytes())
+        data = bytearray(encode_record(make_record()))
         data[len(data) // 2] ^= 0x10
         self.overwrite(store, key, bytes(data))
         with pytest.raises(RecordError, match="damaged"):
@@ -274,7 +275,7 @@ class AdaptiveStoreSuite:
 
     def test_record_of_another_user_is_rejected(self, store):
         key = KEY
-        self.overwrite(store, key, make_record("u2").to_bytes())
+        self.overwrite(store, key, encode_record(make_record("u2")))
         with pytest.raises(RecordError, match="belongs to"):
             store.get(key)
 

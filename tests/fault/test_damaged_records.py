@@ -10,6 +10,7 @@ from serving.event_log.entry import encode_events, encode_head
 from serving.event_log.redis_log import RedisEventLog
 from serving.packing import seal
 from serving.store import LmdbStore
+from serving.store.record_bytes import encode_record
 from serving.store.redis_store import RedisStore
 from tests.helpers.killed_writers import record_of, submission_of, user_key
 from tests.helpers.redis_server import RunningRedis
@@ -63,7 +64,7 @@ def damage_redis_store(store, values):
 def check_records(store, damage, count):
     draw = random.Random(0)
     keys = [user_key(user) for user in range(count)]
-    whole = [record_of(user, 7).to_bytes() for user in range(count)]
+    whole = [encode_record(record_of(user, 7)) for user in range(count)]
     damage(
         store,
         {

@@ -10,6 +10,7 @@ import pytest
 from serving.errors import EventLogError, StoreError
 from serving.event_log.redis_log import RedisEventLog
 from serving.redis_server import RedisConfig
+from serving.store.record_bytes import encode_record
 from serving.store.redis_store import RedisStore
 from tests.helpers.killed_writers import record_of, submission_of, user_key
 from tests.helpers.redis_server import RunningRedis
@@ -113,7 +114,7 @@ def test_cancelled_reads_mix_up_no_users(proxied):
         except asyncio.TimeoutError:
             return None
         assert record.key == user_key(user)
-        assert record.to_bytes() == record_of(user, 1).to_bytes()
+        assert encode_record(record) == encode_record(record_of(user, 1))
         return user
 
     done = asyncio.run(run())
@@ -165,8 +166,8 @@ def test_reads_that_time_out_mix_up_no_users(proxied):
     with RedisStore(config) as store:
         proxied.delay = too_late_at_times()
         read_in_threads(
-            lambda key: store.get(key).to_bytes(),
-            lambda user: record_of(user, 1).to_bytes(),
+            lambda key: encode_record(store.get(key)),
+            lambda user: encode_record(record_of(user, 1)),
         )
 
 

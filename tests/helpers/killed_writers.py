@@ -37,6 +37,7 @@ from serving.store import (
     UserRecord,
     fingerprint_digest,
 )
+from serving.store.record_bytes import encode_record
 from serving.store.redis_store import RedisStore
 
 STORE, LOG = b"s", b"l"
@@ -246,7 +247,7 @@ class Expected:
             assert record is not None
             assert record.sequence >= sequence
             whole = record_of(user, record.sequence)
-            assert record.to_bytes() == whole.to_bytes()
+            assert encode_record(record) == encode_record(whole)
         held: set[tuple[int, int]] = set()
         for user in range(THREADS):
             for entry in log.events_of(user_key(user)):

@@ -10,6 +10,7 @@ from serving.contract.support import SupportEvent, merge_support
 from serving.models.ladder import Ladder
 from serving.online.told import encode_told
 from serving.protos import recommender_pb2 as pb
+from serving.store.record_bytes import encode_record
 from tests.helpers.online_stage import (
     MODEL,
     Stages,
@@ -107,7 +108,7 @@ def test_entries_delivered_again_count_once(stages):
     acknowledge = stages.log.ack
     stages.log.ack = lambda entries: None
     stages.submit(several(0, 3), several(3, 3), reads=False)
-    before = stages.record().to_bytes()
+    before = encode_record(stages.record())
     assert unlearned(stages) == 2
     stages.log.ack = acknowledge
     # Leases end with their holder in another process; here, by force.
@@ -118,7 +119,7 @@ def test_entries_delivered_again_count_once(stages):
             await until(lambda: unlearned(stages) == 0)
 
     asyncio.run(run())
-    assert stages.record().to_bytes() == before
+    assert encode_record(stages.record()) == before
     assert stages.backend.calls == ["adapt"] * 2
 
 

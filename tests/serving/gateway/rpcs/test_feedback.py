@@ -12,6 +12,7 @@ from serving.errors import BackendUnavailableError
 from serving.limits import Limits
 from serving.protos import recommender_pb2 as pb
 from serving.store import UserKey, UserRecord, fingerprint_digest
+from serving.store.record_bytes import encode_record
 from tests.helpers.patience import wait_until
 from tests.helpers.toy_model import USER_FEATURES
 
@@ -119,12 +120,12 @@ def test_bad_feedback_is_refused_and_changes_nothing(start, events, words):
     gateway = start(limits=Limits(events=20))
     submit(gateway, [event(100)])
     key = UserKey("model0", "u")
-    before = gateway.store.get(key).to_bytes()
+    before = encode_record(gateway.store.get(key))
     with pytest.raises(grpc.RpcError) as refused:
         submit(gateway, events)
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert words in refused.value.details()
-    assert gateway.store.get(key).to_bytes() == before
+    assert encode_record(gateway.store.get(key)) == before
     assert gateway.backend.calls == ["adapt"]
 
 

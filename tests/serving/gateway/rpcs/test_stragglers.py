@@ -11,6 +11,7 @@ from serving.online import stragglers
 from serving.protos import recommender_pb2 as pb
 from serving.protos import tf_serving_pb2
 from serving.store import MemoryStore, UserKey
+from serving.store.record_bytes import encode_record
 from tests.helpers.patience import wait_until
 from tests.helpers.toy_model import NUM_ADAPTIVE, ToyOracle, ToyParameters
 
@@ -252,7 +253,7 @@ def test_nonsense_is_not_stored_as_learned_and_tried_again(gateway, oracles):
     gateway.backend.adapt_result = np.full(NUM_ADAPTIVE, np.nan)
     assert rank(gateway).provenance.rung == pb.RUNG_FALLBACK
     wait_until(lambda: counted(gateway, stragglers.FAILED) == 1)
-    assert gateway.store.get(before.key).to_bytes() == before.to_bytes()
+    assert encode_record(gateway.store.get(before.key)) == encode_record(before)
     gateway.backend.adapt_result = None
     assert rank(gateway).provenance.rung == pb.RUNG_FALLBACK
     wait_until(lambda: counted(gateway, stragglers.LEARNED) == 1)
