@@ -1,4 +1,4 @@
-"""One Redis or Valkey server: errors in our words, durable writes, pauses.
+"""One Redis or Valkey server: connections to it, scripts, durable writes.
 
 Calls are synchronous: a call that its caller gives up on reads its reply all
 the same, so no later call on that connection gets a reply meant for another
@@ -11,8 +11,6 @@ import dataclasses
 import functools
 import hashlib
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,36 +18,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from serving.redis_config import RedisConfig
+from serving.redis_guard import RedisGuard
+
 _log = logging.getLogger(__name__)
 
 _MAX_CONNECTIONS = 128
-# In a row; after that, calls fail at once for a while.
-_MAX_FAILURES = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class RedisConfig:
-    """Where the server is, and how it is used.
-
-    Attributes:
-        url: `redis://`, `rediss://` (TLS) or `unix://`, with user name,
-            password and number of the database as redis-py reads them.
-        prefix: What all keys begin with.
-        durable: Whether a write waits until the server's disk has it; needs
-            Redis 7.2 or Valkey with `appendonly yes` and `appendfsync
-            always`. Without, a crash of the server loses about the last
-            second.
-        read_timeout_seconds: How long a read may take.
-        write_timeout_seconds: How long a write may take, its sync included.
-        pause_seconds: How long a server that failed is left alone.
-    """
-
-    url: str
-    prefix: str = "adaptower"
-    durable: bool = True
-    read_timeout_seconds: float = 0.25
-    write_timeout_seconds: float = 5.0
-    pause_seconds: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +56,9 @@ class RedisServer:
             full: Makes the error to raise if the server has no room.
         """
         self._config = config
+        self._where = config.address
         self._failed = failed
-        self._full = full
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._trial_at = 0.0
-        self._closed = False
+        self._guard = RedisGuard(config, failed, full)
         # Any: redis-py's types can't tell replies from their awaitables.
         # A read may be tried twice: connections of a server that was restarted
         # are stale. What writes may be done although its answer was lost, and
@@ -148,13 +119,13 @@ class RedisServer:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Any]:
         """Gives a client for reads that must be quick."""
-        with self._guarded():
+        with self._guard.calling():
             yield self._reads
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Any]:
         """Gives a client for what may take longer."""
-        with self._guarded():
+        with self._guard.calling():
             yield self._writes
 
     def run(
@@ -197,7 +168,7 @@ class RedisServer:
                 results = self._try(client, script, calls, durable)
             for place, result in enumerate(results):
                 if isinstance(result, redis.exceptions.OutOfMemoryError):
-                    results[place] = self._refused(result)
+                    results[place] = self._guard.refused(result)
                 elif isinstance(result, Exception):
                     raise result
         if durable and self._config.durable and results.pop()[0] < 1:
@@ -231,78 +202,9 @@ class RedisServer:
 
     def close(self) -> None:
         """Closes the connections. Calling it again does nothing."""
-        self._closed = True
+        self._guard.close()
         self._reads.close()
         self._writes.close()
-
-    @property
-    def _where(self) -> str:
-        """The server's address without the password."""
-        scheme, _, rest = self._config.url.partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2]}"
-
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Translates errors; calls to a server that fails again fail at once.
-
-        Otherwise every request would wait for its own timeout.
-        """
-        self._enter()
-        try:
-            yield
-        except (
-            redis.exceptions.ConnectionError,
-            redis.exceptions.TimeoutError,
-        ) as error:
-            with self._lock:
-                self._failures += 1
-                self._trial_at = time.monotonic() + self._config.pause_seconds
-            raise self._failed(
-                f"at {self._where} does not answer: {error}"
-            ) from error
-        except redis.exceptions.RedisError as error:
-            self._failures = 0
-            raise self._refused(error) from error
-        self._failures = 0
-
-    def _enter(self) -> None:
-        if self._closed:
-            raise self._failed(f"at {self._where} is closed; connect anew.")
-        if self._failures < _MAX_FAILURES:
-            return
-        with self._lock:
-            now = time.monotonic()
-            if now < self._trial_at:
-                raise self._failed(
-                    f"at {self._where} did not answer {self._failures} times "
-                    "in a row; it is tried again within "
-                    f"{self._config.pause_seconds:g} s."
-                )
-            # This call tries; the others wait for what comes of it.
-            self._trial_at = now + self._config.pause_seconds
-
-    def _refused(self, error: "redis.exceptions.RedisError") -> Exception:
-        """Returns our error for an answer of the server that is an error."""
-        text = str(error)
-        if isinstance(error, redis.exceptions.OutOfMemoryError):
-            return self._full(
-                f"at {self._where} has no memory left (maxmemory). What is "
-                "there is still read. Raise maxmemory, or add servers; never "
-                "let it evict keys (maxmemory-policy noeviction)."
-            )
-        if "unknown command" in text:
-            return self._failed(
-                f"at {self._where} is too old or has a command switched off: "
-                f"{text.strip()}. Use Redis 7.2 or Valkey, or, if it lacks "
-                "WAITAOF alone, do without durable writes."
-            )
-        if "appendonly is disabled" in text:
-            return self._failed(
-                f"at {self._where} keeps no append-only file, so nothing is "
-                "durable. Start it with `--appendonly yes --appendfsync "
-                "always`, or do without durable writes."
-            )
-        return self._failed(f"at {self._where} refused: {text}")
 
 
 def _has_no_script(result: Any) -> bool:

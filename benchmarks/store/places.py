@@ -12,7 +12,7 @@ import lmdb
 from benchmarks.store.users import fill
 from serving.event_log import EventLog, LmdbEventLog, LogConfig
 from serving.event_log.redis_log import RedisEventLog
-from serving.redis_server import RedisConfig
+from serving.redis_config import RedisConfig
 from serving.store import AdaptiveStore, LmdbStore
 from serving.store.redis_store import RedisStore
 from tests.helpers.redis_server import RunningRedis

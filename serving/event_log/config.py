@@ -9,6 +9,7 @@ from typing import Any
 
 from serving.event_log.event_log import EventLog, LogConfig
 from serving.event_log.lmdb_log import LmdbEventLog
+from serving.redis_config import RedisConfig
 from serving.store.config import StoreConfig
 
 _FOLDER = "event_log"
@@ -38,7 +39,6 @@ def open_event_log(store: StoreConfig, log: LogConfig) -> EventLog:
         return LmdbEventLog(Path(store.location) / _FOLDER, log)
     # Loaded by those who use it: it takes as long as all else together.
     from serving.event_log.redis_log import RedisEventLog
-    from serving.redis_server import RedisConfig
 
     server = RedisConfig(store.location, durable=store.durable)
     return RedisEventLog(server, log)

@@ -28,7 +28,8 @@ from serving.event_log.redis_entries import (
     owner_of,
 )
 from serving.event_log.redis_streams import CHUNK, GROUP, RedisStreams
-from serving.redis_server import Call, RedisConfig, RedisServer
+from serving.redis_config import RedisConfig
+from serving.redis_server import Call, RedisServer
 from serving.store.record import UserKey
 from serving.store.tombstone import Retention, Tombstone, now_ms
 

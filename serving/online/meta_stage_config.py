@@ -8,6 +8,7 @@ from typing import Any
 from serving.online.meta_state_files import MetaStateFiles
 from serving.online.meta_state_memory import MemoryMetaStates
 from serving.online.meta_states import MetaStates
+from serving.redis_config import RedisConfig
 from serving.store.config import StoreConfig
 
 INLINE = "inline"
@@ -56,7 +57,6 @@ def open_meta_states(
         return MetaStateFiles(Path(store.location) / _FOLDER)
     # Loaded by those who use it: it takes as long as all else together.
     from serving.online.meta_state_redis import RedisMetaStates
-    from serving.redis_server import RedisConfig
 
     return RedisMetaStates(RedisConfig(store.location, durable=store.durable))
 

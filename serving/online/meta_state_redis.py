@@ -19,7 +19,8 @@ from serving.online.meta_states import (
     decode_progress,
     encode_progress,
 )
-from serving.redis_server import Call, RedisConfig, RedisServer
+from serving.redis_config import RedisConfig
+from serving.redis_server import Call, RedisServer
 
 _KIND = "meta_states"
 _STAMP_BYTES = 16

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from serving.lmdb_file import DEFAULT_MAP_BYTES
+from serving.redis_config import RedisConfig
 from serving.store.adaptive_store import AdaptiveStore
 from serving.store.lmdb_store import LmdbStore
 from serving.store.memory_store import MemoryStore
@@ -49,7 +50,6 @@ def open_store(config: StoreConfig) -> AdaptiveStore:
     if "://" not in config.location:
         return LmdbStore(config.location, config.map_bytes, config.retention)
     # Loaded by those who use it: it takes as long as all else together.
-    from serving.redis_server import RedisConfig
     from serving.store.redis_store import RedisStore
 
     server = RedisConfig(config.location, durable=config.durable)

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from serving.errors import DeletedUserError, StoreError, StoreFullError
-from serving.redis_server import Call, RedisConfig, RedisServer
+from serving.redis_config import RedisConfig
+from serving.redis_server import Call, RedisServer
 from serving.store.adaptive_store import AdaptiveStore
 from serving.store.read_batcher import ReadBatcher
 from serving.store.record import UserKey, UserRecord

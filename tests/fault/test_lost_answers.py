@@ -20,7 +20,7 @@ from serving.event_log import (
     redis_scripts,
 )
 from serving.event_log.redis_log import RedisEventLog
-from serving.redis_server import RedisConfig
+from serving.redis_config import RedisConfig
 from serving.store import MemoryStore, UserKey
 from tests.helpers.hanging_proxy import HangingProxy
 from tests.helpers.killed_writers import history, learn

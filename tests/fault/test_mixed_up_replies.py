@@ -9,7 +9,7 @@ import pytest
 
 from serving.errors import EventLogError, StoreError
 from serving.event_log.redis_log import RedisEventLog
-from serving.redis_server import RedisConfig
+from serving.redis_config import RedisConfig
 from serving.store.record_bytes import encode_record
 from serving.store.redis_store import RedisStore
 from tests.helpers.killed_writers import record_of, submission_of, user_key

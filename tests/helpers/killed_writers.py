@@ -29,7 +29,7 @@ from serving.event_log import (
     Submission,
 )
 from serving.event_log.redis_log import RedisEventLog
-from serving.redis_server import RedisConfig
+from serving.redis_config import RedisConfig
 from serving.store import (
     AdaptiveStore,
     LmdbStore,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from serving.redis_server import RedisConfig
+from serving.redis_config import RedisConfig
 
 _START_SECONDS = 20.0
 

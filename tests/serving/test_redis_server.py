@@ -5,7 +5,7 @@ import pytest
 
 from serving.errors import EventLogError, StoreError
 from serving.event_log.redis_log import RedisEventLog
-from serving.redis_server import RedisConfig
+from serving.redis_config import RedisConfig
 from serving.store import UserKey
 from serving.store.redis_store import RedisStore
 from tests.contract.adaptive_store_suite import KEY, make_record

@@ -7,7 +7,7 @@ from serving.online.meta_state_files import MetaStateFiles
 from serving.online.meta_state_memory import MemoryMetaStates
 from serving.online.meta_state_redis import RedisMetaStates
 from serving.online.meta_states import KEPT_RECORDS
-from serving.redis_server import RedisConfig
+from serving.redis_config import RedisConfig
 from tests.contract.meta_states_suite import (
     FINGERPRINT,
     MetaStatesSuite,
