@@ -1,7 +1,7 @@
 """The event log for many gateways and workers: streams in one Redis server.
 
-Each call of the log is one script in the server; `redis_scripts` has them,
-and says why no entry is lost.
+Each call of the log is one script in the server, of those in `redis_scripts`,
+which says why no entry is lost, or in `redis_upkeep_scripts`.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from typing import Any
 
 from serving.errors import EventLogError, LogFullError
 from serving.event_log import redis_scripts as scripts
+from serving.event_log import redis_upkeep_scripts as upkeep
 from serving.event_log.entry import LogEntry, Submission
 from serving.event_log.event_log import (
     Appended,
@@ -181,7 +182,7 @@ class RedisEventLog(EventLog):
             ],
             [],
         )
-        (found,) = self._server.run(scripts.EVENTS_OF, [call])
+        (found,) = self._server.run(upkeep.EVENTS_OF, [call])
         entries = (decode_entry(*entry) for entry in found)
         return [e for e in entries if e is not None and e.key == key]
 
@@ -204,7 +205,7 @@ class RedisEventLog(EventLog):
             ],
             [GROUP, tombstone.to_bytes(), tombstone.expires_ms],
         )
-        (removed,) = self._server.run(scripts.DELETE, [call], durable=True)
+        (removed,) = self._server.run(upkeep.DELETE, [call], durable=True)
         return removed, tombstone
 
     def trim_steps(self) -> Iterator[int]:  # noqa: D102
@@ -216,7 +217,7 @@ class RedisEventLog(EventLog):
 
     def status(self) -> LogStatus:  # noqa: D102
         calls = [Call([name], []) for name in self._streams.names]
-        counts = self._server.run(scripts.STATUS, calls)
+        counts = self._server.run(upkeep.STATUS, calls)
         entries, delivered, waiting = map(sum, zip(*counts, strict=True))
         return LogStatus(entries, delivered + waiting)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from serving.errors import EventLogError
 from serving.event_log import redis_scripts as scripts
+from serving.event_log import redis_upkeep_scripts as upkeep
 from serving.redis_server import Call, RedisServer
 from serving.store.record import UserKey
 
@@ -82,7 +83,7 @@ class RedisStreams:
 
     def _chunk(self, shard: int, start: str) -> list[Any]:
         call = Call([self.name(shard)], [start, CHUNK])
-        (chunk,) = self._server.run(scripts.RANGE, [call])
+        (chunk,) = self._server.run(upkeep.RANGE, [call])
         found: list[Any] = chunk
         return found
 
@@ -103,7 +104,7 @@ class RedisStreams:
                 [self.name(shard)],
                 [GROUP, self.key("entries", b""), start, before_ms, look_at],
             )
-            ((dropped, start),) = self._server.run(scripts.TRIM, [call])
+            ((dropped, start),) = self._server.run(upkeep.TRIM, [call])
             yield dropped
 
     def forget_consumers(self, idle_ms: int) -> None:
@@ -115,4 +116,4 @@ class RedisStreams:
             idle_ms: For how long they did not ask.
         """
         calls = [Call([name], [GROUP, idle_ms]) for name in self.names]
-        self._server.run(scripts.FORGET, calls)
+        self._server.run(upkeep.FORGET, calls)
