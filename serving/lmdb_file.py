@@ -1,8 +1,4 @@
-"""An LMDB environment: errors in our words, writers that share one sync.
-
-Syncing to disk takes milliseconds. Writers that come while a sync runs are
-taken together into the next transaction, and wait for one sync instead of
-one each (group commit).
+"""An LMDB environment: errors in our words, room for what is removed.
 
 LMDB changes no page in place, so to remove something takes pages as well, and
 in a file that is full nobody could be deleted. Some pages are kept back for
@@ -13,14 +9,14 @@ import contextlib
 import errno
 import os
 import shutil
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import lmdb
+
+from serving.group_commit import GroupCommit, Write
 
 _T = TypeVar("_T")
 # A string because the class can't be subscripted when the program runs.
@@ -41,31 +37,6 @@ _KEPT_BACK_SHARE = 1 / 8
 _PAGE_HEADER_BYTES = 64
 # So little is left of a disk that is full.
 _NEARLY_NOTHING = 1 << 16
-
-
-class _Write(Generic[_T]):
-    """What one writer wants done, and what came of it."""
-
-    def __init__(
-        self, work: Callable[[Transaction], _T], removes: bool
-    ) -> None:
-        self.work = work
-        self.removes = removes
-        self.done = False
-        self._result: _T | None = None
-        self._error: Exception | None = None
-
-    def run(self, transaction: Transaction) -> None:
-        self._result = self.work(transaction)
-
-    def finish(self, error: Exception | None = None) -> None:
-        self._error = error
-        self.done = True
-
-    def result(self) -> _T:
-        if self._error is not None:
-            raise self._error
-        return self._result  # type: ignore[return-value]
 
 
 class LmdbFile:
@@ -96,8 +67,7 @@ class LmdbFile:
         self._map_bytes = map_bytes
         self._failed = failed
         self._full = full
-        self._waiting: deque[_Write[Any]] = deque()
-        self._committing = threading.Lock()
+        self._commits: GroupCommit[Transaction] = GroupCommit(self._commit)
         with self.translated():
             self._path.mkdir(parents=True, exist_ok=True)
             # No write map: a stray write of ours must not reach the file.
@@ -162,41 +132,21 @@ class LmdbFile:
                 is returned. If it raises, nothing of it is stored.
             removes: Whether it may take the room that is kept back.
         """
-        write = _Write(work, removes)
-        self._waiting.append(write)
-        with self._committing:
-            # Whoever had the lock before may have done our work, too.
-            if not write.done:
-                self._commit_waiting()
-        return write.result()
+        return self._commits.write(work, removes)
 
-    def _commit_waiting(self) -> None:
-        now = time.monotonic()
-        if now - self._readers_checked > _CHECK_READERS_SECONDS:
-            self._readers_checked = now
-            self._env.reader_check()
-        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        try:
-            self._commit(batch)
-        except Exception as error:
-            if len(batch) == 1:
-                batch[0].finish(error)
-                return
-            # One of them failed and took the others along: each on its own.
-            for write in batch:
-                try:
-                    self._commit([write])
-                except Exception as own_error:
-                    write.finish(own_error)
-
-    def _commit(self, batch: list[_Write[Any]]) -> None:
+    def _commit(self, batch: Sequence[Write[Transaction, Any]]) -> None:
+        self._free_readers()
         with self.translated(), self._env.begin(write=True) as transaction:
             for write in batch:
                 write.run(transaction)
             if not all(write.removes for write in batch):
                 self._leave_room(transaction)
-        for write in batch:
-            write.finish()
+
+    def _free_readers(self) -> None:
+        now = time.monotonic()
+        if now - self._readers_checked > _CHECK_READERS_SECONDS:
+            self._readers_checked = now
+            self._env.reader_check()
 
     def _leave_room(self, transaction: Transaction) -> None:
         """Tries whether the pages to keep back are left after a transaction.

@@ -83,10 +83,10 @@ def test_writes_that_are_refused_take_nothing_of_what_is_kept_back(file):
 def test_removal_that_comes_together_with_a_refused_write_is_done(file):
     end = fill(file)
     with ThreadPoolExecutor() as threads:
-        with file._committing:
+        with file._commits._committing:
             refused = threads.submit(file.write, put([end], TOO_LARGE))
             removed = threads.submit(remove, file, 0)
-            wait_until(lambda: len(file._waiting) == 2)
+            wait_until(lambda: len(file._commits._waiting) == 2)
         with pytest.raises(FullError):
             refused.result()
         removed.result()
