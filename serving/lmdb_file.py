@@ -135,12 +135,13 @@ class LmdbFile:
         return self._commits.write(work, removes)
 
     def _commit(self, batch: Sequence[Write[Transaction, Any]]) -> None:
-        self._free_readers()
-        with self.translated(), self._env.begin(write=True) as transaction:
-            for write in batch:
-                write.run(transaction)
-            if not all(write.removes for write in batch):
-                self._leave_room(transaction)
+        with self.translated():
+            self._free_readers()
+            with self._env.begin(write=True) as transaction:
+                for write in batch:
+                    write.run(transaction)
+                if not all(write.removes for write in batch):
+                    self._leave_room(transaction)
 
     def _free_readers(self) -> None:
         now = time.monotonic()

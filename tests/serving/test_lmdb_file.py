@@ -1,10 +1,11 @@
-"""Room that is kept back in a file that is full."""
+"""Room that is kept back in a file that is full, and files that are closed."""
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from serving import lmdb_file
 from serving.lmdb_file import LmdbFile
 from tests.helpers.patience import wait_until
 
@@ -17,9 +18,13 @@ class FullError(Exception):
     pass
 
 
+class FailedError(Exception):
+    pass
+
+
 @pytest.fixture
 def file(tmp_path):
-    file = LmdbFile(tmp_path, MAP_BYTES, 0, AssertionError, FullError)
+    file = LmdbFile(tmp_path, MAP_BYTES, 0, FailedError, FullError)
     yield file
     file.close()
 
@@ -92,3 +97,13 @@ def test_removal_that_comes_together_with_a_refused_write_is_done(file):
         removed.result()
     with file.reading() as transaction:
         assert transaction.get(key(0)) == bytes(16)
+
+
+def test_closed_file_says_so_also_when_it_is_time_to_look_after_readers(
+    file, monkeypatch
+):
+    monkeypatch.setattr(lmdb_file, "_CHECK_READERS_SECONDS", 0.0)
+    file.close()
+    for removes in (False, True):
+        with pytest.raises(FailedError, match="closed"):
+            file.write(put([1], 1), removes)
