@@ -35,9 +35,9 @@ NUM_DATABASES = 16
 _POSITION_BYTES = 8
 _LAST = b"last"
 
-# What `append` returns for a submission, and the positions of the user's
-# entries that wait before it, the newest first.
-Stored = tuple[Appended, list[bytes]]
+# What `append` returns for a submission, and the position of the user's entry
+# before it; None if there is none, or if it is learned.
+Stored = tuple[Appended, bytes | None]
 
 
 class LmdbEntries:
@@ -73,15 +73,15 @@ class LmdbEntries:
         key = submission.key
         owner = key.digest
         if Tombstone.live(transaction.get(owner, db=self._deleted)) is not None:
-            return deleted(key), []
+            return deleted(key), None
         new = tuple(
             event
             for event in submission.events
             if is_new(transaction, parts, event.hash(key))
         )
         if not new:
-            return None, []
-        waiting = self._waiting(transaction, owner)
+            return None, None
+        earlier = self._newest_waiting(transaction, owner)
         kept = dataclasses.replace(submission, events=new)
         position = self._next_position(transaction)
         transaction.put(
@@ -90,19 +90,18 @@ class LmdbEntries:
         transaction.put(position, owner, append=True, db=self._queue)
         transaction.put(owner, position, db=self._users)
         number = int.from_bytes(position, "big")
-        return LogEntry(number, key, new, submission.features), waiting
+        return LogEntry(number, key, new, submission.features), earlier
 
-    def _waiting(self, transaction: Transaction, owner: bytes) -> list[bytes]:
-        """Returns the newest positions of a user, down to a learned one."""
+    def _newest_waiting(
+        self, transaction: Transaction, owner: bytes
+    ) -> bytes | None:
+        """Returns the newest position of a user; None if it is learned."""
         cursor = transaction.cursor(db=self._users)
-        waiting: list[bytes] = []
         if not cursor.set_key(owner) or not cursor.last_dup():
-            return waiting
-        for position in cursor.iterprev_dup():
-            if transaction.get(position, db=self._queue) is None:
-                break
-            waiting.append(position)
-        return waiting
+            return None
+        position = cursor.value()
+        queued = transaction.get(position, db=self._queue) is not None
+        return position if queued else None
 
     def _next_position(self, transaction: Transaction) -> bytes:
         last = transaction.get(_LAST, bytes(_POSITION_BYTES), db=self._meta)

@@ -85,8 +85,8 @@ class LmdbEventLog(EventLog):
             return [error] * len(submissions)
         with self._changed:
             results = [
-                self._claimed(result, waiting, consumer)
-                for result, waiting in appended
+                self._claimed(result, earlier, consumer)
+                for result, earlier in appended
             ]
             self._changed.notify_all()
         return results
@@ -99,20 +99,30 @@ class LmdbEventLog(EventLog):
         return self._stored.append(transaction, submissions)
 
     def _claimed(
-        self, result: Appended, waiting: list[bytes], consumer: str | None
+        self, result: Appended, earlier: bytes | None, consumer: str | None
     ) -> Appended:
         """Leases a new entry to who appended it, if nothing speaks against."""
         if consumer is None or not isinstance(result, LogEntry):
             return result
         position = position_of(result)
-        if self._leases.holder(position) is not None or any(
-            self._leases.holder(earlier) != consumer
-            and earlier not in self._acknowledged
-            for earlier in waiting
-        ):
+        if self._leases.holder(position) is not None:
+            return result
+        if earlier is not None and not self._may_follow(earlier, consumer):
             return result
         self._leases.give(consumer, (position,))
         return dataclasses.replace(result, claimed=True)
+
+    def _may_follow(self, earlier: bytes, consumer: str) -> bool:
+        """Whether a consumer may have what comes after a user's entry.
+
+        Nothing before that entry need be looked at: who was given it has all
+        before it, and with it all of that is acknowledged. `redis_scripts`
+        has the argument.
+        """
+        holder = self._leases.holder(earlier)
+        if holder is None:
+            return earlier in self._acknowledged
+        return holder == consumer
 
     def read(  # noqa: D102
         self, consumer: str, limit: int, wait_seconds: float = 0.0

@@ -14,6 +14,21 @@ from tests.helpers.patience import wait_until
 PAGE = bytes(4096)
 
 
+class CountingTransaction:
+    """Counts what is looked up in a transaction."""
+
+    def __init__(self, transaction):
+        self._transaction = transaction
+        self.looked_up = 0
+
+    def get(self, *args, **options):
+        self.looked_up += 1
+        return self._transaction.get(*args, **options)
+
+    def __getattr__(self, name):
+        return getattr(self._transaction, name)
+
+
 class TestRedisEventLog(EventLogSuite):
     @pytest.fixture(autouse=True)
     def _server(self, redis_server):
@@ -126,6 +141,30 @@ class TestLmdbEventLog(EventLogSuite):
             assert "use Redis for several" in done.stdout
             # It may append all the same.
             assert ids(log.read("c", 1, wait_seconds=5)) == ["u1:e1"]
+
+    def test_append_looks_up_no_more_if_many_entries_of_the_user_wait(
+        self, tmp_path
+    ):
+        def look_ups(log, number):
+            def append(transaction):
+                counting = CountingTransaction(transaction)
+                log._stored.append(counting, [submit(number)])
+                return counting.looked_up
+
+            return log._file.write(append)
+
+        with LmdbEventLog(tmp_path / "few") as log:
+            log.append([submit(0)], consumer="gateway")
+            few = look_ups(log, 1)
+        with LmdbEventLog(tmp_path / "many") as log:
+            waiting = log.append(
+                [submit(n) for n in range(500)], consumer="gateway"
+            )
+            waiting += log.append([submit(500)], consumer="gateway")
+            assert all(entry.claimed for entry in waiting)
+            (entry,) = log.append([submit(501)], consumer="other gateway")
+            assert not entry.claimed
+            assert look_ups(log, 502) == few
 
     def test_full_file_says_so_and_loses_nothing(self, tmp_path):
         with LmdbEventLog(tmp_path, LogConfig(map_bytes=1 << 18)) as log:
