@@ -7,108 +7,80 @@
     seen0..4  hashes of event ids, see `seen_ids.py`
     meta      the last position, and what `seen_ids.py` keeps
 
-A position is the time in milliseconds times 2^20, or one more than the last.
+Positions are those of `lmdb_positions.py`.
 """
 
-import dataclasses
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-from serving.errors import LogFullError, RecordError
+from serving.errors import RecordError
 from serving.event_log.entry import (
     LogEntry,
     Submission,
     decode_submission,
     encode_submission,
 )
-from serving.event_log.event_log import POSITION_TIME_BITS, Appended
-from serving.event_log.seen_ids import SeenIds, is_new
+from serving.event_log.lmdb_positions import (
+    NO_POSITION,
+    after,
+    first_position,
+    number_of,
+    position_now,
+)
 from serving.lmdb_file import LmdbFile, Transaction
 from serving.store.record import UserKey
-from serving.store.tombstone import Tombstone, deleted, now_ms
+from serving.store.tombstone import Tombstone
 
 _log = logging.getLogger(__name__)
 
 NUM_DATABASES = 16
-_POSITION_BYTES = 8
 _LAST = b"last"
-
-# What `append` returns for a submission, and the position of the user's entry
-# before it; None if there is none, or if it is learned.
-Stored = tuple[Appended, bytes | None]
 
 
 class LmdbEntries:
     """The databases of a log; every method runs inside a transaction."""
 
-    def __init__(self, file: LmdbFile, dedup_seconds: float) -> None:
-        """Opens the databases.
-
-        Args:
-            file: Where they are.
-            dedup_seconds: For how long event ids are known.
-        """
+    def __init__(self, file: LmdbFile) -> None:
         self._entries = file.database("entries")
         self._queue = file.database("queue")
         self._users = file.database("users", fixed_duplicates=True)
         self._deleted = file.database("deleted")
         self._meta = file.database("meta")
-        self._seen = SeenIds(file, self._meta, dedup_seconds)
 
-    def append(
-        self, transaction: Transaction, submissions: Sequence[Submission]
-    ) -> list[Stored]:
-        """Stores submissions without the events that are known."""
-        parts = self._seen.live_parts(transaction)
-        return [
-            self._append_one(transaction, submission, parts)
-            for submission in submissions
-        ]
-
-    def _append_one(
-        self, transaction: Transaction, submission: Submission, parts: list[Any]
-    ) -> Stored:
-        key = submission.key
-        owner = key.digest
-        if Tombstone.live(transaction.get(owner, db=self._deleted)) is not None:
-            return deleted(key), None
-        new = tuple(
-            event
-            for event in submission.events
-            if is_new(transaction, parts, event.hash(key))
-        )
-        if not new:
-            return None, None
-        earlier = self._newest_waiting(transaction, owner)
-        kept = dataclasses.replace(submission, events=new)
+    def put(self, transaction: Transaction, submission: Submission) -> LogEntry:
+        """Stores a submission at the next position; returns its entry."""
+        owner = submission.key.digest
         position = self._next_position(transaction)
         transaction.put(
-            position, encode_submission(kept), append=True, db=self._entries
+            position,
+            encode_submission(submission),
+            append=True,
+            db=self._entries,
         )
         transaction.put(position, owner, append=True, db=self._queue)
         transaction.put(owner, position, db=self._users)
-        number = int.from_bytes(position, "big")
-        return LogEntry(number, key, new, submission.features), earlier
+        return LogEntry(
+            number_of(position),
+            submission.key,
+            submission.events,
+            submission.features,
+        )
 
-    def _newest_waiting(
-        self, transaction: Transaction, owner: bytes
+    def newest_waiting(
+        self, transaction: Transaction, key: UserKey
     ) -> bytes | None:
-        """Returns the newest position of a user; None if it is learned."""
+        """Returns a user's newest position; None if it is learned."""
         cursor = transaction.cursor(db=self._users)
-        if not cursor.set_key(owner) or not cursor.last_dup():
+        if not cursor.set_key(key.digest) or not cursor.last_dup():
             return None
         position = cursor.value()
         queued = transaction.get(position, db=self._queue) is not None
         return position if queued else None
 
     def _next_position(self, transaction: Transaction) -> bytes:
-        last = transaction.get(_LAST, bytes(_POSITION_BYTES), db=self._meta)
-        number = max(
-            int.from_bytes(last, "big") + 1, now_ms() << POSITION_TIME_BITS
-        )
-        position = number.to_bytes(_POSITION_BYTES, "big")
+        last = transaction.get(_LAST, NO_POSITION, db=self._meta)
+        position = position_now(last)
         transaction.put(_LAST, position, db=self._meta)
         return position
 
@@ -118,28 +90,8 @@ class LmdbEntries:
         What a transaction frees is not for the next one to use, but for those
         after it: this is the next one, in a file that is full.
         """
-        last = transaction.get(_LAST, bytes(_POSITION_BYTES), db=self._meta)
+        last = transaction.get(_LAST, NO_POSITION, db=self._meta)
         transaction.put(_LAST, last, db=self._meta)
-
-    def make_room(
-        self, transaction: Transaction, num_entries: int, most: int
-    ) -> None:
-        """Drops the oldest learned entries if there would be too many.
-
-        Raises:
-            LogFullError: There are not enough of them.
-        """
-        held, unlearned = self.counts(transaction)
-        excess = held + num_entries - most
-        if excess > held - unlearned:
-            raise LogFullError(
-                f"The event log holds {held} entries, {unlearned} of them not "
-                f"learned from yet, and takes in no more than {most}. Send "
-                "the events again later; if it stays so, see that the online "
-                "stage runs and keeps up."
-            )
-        if excess > 0:
-            self.drop_learned(transaction, excess)
 
     def drop_learned(
         self, transaction: Transaction, most: int, before_ms: int | None = None
@@ -152,7 +104,7 @@ class LmdbEntries:
             before_ms: Only those that came before this moment, milliseconds
                 since 1970.
         """
-        before = None if before_ms is None else _first_position(before_ms)
+        before = None if before_ms is None else first_position(before_ms)
         dropped = 0
         for position in itertools.islice(
             self._learned(transaction, before), most
@@ -245,6 +197,11 @@ class LmdbEntries:
             transaction.delete(key.digest, position, db=self._users)
         return len(positions)
 
+    def is_deleted(self, transaction: Transaction, key: UserKey) -> bool:
+        """Whether nothing of a user is taken in."""
+        data = transaction.get(key.digest, db=self._deleted)
+        return Tombstone.live(data) is not None
+
     def forget_tombstones(self, transaction: Transaction) -> None:
         """Removes the tombstones that have expired."""
         cursor = transaction.cursor(db=self._deleted)
@@ -260,27 +217,10 @@ class LmdbEntries:
         )
 
 
-def position_of(entry: LogEntry) -> bytes:
-    """Returns an entry's position as it is stored."""
-    return entry.position.to_bytes(_POSITION_BYTES, "big")
-
-
-def after(position: bytes) -> bytes:
-    """Returns the position that follows."""
-    number = int.from_bytes(position, "big") + 1
-    return number.to_bytes(_POSITION_BYTES, "big")
-
-
 def decoded(position: bytes, data: bytes) -> LogEntry | None:
     """Decodes an entry; logs what is damaged and returns None."""
     try:
-        return decode_submission(int.from_bytes(position, "big"), data)
+        return decode_submission(number_of(position), data)
     except RecordError as error:
         _log.warning("%s", error)
         return None
-
-
-def _first_position(moment_ms: int) -> bytes:
-    """Returns the first position of a millisecond."""
-    number = max(moment_ms, 0) << POSITION_TIME_BITS
-    return number.to_bytes(_POSITION_BYTES, "big")

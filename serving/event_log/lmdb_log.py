@@ -18,14 +18,9 @@ from serving.errors import EventLogError, LogFullError
 from serving.event_log.entry import LogEntry, Submission
 from serving.event_log.event_log import Appended, EventLog, LogConfig, LogStatus
 from serving.event_log.leases import Leases
-from serving.event_log.lmdb_entries import (
-    NUM_DATABASES,
-    LmdbEntries,
-    Stored,
-    after,
-    decoded,
-    position_of,
-)
+from serving.event_log.lmdb_appender import LmdbAppender
+from serving.event_log.lmdb_entries import NUM_DATABASES, LmdbEntries, decoded
+from serving.event_log.lmdb_positions import after, position_of
 from serving.in_parts import in_parts
 from serving.lmdb_file import LmdbFile, Transaction
 from serving.store.record import UserKey
@@ -66,7 +61,8 @@ class LmdbEventLog(EventLog):
         self._file = LmdbFile(
             path, self._config.map_bytes, NUM_DATABASES, _failed, _full
         )
-        self._stored = LmdbEntries(self._file, self._config.dedup_seconds)
+        self._stored = LmdbEntries(self._file)
+        self._appender = LmdbAppender(self._file, self._stored, self._config)
         # Guards the three below, and tells readers of appends.
         self._changed = threading.Condition()
         self._leases = Leases(self._config.lease_seconds)
@@ -77,7 +73,9 @@ class LmdbEventLog(EventLog):
     def append(  # noqa: D102
         self, submissions: Sequence[Submission], consumer: str | None = None
     ) -> list[Appended]:
-        append = functools.partial(self._append, submissions=submissions)
+        append = functools.partial(
+            self._appender.append, submissions=submissions
+        )
         try:
             appended = self._write(append)
         except LogFullError as error:
@@ -90,13 +88,6 @@ class LmdbEventLog(EventLog):
             ]
             self._changed.notify_all()
         return results
-
-    def _append(
-        self, transaction: Transaction, submissions: Sequence[Submission]
-    ) -> list[Stored]:
-        most = self._config.max_entries
-        self._stored.make_room(transaction, len(submissions), most)
-        return self._stored.append(transaction, submissions)
 
     def _claimed(
         self, result: Appended, earlier: bytes | None, consumer: str | None

@@ -18,15 +18,15 @@ _PERIOD = b"period:%d"
 class SeenIds:
     """Remembers 8-byte hashes for at least the window, 1.25 times at most."""
 
-    def __init__(self, file: LmdbFile, meta: Any, seconds: float) -> None:
+    def __init__(self, file: LmdbFile, seconds: float) -> None:
         """Opens the databases.
 
         Args:
             file: Where they are.
-            meta: Database that tells which period each part is of.
             seconds: The window.
         """
-        self._meta = meta
+        # Tells which period each part is of.
+        self._meta = file.database("meta")
         self._period_seconds = max(seconds, 1e-3) / _PARTS
         self._ring = [file.database(f"seen{part}") for part in range(_RING)]
 

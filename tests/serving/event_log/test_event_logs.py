@@ -148,7 +148,7 @@ class TestLmdbEventLog(EventLogSuite):
         def look_ups(log, number):
             def append(transaction):
                 counting = CountingTransaction(transaction)
-                log._stored.append(counting, [submit(number)])
+                log._appender.append(counting, [submit(number)])
                 return counting.looked_up
 
             return log._file.write(append)
