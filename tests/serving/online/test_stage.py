@@ -112,7 +112,7 @@ def test_entries_delivered_again_count_once(stages):
     assert unlearned(stages) == 2
     stages.log.ack = acknowledge
     # Leases end with their holder in another process; here, by force.
-    stages.log._leases._leases.clear()
+    stages.log._deliveries._leases._leases.clear()
 
     async def run():
         async with stages.running():
