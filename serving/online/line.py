@@ -31,13 +31,14 @@ class User:
 
     Attributes:
         key: The user, and the model that learns.
-        held: The entries, by position.
+        held: The entries by position, the first one first.
         failures: How many times in a row they could not be learned.
     """
 
     key: UserKey
-    held: collections.deque[_Held] = dataclasses.field(
-        default_factory=collections.deque
+    # Its first entry is found at once also when many were taken off before it.
+    held: collections.OrderedDict[int, _Held] = dataclasses.field(
+        default_factory=collections.OrderedDict
     )
     failures: int = 0
 
@@ -45,7 +46,7 @@ class User:
         """Returns what to learn next: all entries, within bounds."""
         entries: list[LogEntry] = []
         num_events = 0
-        for held in self.held:
+        for held in self.held.values():
             num_events += len(held.entry.events)
             if entries and (
                 num_events > _MAX_EVENTS or len(entries) == most_entries
@@ -56,7 +57,7 @@ class User:
 
     def tell(self, answer: Answer) -> None:
         """Answers all who wait; the entries stay."""
-        for held in self.held:
+        for held in self.held.values():
             if not held.answer.done():
                 held.answer.set_result(answer)
 
@@ -88,13 +89,12 @@ class Line:
         if user is None:
             user = self._users[entry.key] = User(entry.key)
             self._line.append(user)
-        for held in user.held:
-            if held.entry.position == entry.position:
-                # Delivered again, since learning takes longer than a lease.
-                return held.answer
-        held = _Held(entry, asyncio.get_running_loop().create_future())
-        user.held.append(held)
-        self._num_entries += 1
+        held = user.held.get(entry.position)
+        # It is there if learning takes longer than a lease.
+        if held is None:
+            held = _Held(entry, asyncio.get_running_loop().create_future())
+            user.held[entry.position] = held
+            self._num_entries += 1
         return held.answer
 
     def take(self, most: int) -> list[User]:
@@ -116,8 +116,8 @@ class Line:
             positions: Where the entries are.
             answer: What those who wait for them are told.
         """
-        while user.held and user.held[0].entry.position in positions:
-            held = user.held.popleft()
+        while user.held and (first := next(iter(user.held))) in positions:
+            held = user.held.pop(first)
             self._num_entries -= 1
             if not held.answer.done():
                 held.answer.set_result(answer)
