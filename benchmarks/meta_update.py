@@ -194,7 +194,7 @@ def forgetting(
 
 def judged_rows(users: Sequence[ColdUser]) -> Rows:
     """The rows that a stream's scores are of, user after user."""
-    windows = [protocol.stream_windows(user.positions) for user in users]
+    windows = [user.windows for user in users]
 
     def rows(value: Any) -> NDArray[Any]:
         return np.concatenate(

@@ -1,8 +1,8 @@
 """Cold users as the pipeline's raw examples describe them.
 
-Both gates speak to a model through its signatures, which take raw user
-features; so they read the raw examples, not the transformed ones. A user is
-kept only as far as the protocol looks: one user's events in memory, no more.
+Gates and the replay speak to a model through its signatures, which take raw
+user features; so they read the raw examples, not the transformed ones. A user
+is kept only as far as the protocol looks.
 """
 
 import dataclasses
@@ -50,6 +50,16 @@ class ColdUser:
     labels: NDArray[np.float32]
     positions: NDArray[np.int64]
     timestamps: NDArray[np.int64]
+
+    @property
+    def first_support(self) -> NDArray[np.int64]:
+        """Indices of the rows of the first support set."""
+        return protocol.first_support_rows(self.positions)
+
+    @property
+    def windows(self) -> list[protocol.StreamWindow]:
+        """The judged windows, in order."""
+        return protocol.stream_windows(self.positions)
 
     def events(self, rows: Iterable[int]) -> tuple[SupportEvent, ...]:
         """The rows with these indices, as a model learns from them."""

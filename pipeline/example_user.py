@@ -12,7 +12,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cold_stream import ColdStream, ColdUser
+from components.cold_users import ColdUser
+from pipeline.cold_stream import ColdStream
 from pipeline.regimes import JOINT, ONLINE
 from pipeline.replay import ReplayResult
 from pipeline.replay_session import Session

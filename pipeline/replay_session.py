@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cold_stream import ColdUser
+from components.cold_users import ColdUser
 from pipeline.errors import ReplayError
 from pipeline.regimes import JOINT
 from serving.client import (

@@ -35,7 +35,7 @@ def judged_rows(
             }
         ).join(stars[user.user_id], on="item")
         events = events.join(items, on="item")
-        for window in protocol.stream_windows(user.positions):
+        for window in user.windows:
             first = protocol.FIRST_SUPPORT_EVENTS
             if online:
                 first += window.number * protocol.WINDOW_EVENTS

@@ -82,7 +82,7 @@ class ScoreStreamsFn(_ScoringFn):
         """Gives the tables `stream` and `meta_updates` of all users."""
         if not users:
             return
-        windows = [protocol.stream_windows(user.positions) for user in users]
+        windows = [user.windows for user in users]
         columns = _row_columns(
             users, [_joined(window.rows for window in w) for w in windows]
         )
@@ -154,10 +154,7 @@ class ScoreBatchesFn(_ScoringFn):
     def _users(self, users: Sequence[ColdUser]) -> dict[str, Any]:
         columns: dict[str, Any] = {
             "user_id": [user.user_id for user in users],
-            "judged_rows": [
-                sum(len(w.rows) for w in protocol.stream_windows(u.positions))
-                for u in users
-            ],
+            "judged_rows": [sum(len(w.rows) for w in u.windows) for u in users],
         }
         for feature in self._features:
             if feature.kind in (CATEGORICAL, NUMERIC):

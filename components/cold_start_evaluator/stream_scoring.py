@@ -145,15 +145,12 @@ def stream_scores(
     Returns:
         Per user the logits of its judged rows, window after window.
     """
-    supports = [
-        protocol.first_support_rows(user.positions) if learn else ()
-        for user in users
-    ]
+    supports = [user.first_support if learn else () for user in users]
     judged = [
         np.concatenate(
             [
                 np.zeros(0, np.int64),
-                *(w.rows for w in protocol.stream_windows(user.positions)),
+                *(w.rows for w in user.windows),
             ]
         )
         for user in users

@@ -25,7 +25,6 @@ from components.served_model import (
     pad_texts,
     rank_inputs,
 )
-from serving.contract import protocol
 from serving.contract.meta_tasks import MetaTask
 from serving.contract.support import merge_support
 
@@ -93,7 +92,7 @@ def example_requests(
         model.manifest.user_features, [user.features for user in users]
     )
     meta_state = model.manifest.meta_state
-    first = [protocol.first_support_rows(user.positions) for user in users]
+    first = [user.first_support for user in users]
     supports = [
         merge_support((), user.events(rows), 0, model.manifest.reservoir_events)
         for user, rows in zip(users, first, strict=True)

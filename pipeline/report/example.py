@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from pipeline.cold_stream import RawValue
+from components.cold_users import RawValue
 from pipeline.example_user import UserTrace
 from pipeline.report.bump import Runner, bump_chart
 from pipeline.report.content import DataTable, Panel, ReportInputs, Section

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pipeline.cold_stream import ColdStream, ColdUser, RawValue
+from components.cold_users import ColdUser, RawValue
+from pipeline.cold_stream import ColdStream
 from serving.client import FeedbackEvent
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components import cold_users
 from components.cold_start_evaluator.stream_scoring import online_scores
+from components.cold_users import ColdUser
 from components.served_model import ServedModel
-from pipeline.cold_stream import ColdStream, ColdUser
+from pipeline.cold_stream import ColdStream
 from pipeline.evaluation import Evaluation
 from pipeline.example_user import trace_example_user
 from pipeline.regimes import JOINT, OFFLINE, ONLINE
@@ -177,7 +177,7 @@ def test_served_meta_updates_are_those_of_the_evaluation(tmp_path):
     model = ServedModel.load(bases["adaptower"] / "1")
     expected = online_scores(
         model,
-        [cold_users.ColdUser(**vars(user)) for user in users],
+        users,
         OnlineMetaConfig(),
     )
     assert expected.progress.promoted >= 1
