@@ -12,7 +12,6 @@ from pipeline.cold_stream import load_cold_stream
 from pipeline.evaluation import load_evaluation
 from pipeline.example_user import trace_example_user
 from pipeline.item_titles import load_titles
-from pipeline.regimes import ONLINE
 from pipeline.replay import replay
 from pipeline.replay_progress import ReplayProgress
 from pipeline.replay_session import Session
@@ -23,6 +22,7 @@ from pipeline.skew import check_skew, measure_skew
 from pipeline.stored_bytes import BytesPerUser, bytes_per_user
 from pipeline.summary import Summary, summarize, write_summary
 from serving.client import RecommenderClient
+from serving.contract.regimes import ONLINE
 from serving.launch import start_gateway, start_model_server
 from serving.store import LmdbStore
 

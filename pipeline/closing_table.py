@@ -8,9 +8,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.regimes import REGIMES
 from pipeline.summary import LIFTS, PAPER_LIFT, Latency, Summary
 from serving.contract.intervals import Interval
+from serving.contract.regimes import REGIMES
 
 _REGIME_NOTES = {
     "joint": "nothing",

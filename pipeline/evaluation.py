@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError
 from serving.contract.intervals import Interval
+from serving.contract.regimes import JOINT
 
 # The model that adapts, as the curves over k call it.
 ADAPTIVE = "adaptive"
-_JOINT = "joint"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +66,12 @@ def _few_shot_auc(
     adaptive = {
         int(k): _interval(figures["auc"])
         for k, figures in by_k.items()
-        if k != _JOINT
+        if k != JOINT
     }
     curves = {ADAPTIVE: adaptive} if adaptive else {}
-    if _JOINT in by_k:
-        joint = _interval(by_k[_JOINT]["auc"])
-        curves = {_JOINT: dict.fromkeys(adaptive, joint), **curves}
+    if JOINT in by_k:
+        joint = _interval(by_k[JOINT]["auc"])
+        curves = {JOINT: dict.fromkeys(adaptive, joint), **curves}
     return curves
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from components.cold_users import ColdUser
 from pipeline.cold_stream import ColdStream
-from pipeline.regimes import JOINT, ONLINE
 from pipeline.replay import ReplayResult
 from pipeline.replay_session import Session
 from serving.contract.labels import liked
+from serving.contract.regimes import JOINT, ONLINE
 
 MAX_CANDIDATES = 10
 # The trace's own users; ONLINE's have already learned everything.

@@ -14,7 +14,8 @@ from pipeline.earlier_blessed_model import EarlierBlessedModelStrategy
 from pipeline.fingerprint import component_fingerprint
 from pipeline.pipeline_config import PipelineConfig
 from pipeline.run_config import ADAPTIVE_MODEL
-from pipeline.training_nodes import JOINT, TrainingNodes
+from pipeline.training_nodes import TrainingNodes
+from serving.contract.regimes import JOINT
 
 
 def judging_nodes(

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from pipeline.cold_stream import ColdStream
 from pipeline.errors import ReplayInterrupted
-from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.replay_clients import InOrder, walk
 from pipeline.replay_session import Client, Session
 from serving.contract import timeline
 from serving.contract.intervals import Rows
 from serving.contract.labels import liked
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 
 # Each stands for a walk through the stream.
 _WALKS = ((JOINT, OFFLINE), (ONLINE,))

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from components.cold_users import ColdUser
 from pipeline.errors import ReplayError
-from pipeline.regimes import JOINT
 from serving.client import (
     Features,
     FeedbackEvent,
     FeedbackResult,
     RankResult,
 )
+from serving.contract.regimes import JOINT
 
 # Name under which the baseline is served; the other regimes ask for the
 # gateway's default model.

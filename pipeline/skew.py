@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SkewError
 from pipeline.evaluation import Evaluation
-from pipeline.regimes import REGIMES
 from pipeline.replay import ReplayResult
 from serving.contract import metrics
+from serving.contract.regimes import REGIMES
 
 MAX_SKEW = 1e-3
 

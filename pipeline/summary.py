@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.replay import ReplayResult
 from pipeline.skew import MAX_SKEW, Skew
 from pipeline.stored_bytes import BytesPerUser
 from pipeline.user_means import log_loss_of_user, mean_figures, ndcg_of_user
 from serving.contract import protocol
 from serving.contract.intervals import Interval, bootstrap
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 
 # A lift is (regime, minus this regime); the paper reports these two.
 LIFTS = {OFFLINE: (OFFLINE, JOINT), ONLINE: (ONLINE, OFFLINE)}

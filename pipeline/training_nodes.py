@@ -14,12 +14,10 @@ from tfx.proto import trainer_pb2
 from pipeline.data_nodes import DataNodes, declared_features
 from pipeline.fingerprint import code_fingerprint
 from pipeline.pipeline_config import PipelineConfig
+from serving.contract.regimes import JOINT, OFFLINE
 
 RUN_FN = "trainer.run_fn.run_fn"
 TUNER_FN = "trainer.tuner_fn.tuner_fn"
-# Regimes that a model is trained for, and folders under `serving/`.
-OFFLINE = "offline"
-JOINT = "joint"
 
 
 @dataclasses.dataclass(frozen=True)

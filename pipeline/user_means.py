@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.regimes import REGIMES
 from pipeline.replay import ReplayResult
 from serving.contract import metrics
 from serving.contract.intervals import Interval, Rows
 from serving.contract.labels import liked
+from serving.contract.regimes import REGIMES
 
 # Sum of a figure over one user's parts (windows or rows), and their number.
 UserFigure = Callable[[Rows, NDArray[np.float64]], tuple[float, int]]

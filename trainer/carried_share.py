@@ -14,6 +14,7 @@ the meta-initialization. So it is chosen once training has ended.
 
 import numpy as np
 
+from serving.contract.regimes import ONLINE
 from trainer.stream_validation import ScorerValidation, StreamFigures
 from trainer.two_tower import PartitionedTwoTower
 
@@ -40,6 +41,6 @@ def choose_carried_share(
     for candidate in SHARES:
         share.assign(candidate)
         found.append(validation.evaluate())
-    best = int(np.argmax([f.auc["online"] + f.wgauc["online"] for f in found]))
+    best = int(np.argmax([f.auc[ONLINE] + f.wgauc[ONLINE] for f in found]))
     share.assign(SHARES[best])
     return found[best]

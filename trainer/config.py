@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from serving.contract.regimes import JOINT, OFFLINE
 from trainer.errors import TrainerConfigError
 
-OFFLINE = "offline"
-JOINT = "joint"
+# What a model is trained for.
 REGIMES = (OFFLINE, JOINT)
 
 USER_BIAS = "user_bias"

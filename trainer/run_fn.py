@@ -12,7 +12,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from trainer.config import JOINT, REGIMES, TrainerConfig
+from serving.contract.regimes import JOINT
+from trainer.config import REGIMES, TrainerConfig
 from trainer.errors import TrainerConfigError
 from trainer.export import export_model
 from trainer.learned_partition import AdaptiveMap

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE
 from trainer.embedded import Embedded, EmbeddedUser
 from trainer.episodes import Catalog
 from trainer.stream import StreamStep
@@ -58,9 +59,9 @@ class Scorer(Protocol):
 class Learning(enum.Enum):
     """When a stream's users are learned from."""
 
-    NEVER = "joint"
-    ONCE = "offline"
-    ALWAYS = "online"
+    NEVER = JOINT
+    ONCE = OFFLINE
+    ALWAYS = ONLINE
 
 
 class TwoTowerState(NamedTuple):

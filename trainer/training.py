@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE
 from trainer.checkpoints import Checkpoints, TrainingState
 from trainer.config import TrainerConfig
 from trainer.keep_best import KeepBest, Objective
@@ -14,7 +15,7 @@ from trainer.stream_validation import ScorerValidation, StreamFigures
 
 def zero_shot_objective(figures: StreamFigures) -> float:
     """What plain training is stopped by: AUC and wGAUC from features alone."""
-    return (figures.auc["joint"] + figures.wgauc["joint"]) / 2
+    return (figures.auc[JOINT] + figures.wgauc[JOINT]) / 2
 
 
 def adapted_objective(figures: StreamFigures) -> float:
@@ -22,7 +23,7 @@ def adapted_objective(figures: StreamFigures) -> float:
     parts = [
         figure[name]
         for figure in (figures.auc, figures.wgauc)
-        for name in ("offline", "online")
+        for name in (OFFLINE, ONLINE)
     ]
     return sum(parts) / len(parts)
 

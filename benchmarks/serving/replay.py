@@ -12,12 +12,12 @@ from pathlib import Path
 from benchmarks.serving.figures import Figure
 from benchmarks.serving.setting import READY_SECONDS, Setting
 from pipeline.cold_stream import ColdStream, load_cold_stream
-from pipeline.regimes import REGIMES
 from pipeline.replay import ReplayResult, replay
 from pipeline.run_config import open_run
 from pipeline.run_record import RunRecord
 from serving.client import RecommenderClient
 from serving.contract import metrics
+from serving.contract.regimes import REGIMES
 from serving.launch import start_gateway, start_model_server
 
 CLIENTS = 64

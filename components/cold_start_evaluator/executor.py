@@ -18,18 +18,17 @@ from components.cold_start_evaluator.gate import Thresholds, refusal_reasons
 from components.cold_start_evaluator.score_tables import (
     CANDIDATE,
     FEW_SHOT,
-    JOINT,
     LAST_BLESSED,
     STREAM,
     USERS,
     few_shot_column,
 )
 from components.cold_start_evaluator.score_users import ScoreUsers
-from components.cold_start_evaluator.stream_scoring import REGIMES
 from serving.contract import protocol
 from serving.contract.features import Feature
 from serving.contract.manifest import AdaptiveManifest
 from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.regimes import JOINT, REGIMES
 
 EXAMPLES = "examples"
 MODEL = "model"

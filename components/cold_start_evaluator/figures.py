@@ -22,14 +22,10 @@ from components.cold_start_evaluator.score_tables import (
     USERS,
     few_shot_column,
 )
-from components.cold_start_evaluator.stream_scoring import (
-    JOINT,
-    OFFLINE,
-    ONLINE,
-)
 from components.errors import EvaluationError
 from serving.contract import metrics, protocol
 from serving.contract.intervals import Interval, Rows, bootstrap
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE
 
 Figures = dict[str, Any]
 

@@ -18,12 +18,11 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from components.cold_start_evaluator import stream_scoring
 from serving.contract import protocol
 from serving.contract.features import CATEGORICAL, NUMERIC, Feature
+from serving.contract.regimes import JOINT, REGIMES
 
 CANDIDATE = "candidate"
-JOINT = stream_scoring.JOINT
 LAST_BLESSED = "last_blessed"
 
 STREAM = "stream"
@@ -48,7 +47,7 @@ def table_schemas(
     features: Sequence[Feature], with_last_blessed: bool
 ) -> dict[str, pa.Schema]:
     """Schemas of the tables."""
-    scores = [*stream_scoring.REGIMES]
+    scores = [*REGIMES]
     if with_last_blessed:
         scores.append(LAST_BLESSED)
     by_k = [few_shot_column(k) for k in protocol.FEW_SHOT_SUPPORT_SIZES]

@@ -12,7 +12,6 @@ from components.cold_start_evaluator import stream_scoring
 from components.cold_start_evaluator.score_tables import (
     CANDIDATE,
     FEW_SHOT,
-    JOINT,
     LAST_BLESSED,
     META_UPDATES,
     STREAM,
@@ -26,6 +25,7 @@ from serving.contract import protocol
 from serving.contract.features import CATEGORICAL, NUMERIC, Feature
 from serving.contract.labels import liked
 from serving.contract.meta_config import OnlineMetaConfig
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE
 
 # One call of `adapt` for this many users: some 10 MB of support sets.
 USER_BATCH = 256
@@ -93,7 +93,7 @@ class ScoreStreamsFn(_ScoringFn):
         )
         for name, model, learn in (
             (JOINT, JOINT, False),
-            (stream_scoring.OFFLINE, CANDIDATE, True),
+            (OFFLINE, CANDIDATE, True),
         ):
             columns[name] = _joined(
                 scores
@@ -109,7 +109,7 @@ class ScoreStreamsFn(_ScoringFn):
             for column in ("model", "promoted", "refused", "max_shift")
         }
         for name, model in (
-            (stream_scoring.ONLINE, CANDIDATE),
+            (ONLINE, CANDIDATE),
             (LAST_BLESSED, LAST_BLESSED),
         ):
             if model not in self._models:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.cold_start_evaluator.score_users import user_hash
-from components.cold_start_evaluator.stream_scoring import JOINT, REGIMES
+from serving.contract.regimes import JOINT, REGIMES
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 

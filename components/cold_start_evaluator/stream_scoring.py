@@ -28,11 +28,6 @@ from serving.contract.meta_tasks import MetaTask
 from serving.contract.online_stream import OnlineScores, score_online
 from serving.contract.support import Support, merge_support
 
-JOINT = "joint"
-OFFLINE = "offline"
-ONLINE = "online"
-REGIMES = (JOINT, OFFLINE, ONLINE)
-
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 

@@ -12,6 +12,8 @@ import pathlib
 import typing
 from collections.abc import Mapping
 
+from serving.contract.regimes import REGIMES
+
 if typing.TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,7 +26,6 @@ examples:
 """
 
 _EVALUATOR = ("ColdStartEvaluator", "evaluation")
-_REGIMES = ("joint", "offline", "online")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +85,7 @@ def print_figures(
     table.add_column("served")
     for heading in ("AUC", "wGAUC", "lift, points", "95%", "paper", "skew"):
         table.add_column(heading, justify="right")
-    for regime in _REGIMES:
+    for regime in REGIMES:
         lift = summary["lift"].get(regime, {})
         table.add_row(
             regime,

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.replay import ReplayResult
 from pipeline.report.content import DataTable, Panel, ReportInputs, Section
 from pipeline.report.line import Series, line_chart
 from pipeline.report.svg import Label
 from serving.contract import protocol
 from serving.contract.intervals import Interval, Rows, bootstrap
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 
 _NO_INTERVAL = (float("nan"),) * 3
 _DRAWS_PER_WINDOW = 300

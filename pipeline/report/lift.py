@@ -1,12 +1,12 @@
 """The section on what each stage gains."""
 
-from pipeline.regimes import OFFLINE, ONLINE
 from pipeline.report.content import DataTable, Panel, ReportInputs, Section
 from pipeline.report.svg import Label
 from pipeline.report.whiskers import Whisker, whisker_chart
 from pipeline.summary import LIFTS, PAPER_LIFT
 from serving.contract import protocol
 from serving.contract.intervals import Interval
+from serving.contract.regimes import OFFLINE, ONLINE
 
 
 def lift_section(inputs: ReportInputs) -> Section:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import jinja2
 
-from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.report.content import ReportInputs, Section
 from pipeline.report.curves import few_shot_section, window_section
 from pipeline.report.example import LIKED, example_section
 from pipeline.report.lift import lift_section
 from pipeline.report.scores import score_section
 from pipeline.report.serving_cost import latency_section, stage_section
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 
 _TEMPLATES = Path(__file__).parent
 

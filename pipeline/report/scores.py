@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.regimes import REGIMES
 from pipeline.report.content import DataTable, Panel, ReportInputs, Section
 from pipeline.report.histogram import Histogram, histogram_chart
 from pipeline.report.svg import Label
 from serving.contract.labels import liked
+from serving.contract.regimes import REGIMES
 
 _BINS = 40
 

@@ -16,8 +16,8 @@ from pipeline.local_runner import run_pipeline
 from pipeline.pipeline_config import PipelineConfig
 from pipeline.run_config import ADAPTIVE_MODEL
 from pipeline.stages import CACHED, DONE
-from pipeline.training_nodes import JOINT
 from serving.contract.manifest import AdaptiveManifest
+from serving.contract.regimes import JOINT
 from tests.helpers import small_shop
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

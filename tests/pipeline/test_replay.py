@@ -5,9 +5,9 @@ import pytest
 
 from pipeline.cold_stream import ColdStream
 from pipeline.errors import ReplayInterrupted
-from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.replay import replay
 from pipeline.replay_session import Session
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from tests.helpers.cold_world import RecorderClient, make_stream, make_user
 
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ReplayError
-from pipeline.regimes import REGIMES
 from pipeline.replay import replay
 from pipeline.replay_clients import InOrder, walk
 from pipeline.replay_session import Session
+from serving.contract.regimes import REGIMES
 from serving.contract.timeline import timeline
 from tests.helpers.cold_world import RecorderClient, make_stream
 

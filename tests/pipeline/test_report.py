@@ -7,7 +7,6 @@ import numpy as np
 
 from pipeline.cold_stream import ColdStream
 from pipeline.example_user import trace_example_user
-from pipeline.regimes import REGIMES
 from pipeline.replay import replay
 from pipeline.replay_session import Session
 from pipeline.report import (
@@ -18,6 +17,7 @@ from pipeline.report import (
 )
 from pipeline.report.curves import figures_by_window
 from serving.contract.intervals import Interval
+from serving.contract.regimes import REGIMES
 from tests.helpers.cold_world import RecorderClient, make_stream, make_user
 from tests.pipeline.test_summary import make_result, summary_of
 

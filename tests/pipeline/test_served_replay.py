@@ -20,7 +20,6 @@ from components.served_model import ServedModel
 from pipeline.cold_stream import ColdStream
 from pipeline.evaluation import Evaluation
 from pipeline.example_user import trace_example_user
-from pipeline.regimes import JOINT, OFFLINE, ONLINE
 from pipeline.replay import replay
 from pipeline.replay_session import Session
 from pipeline.report import DatasetNotes, ReportInputs, render_report
@@ -30,6 +29,7 @@ from pipeline.summary import summarize
 from serving.client import RecommenderClient
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.meta_tasks import is_held_back
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE
 from serving.contract.support import SupportEvent, merge_support
 from serving.contract.timeline import arrival_order
 from serving.launch import start_gateway, start_model_server

@@ -9,9 +9,9 @@ from sklearn.metrics import roc_auc_score
 
 from pipeline.errors import ConfigError, SkewError
 from pipeline.evaluation import Evaluation, load_evaluation
-from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.skew import check_skew, measure_skew
 from serving.contract.intervals import Interval
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from tests.pipeline.test_summary import make_result
 
 

@@ -8,11 +8,11 @@ from rich.console import Console
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
 from pipeline.closing_table import print_closing_table
-from pipeline.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 from pipeline.replay import ReplayResult
 from pipeline.skew import Skew
 from pipeline.summary import summarize, write_summary
 from serving.contract.intervals import Rows
+from serving.contract.regimes import JOINT, OFFLINE, ONLINE, REGIMES
 
 STAGES = {"Transform": 12.5, "Trainer": 60.0, "replay": 3.0}
 BYTES = {"weights": 132.0, "record": 391.5}
