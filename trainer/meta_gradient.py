@@ -8,7 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.embedded import EmbeddedUser
-from trainer.support_loss import SupportSet
+from trainer.support_loss import SupportSet, mean_over_events
 from trainer.two_tower import PartitionedTwoTower
 
 
@@ -57,8 +57,10 @@ def meta_gradient(
             meta_init=meta_init,
             log_inner_lr=log_inner_lr,
         )
-        summed = model.support_loss(user, *query_set, adapted)
-        loss = summed / total_weight(query_set.weight)
+        losses = model.event_loss(
+            user, query_set.item, query_set.label, adapted
+        )
+        loss = mean_over_events(losses, query_set.weight)
         target = tf.reduce_sum(loss)
     by_init, by_steps = tape.gradient(
         target,
@@ -66,8 +68,3 @@ def meta_gradient(
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
     return MetaGradients(loss, by_init, by_steps)
-
-
-def total_weight(weight: tf.Tensor) -> tf.Tensor:
-    """Summed weights of each user's rows [B], never 0."""
-    return tf.maximum(tf.reduce_sum(weight, axis=1), 1e-6)

@@ -6,8 +6,8 @@ go. The meta state is an input of both: it moves on while the model is served.
 
 import tensorflow as tf
 
-from trainer.graded_labels import liked
-from trainer.meta_gradient import meta_gradient, total_weight
+from trainer.lesson import take_lesson
+from trainer.meta_gradient import meta_gradient
 from trainer.served_embedding import ITEM_KNOWN, RawItems, RawUsers
 from trainer.served_inputs import ADAPTIVE_WEIGHTS
 from trainer.support_loss import SupportSet
@@ -60,36 +60,21 @@ class ServedLearning:
             the meta-initialization, `event_loss_meta_init`, [B, S];
             `item_known` bool [B, S], as in `rank`.
         """
-        model = self._model
-        user = self._users.embed(raw, tf.shape(item_id)[0])
         rows = self._items.rows(item_id)
-        items = self._items.embed(rows)
-        adapted = model.adapt(
-            user,
-            items,
-            label,
-            weight,
+        adapted = take_lesson(
+            self._model,
+            self._users.embed(raw, tf.shape(item_id)[0]),
+            SupportSet(self._items.embed(rows), label, weight),
             adaptive_weights,
-            meta_init=meta_init,
-            log_inner_lr=log_inner_lr,
+            meta_init,
+            log_inner_lr,
         )
-
-        def event_loss(weights: tf.Tensor) -> tf.Tensor:
-            return tf.nn.sigmoid_cross_entropy_with_logits(
-                liked(label), model.score(user, items, weights)
-            )
-
-        def mean(losses: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_sum(weight * losses, axis=1) / total_weight(weight)
-
-        before = event_loss(adaptive_weights)
-        nobodys = tf.zeros_like(adaptive_weights) + meta_init
         return {
-            ADAPTIVE_WEIGHTS: adapted,
-            "loss_before": mean(before),
-            "loss_after": mean(event_loss(adapted)),
-            "event_loss": before,
-            "event_loss_meta_init": event_loss(nobodys),
+            ADAPTIVE_WEIGHTS: adapted.weights,
+            "loss_before": adapted.loss_before,
+            "loss_after": adapted.loss_after,
+            "event_loss": adapted.event_loss,
+            "event_loss_meta_init": adapted.event_loss_meta_init,
             ITEM_KNOWN: self._items.known(rows),
         }
 

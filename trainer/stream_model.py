@@ -19,8 +19,8 @@ from serving.contract.meta_tasks import MetaTask
 from serving.contract.stream_model import Ints
 from serving.contract.support import Support, SupportEvent
 from trainer.episodes import Catalog
-from trainer.graded_labels import liked
-from trainer.meta_gradient import meta_gradient, total_weight
+from trainer.lesson import take_lesson
+from trainer.meta_gradient import meta_gradient
 from trainer.stream import StreamUsers
 from trainer.support_loss import SupportSet
 from trainer.two_tower import PartitionedTwoTower
@@ -85,24 +85,9 @@ class InProcessModel:
             weights: tf.Tensor,
             state: tuple[tf.Tensor, ...],
         ) -> Adapted:
-            own, events = user(indices), rows(*support)
-            adapted = model.adapt(own, *events, weights, *state)
-            before, after, nobodys = (
-                tf.nn.sigmoid_cross_entropy_with_logits(
-                    liked(events.label), model.score(own, events.item, each)
-                )
-                for each in (
-                    weights,
-                    adapted,
-                    tf.zeros_like(weights) + state[0],
-                )
+            return take_lesson(
+                model, user(indices), rows(*support), weights, *state
             )
-
-            def mean(losses: tf.Tensor) -> tf.Tensor:
-                summed = tf.reduce_sum(events.weight * losses, axis=1)
-                return summed / total_weight(events.weight)
-
-            return Adapted(adapted, mean(before), mean(after), before, nobodys)
 
         def rank(
             indices: tf.Tensor, item_row: tf.Tensor, weights: tf.Tensor

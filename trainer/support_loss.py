@@ -22,6 +22,9 @@ import tensorflow as tf
 
 from trainer.embedded import Embedded
 
+# What a user without events is divided by.
+_LEAST_WEIGHT = 1e-6
+
 # Users' own vectors and biases for adaptive weights [B, P].
 Personalize = Callable[[tf.Tensor], Embedded]
 
@@ -90,6 +93,20 @@ def logits(own: Embedded, item: Embedded) -> tf.Tensor:
     """
     dot = tf.linalg.matvec(item.vector, own.vector)
     return dot + own.bias + tf.squeeze(item.bias, axis=-1)
+
+
+def mean_over_events(losses: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """Each user's mean loss; 0 without events.
+
+    Args:
+        losses: Of each event, float [B, S].
+        weight: How often an event counts, float [B, S]; 0 pads.
+
+    Returns:
+        float [B].
+    """
+    total = tf.maximum(tf.reduce_sum(weight, axis=1), _LEAST_WEIGHT)
+    return tf.reduce_sum(weight * losses, axis=1) / total
 
 
 class SupportGradient:

@@ -134,19 +134,17 @@ class PartitionedTwoTower(tf_keras.Model):
             log_inner_lr=log_inner_lr,
         )
 
-    def support_loss(
+    def event_loss(
         self,
         user: EmbeddedUser,
         item: Embedded,
         label: tf.Tensor,
-        weight: tf.Tensor,
         weights: tf.Tensor,
     ) -> tf.Tensor:
-        """Each user's summed weighted loss, liked or not, float [B]."""
-        losses = tf.nn.sigmoid_cross_entropy_with_logits(
+        """Each event's loss, liked or not, float [B, S]; see `adapt`."""
+        return tf.nn.sigmoid_cross_entropy_with_logits(
             liked(label), self.score(user, item, weights)
         )
-        return tf.reduce_sum(weight * losses, axis=1)
 
     def initial_weights(self, num_users: tf.Tensor | int) -> tf.Tensor:
         """The meta-initialization for each of some users, [num_users, P]."""

@@ -18,6 +18,7 @@ from trainer.config import (
     USER_TOWER,
 )
 from trainer.newton_solver import NewtonSolver
+from trainer.support_loss import mean_over_events
 
 CATALOG = tiny_world.make_catalog()
 AFFINE = [preset for preset in PARTITION_PRESETS if preset != USER_TOWER]
@@ -172,13 +173,10 @@ def test_newton_survives_data_that_no_prior_tames(strength):
     adapted = world.adapt(world.model.initial_weights(4))
 
     def loss(weights):
-        return world.model.support_loss(
-            world.user,
-            world.item,
-            support.label,
-            support.weight * strength,
-            weights,
-        ).numpy()
+        losses = world.model.event_loss(
+            world.user, world.item, support.label, weights
+        )
+        return mean_over_events(losses, support.weight * strength).numpy()
 
     assert np.isfinite(adapted).all()
     before = loss(world.model.initial_weights(4))
