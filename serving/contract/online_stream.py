@@ -152,7 +152,7 @@ class _Stream:
         if batch is not None or self._num_learns >= _LEARNS_PER_SEGMENT:
             self._end_segment()
         if batch is not None:
-            self._progress = update(
+            self._progress = _update(
                 self._model, self._progress, batch, self._config
             )
 
@@ -203,7 +203,7 @@ class _Stream:
         )
 
 
-def update(
+def _update(
     model: StreamModel,
     progress: MetaProgress,
     batch: MetaBatch[int],

@@ -24,7 +24,6 @@ HELLO = b"ADT\x01"
 
 _HEAD = struct.Struct("<IQ")
 _CALL = struct.Struct("<dB")
-_OK = grpc.StatusCode.OK.value[0]
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
