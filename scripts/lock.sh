@@ -14,14 +14,17 @@ if ! "$uv" --version >/dev/null 2>&1; then
 fi
 
 lock() { # lock OUTPUT SOURCE [FLAG...]
-  echo "  resolving requirements/$1"
-  "$uv" pip compile --quiet "$2" --output-file "requirements/$1" \
+  echo "  resolving $1"
+  "$uv" pip compile --quiet "$2" --output-file "$1" \
     --generate-hashes --custom-compile-command 'make lock' "${@:3}"
 }
 
-lock py310-tfx116.lock setup.py --extra dev --python-version 3.10 \
+lock requirements/py310-tfx116.lock setup.py --extra dev --python-version 3.10 \
   --python-platform x86_64-manylinux_2_28 "$@"
 # One resolution for Python 3.12 and 3.13; see tool.uv in pyproject.toml.
-lock py312-tfx121.lock setup.py --extra dev --python-version 3.12 \
+lock requirements/py312-tfx121.lock setup.py --extra dev --python-version 3.12 \
   --universal "$@"
-lock uv.lock requirements/uv.in --python-version 3.10 "$@"
+lock requirements/uv.lock requirements/uv.in --python-version 3.10 "$@"
+# For the image, and for the quickest Python of a machine without images.
+lock deploy/gateway/requirements.lock deploy/gateway/requirements.in \
+  --python-version 3.11 "$@"

@@ -118,6 +118,7 @@ def start_gateway(
     health_port: int | None = None,
     flags: Sequence[str] = (),
     ready_seconds: float = READY_SECONDS,
+    python: str = sys.executable,
 ) -> ServerProcess:
     """Starts a gateway and waits until it serves.
 
@@ -130,13 +131,15 @@ def start_gateway(
         health_port: Port for health checks in plaintext, needed with TLS.
         flags: More flags of `python -m serving.gateway`.
         ready_seconds: How long to wait.
+        python: What runs it. It needs no more than the packages of
+            `deploy/gateway/requirements.lock`.
 
     Raises:
         LaunchError: It did not come up; the message quotes its log.
     """
     port = port or free_port()
     command = [
-        *(sys.executable, "-m", "serving.gateway"),
+        *(python, "-m", "serving.gateway"),
         *(f"--host={HOST}", f"--port={port}", f"--backend={backend}"),
         *(f"--model={name}={path}" for name, path in models.items()),
         *([] if store is None else [f"--store={store}"]),

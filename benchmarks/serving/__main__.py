@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import functools
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,16 +13,22 @@ from benchmarks.serving.online import measure_online
 from benchmarks.serving.rank import measure_rank
 from benchmarks.serving.replay import measure_replay
 from benchmarks.serving.rollover import measure_rollover
-from benchmarks.serving.setting import Setting, running
+from benchmarks.serving.setting import Setting, running, versions_of
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
-MEASUREMENTS: dict[str, Callable[[Setting, float], Iterator[Figure]]] = {
-    "rank": measure_rank,
-    "online": measure_online,
-    "rollover": measure_rollover,
-    "replay": measure_replay,
-}
+MEASUREMENTS = ("rank", "online", "rollover", "replay")
+
+
+def _measurements(
+    rollovers: int,
+) -> dict[str, Callable[[Setting, float], Iterator[Figure]]]:
+    return {
+        "rank": measure_rank,
+        "online": measure_online,
+        "rollover": functools.partial(measure_rollover, rollovers=rollovers),
+        "replay": measure_replay,
+    }
 
 
 def main() -> None:
@@ -39,7 +47,7 @@ def main() -> None:
         "--figures",
         nargs="+",
         choices=MEASUREMENTS,
-        default=list(MEASUREMENTS),
+        default=MEASUREMENTS,
         help="which to measure; default: all",
     )
     parser.add_argument(
@@ -47,6 +55,13 @@ def main() -> None:
         type=float,
         default=4.0,
         help="of each measurement; default: %(default)s",
+    )
+    parser.add_argument(
+        "--rollovers",
+        type=int,
+        default=20,
+        help="versions pushed for the figures of rollovers; "
+        "default: %(default)s",
     )
     parser.add_argument(
         "--gateway-flags",
@@ -62,25 +77,36 @@ def main() -> None:
         "beside the others",
     )
     parser.add_argument(
+        "--gateway-python",
+        default=sys.executable,
+        help="Python that runs the gateway, and the bare servers that it is "
+        "compared with; one with the packages of its image "
+        "(docs/deploy.md) shows what is deployed; default: this one",
+    )
+    parser.add_argument(
         "--results",
         type=Path,
         default=RESULTS,
         help="JSON to write; default: %(default)s",
     )
     arguments = parser.parse_args()
+    measurements = _measurements(arguments.rollovers)
     figures: list[Figure] = []
     with running(
-        arguments.run, arguments.gateway_flags, arguments.over_grpc
+        arguments.run,
+        arguments.gateway_flags,
+        arguments.over_grpc,
+        arguments.gateway_python,
     ) as setting:
         for name in arguments.figures:
-            figures += MEASUREMENTS[name](setting, arguments.seconds)
+            figures += measurements[name](setting, arguments.seconds)
     if arguments.over_grpc:
         figures = [
             dataclasses.replace(figure, name=f"{figure.name}, over gRPC")
             for figure in figures
         ]
     show(figures)
-    write(figures, arguments.results)
+    write(figures, arguments.results, versions_of(arguments.gateway_python))
 
 
 if __name__ == "__main__":

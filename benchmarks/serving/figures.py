@@ -58,8 +58,16 @@ def show(figures: Iterable[Figure]) -> None:
     Console().print(table)
 
 
-def write(figures: Sequence[Figure], path: Path) -> None:
-    """Writes figures as JSON; those of other names that are there stay."""
+def write(
+    figures: Sequence[Figure], path: Path, gateway: dict[str, str]
+) -> None:
+    """Writes figures as JSON; those of other names that are there stay.
+
+    Args:
+        figures: What was measured.
+        path: The file.
+        gateway: What it ran with, told beside each figure.
+    """
     before = json.loads(path.read_text()) if path.exists() else {}
     by_name = {each["name"]: each for each in before.get("figures", [])}
     setting = about("benchmarks.serving")
@@ -67,6 +75,7 @@ def write(figures: Sequence[Figure], path: Path) -> None:
         by_name[figure.name] = {
             **dataclasses.asdict(figure),
             "verdict": figure.verdict,
+            "gateway": gateway,
             **setting,
         }
     path.parent.mkdir(exist_ok=True)

@@ -57,9 +57,12 @@ def measure_rank(setting: Setting, seconds: float) -> Iterator[Figure]:
     with grpc.insecure_channel(setting.gateway.target) as channel:
         answer: bytes = channel.unary_unary(RANK)(rank[0], timeout=30)
     gateway, model_server = setting.gateway, setting.model_server
+    python = setting.gateway_python
     with (
-        running_bare(echo.__name__, str(len(answer))) as echo_target,
-        running_bare(proxy.__name__, model_server.target) as proxy_target,
+        running_bare(python, echo.__name__, str(len(answer))) as echo_target,
+        running_bare(
+            python, proxy.__name__, model_server.target
+        ) as proxy_target,
     ):
 
         def measure(clients: int) -> Round:

@@ -20,8 +20,10 @@ from benchmarks.serving.setting import Setting
 from serving.client import RecommenderClient
 from serving.protos import recommender_pb2 as pb
 
-ROLLOVERS = 20
 CLIENTS = 32
+# Of the load before the first push, in measurements: long enough that a
+# disturbance from outside is in it as likely as during the rollovers.
+BEFORE = 15
 # Of the full rate: loading takes its share of the same cores.
 SHARE = 0.4
 # From a version's first answer to what comes next.
@@ -49,32 +51,39 @@ class _Window:
         return (result.ended >= self.pushed) & (result.ended < until)
 
 
-def measure_rollover(setting: Setting, seconds: float) -> Iterator[Figure]:
+def measure_rollover(
+    setting: Setting, seconds: float, rollovers: int
+) -> Iterator[Figure]:
     """Pushes versions under a steady Poisson load.
 
     Args:
         setting: The servers.
-        seconds: Of the load before the first push.
+        seconds: Of the measurement of the full rate; the load before the
+            first push lasts `BEFORE` times as long.
+        rollovers: Versions pushed, with users rebased, and again without.
     """
     rank = setting.rank_requests()
     full = drive(Job(setting.gateway.target, RANK, seconds, CLIENTS), rank)
     rate = SHARE * full.rate
     for rebase, name in ((True, ""), (False, ", nobody rebased")):
-        yield from _measure(setting, rank, rate, seconds, rebase, name)
+        job = Job(setting.gateway.target, RANK, LONGEST_SECONDS, rate=rate)
+        yield from _measure(
+            setting, job, BEFORE * seconds, rollovers, rebase, name
+        )
 
 
 def _measure(
     setting: Setting,
-    rank: list[bytes],
-    rate: float,
-    seconds: float,
+    job: Job,
+    before_seconds: float,
+    rollovers: int,
     rebase: bool,
     name: str,
 ) -> Iterator[Figure]:
-    target = setting.gateway.target
+    target, rank = job.target, setting.rank_requests()
     relearned = _relearned(target)
-    driver = Driver(Job(target, RANK, LONGEST_SECONDS, rate=rate), rank)
-    time.sleep(3 * seconds)
+    driver = Driver(job, rank)
+    time.sleep(before_seconds)
     begin = time.perf_counter()
     windows = []
     rebase_seconds = []
@@ -89,7 +98,7 @@ def _measure(
                 return 0
 
         first = version() + 1
-        for number in range(first, first + ROLLOVERS):
+        for number in range(first, first + rollovers):
             built = setting.build(number)
             if rebase:
                 start = time.perf_counter()
@@ -109,7 +118,7 @@ def _measure(
     during = load.latencies[is_during]
     between = load.latencies[~is_during & (load.ended >= begin)]
     yield Figure(
-        f"failed requests in {ROLLOVERS} rollovers{name}",
+        f"failed requests in {rollovers} rollovers{name}",
         sum(load.failures.values()),
         floor=0,
         goal=0,
@@ -121,7 +130,7 @@ def _measure(
         floor=3,
         goal=1.5,
         detail={
-            "requests_per_second": round(rate),
+            "requests_per_second": round(job.rate),
             "p99_before_ms": _percentile(before, 99),
             "p99_during_ms": _percentile(during, 99),
             "p99_while_rebasing_ms": _percentile(between, 99),

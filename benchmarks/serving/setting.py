@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -40,6 +41,7 @@ class Setting:
         model_server: Answers `PREDICT`.
         backend: How the gateway reaches it.
         gateway: Answers `RANK` and `FEEDBACK`; its store knows the users.
+        gateway_python: The Python that runs it.
         gateway_start_seconds: From its start to SERVING.
         requests: Makes requests.
         users: Users with weights of their own.
@@ -51,6 +53,7 @@ class Setting:
     model_server: ServerProcess
     backend: str
     gateway: ServerProcess
+    gateway_python: str
     gateway_start_seconds: float
     requests: Requests
     users: Sequence[str]
@@ -94,7 +97,10 @@ class Setting:
 
 @contextlib.contextmanager
 def running(
-    run: Path, gateway_flags: Sequence[str], over_grpc: bool = False
+    run: Path,
+    gateway_flags: Sequence[str],
+    over_grpc: bool = False,
+    gateway_python: str = sys.executable,
 ) -> Iterator[Setting]:
     """Starts a model server and a gateway with a run's newest version.
 
@@ -103,6 +109,7 @@ def running(
         gateway_flags: More flags of the gateway.
         over_grpc: Whether the gateway reaches the model server by gRPC, as it
             must reach TF Serving, and not over a local socket.
+        gateway_python: The Python that runs the gateway.
     """
     pushed = run / "serving" / MODEL
     source = max(
@@ -136,6 +143,7 @@ def running(
                 store=folder / STORE,
                 log_path=folder / "gateway.log",
                 flags=["--poll-seconds=0.2", *gateway_flags],
+                python=gateway_python,
             )
         )
         seconds = time.perf_counter() - start
@@ -152,6 +160,7 @@ def running(
             model_server,
             backend,
             gateway,
+            gateway_python,
             seconds,
             requests,
             users,
@@ -159,22 +168,35 @@ def running(
 
 
 @contextlib.contextmanager
-def running_bare(module: str, argument: str) -> Iterator[str]:
+def running_bare(python: str, module: str, argument: str) -> Iterator[str]:
     """Starts a bare server to compare with; gives its `host:port`.
 
     Args:
+        python: What runs it: the gateway's, to compare with that.
         module: `benchmarks.serving.echo` or `benchmarks.serving.proxy`.
         argument: Its argument after the port.
     """
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, str(port), argument]
-    )
+    process = subprocess.Popen([python, "-m", module, str(port), argument])
     try:
         yield f"127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
+
+
+def versions_of(python: str) -> dict[str, str]:
+    """What a Python is, and what of its packages a call passes through."""
+    program = (
+        "import json, platform\n"
+        "from importlib.metadata import version\n"
+        "packages = ('grpcio', 'numpy', 'protobuf', 'uvloop')\n"
+        "found = {name: version(name) for name in packages}\n"
+        "print(json.dumps({'python': platform.python_version(), **found}))"
+    )
+    output = subprocess.check_output([python, "-c", program], text=True)
+    versions: dict[str, str] = json.loads(output)
+    return versions
 
 
 def cpu_seconds(server: ServerProcess) -> float:
