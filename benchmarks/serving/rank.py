@@ -1,7 +1,8 @@
 """What a gateway in between costs a Rank: throughput, latency, memory.
 
-A bare proxy in the gateway's place tells how much of that is the price of
-being in between, with Python's gRPC and on this machine.
+Two proxies in the gateway's place, which know nothing, tell how much of that is
+the price of being in between on this machine: one with Python's gRPC, one with
+what the gateway uses for it.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from benchmarks.serving import echo, proxy
+from benchmarks.serving import echo, own_proxy, proxy
 from benchmarks.serving.driver import Result, drive
 from benchmarks.serving.figures import Figure
 from benchmarks.serving.load import Job
@@ -33,6 +34,7 @@ class Round:
     Attributes:
         straight: Predict, straight at the model server.
         proxy: The same Predict, through a bare proxy.
+        own_proxy: The same Predict, the gateway's way.
         gateway: Rank, at the gateway.
         echo: The bare server.
         cpu_ms: CPU time of a server per request, by what was asked; unlike
@@ -41,6 +43,7 @@ class Round:
 
     straight: Result
     proxy: Result
+    own_proxy: Result
     gateway: Result
     echo: Result
     cpu_ms: dict[str, float]
@@ -63,6 +66,9 @@ def measure_rank(setting: Setting, seconds: float) -> Iterator[Figure]:
         running_bare(
             python, proxy.__name__, model_server.target
         ) as proxy_target,
+        running_bare(
+            python, own_proxy.__name__, setting.backend
+        ) as own_proxy_target,
     ):
 
         def measure(clients: int) -> Round:
@@ -91,6 +97,7 @@ def measure_rank(setting: Setting, seconds: float) -> Iterator[Figure]:
             return Round(
                 load("Predict", model_server.target, PREDICT, predict),
                 load("proxied", proxy_target, PREDICT, predict),
+                load("own way", own_proxy_target, PREDICT, predict),
                 load("Rank", gateway.target, RANK, rank),
                 load("echo", echo_target, echo.METHOD, rank),
                 cpu_ms,
@@ -168,12 +175,13 @@ def _added_latency(rounds: list[Round]) -> Iterator[Figure]:
         f"{name}_{percent}_ms": [
             round(getattr(each, name).percentile(percent), 3) for each in rounds
         ]
-        for name in ("straight", "proxy", "gateway", "echo")
+        for name in ("straight", "proxy", "own_proxy", "gateway", "echo")
         for percent in (50, 99)
     }
     for name, server, floor, goal in (
         ("latency the gateway adds, p50, ms", "gateway", 1.0, 0.4),
         ("latency a bare proxy adds, p50, ms", "proxy", None, None),
+        ("latency the gateway's way adds, p50, ms", "own_proxy", None, None),
     ):
         added = [
             getattr(each, server).percentile(50) - each.straight.percentile(50)
