@@ -1,6 +1,7 @@
 """Runs the measurements of the serving side."""
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import shlex
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmarks.serving.awake import kept_awake
 from benchmarks.serving.figures import Figure, show, write
 from benchmarks.serving.online import measure_online
 from benchmarks.serving.rank import measure_rank
@@ -77,6 +79,12 @@ def main() -> None:
         "beside the others",
     )
     parser.add_argument(
+        "--keep-awake",
+        action="store_true",
+        help="keep the cores awake meanwhile, as a machine does whose kernel "
+        "polls before it halts; the figures are told beside the others",
+    )
+    parser.add_argument(
         "--gateway-python",
         default=sys.executable,
         help="Python that runs the gateway, and the bare servers that it is "
@@ -92,19 +100,26 @@ def main() -> None:
     arguments = parser.parse_args()
     measurements = _measurements(arguments.rollovers)
     figures: list[Figure] = []
-    with running(
-        arguments.run,
-        arguments.gateway_flags,
-        arguments.over_grpc,
-        arguments.gateway_python,
-    ) as setting:
+    with (
+        kept_awake() if arguments.keep_awake else contextlib.nullcontext(),
+        running(
+            arguments.run,
+            arguments.gateway_flags,
+            arguments.over_grpc,
+            arguments.gateway_python,
+        ) as setting,
+    ):
         for name in arguments.figures:
             figures += measurements[name](setting, arguments.seconds)
-    if arguments.over_grpc:
-        figures = [
-            dataclasses.replace(figure, name=f"{figure.name}, over gRPC")
-            for figure in figures
-        ]
+    for is_so, words in (
+        (arguments.over_grpc, "over gRPC"),
+        (arguments.keep_awake, "cores kept awake"),
+    ):
+        if is_so:
+            figures = [
+                dataclasses.replace(figure, name=f"{figure.name}, {words}")
+                for figure in figures
+            ]
     show(figures)
     write(figures, arguments.results, versions_of(arguments.gateway_python))
 
