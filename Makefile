@@ -54,6 +54,6 @@ lock: ## Resolve the lock files anew (needs uv; ARGS=--upgrade for newer ones)
 	@scripts/lock.sh $(ARGS)
 
 clean: ## Remove environment, caches and builds; runs/ stays
-	rm -rf $(VENV) .cache build dist *.egg-info
+	rm -rf $(VENV) .venv-gateway .cache build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
