@@ -14,23 +14,17 @@ from benchmarks.serving.figures import Figure, show, write
 from benchmarks.serving.online import measure_online
 from benchmarks.serving.rank import measure_rank
 from benchmarks.serving.replay import measure_replay
-from benchmarks.serving.rollover import measure_rollover
+from benchmarks.serving.rollover import ROLLOVERS, measure_rollover
 from benchmarks.serving.setting import Setting, running, versions_of
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
-MEASUREMENTS = ("rank", "online", "rollover", "replay")
-
-
-def _measurements(
-    rollovers: int,
-) -> dict[str, Callable[[Setting, float], Iterator[Figure]]]:
-    return {
-        "rank": measure_rank,
-        "online": measure_online,
-        "rollover": functools.partial(measure_rollover, rollovers=rollovers),
-        "replay": measure_replay,
-    }
+MEASUREMENTS: dict[str, Callable[[Setting, float], Iterator[Figure]]] = {
+    "rank": measure_rank,
+    "online": measure_online,
+    "rollover": measure_rollover,
+    "replay": measure_replay,
+}
 
 
 def main() -> None:
@@ -49,7 +43,7 @@ def main() -> None:
         "--figures",
         nargs="+",
         choices=MEASUREMENTS,
-        default=MEASUREMENTS,
+        default=list(MEASUREMENTS),
         help="which to measure; default: all",
     )
     parser.add_argument(
@@ -61,7 +55,7 @@ def main() -> None:
     parser.add_argument(
         "--rollovers",
         type=int,
-        default=20,
+        default=ROLLOVERS,
         help="versions pushed for the figures of rollovers; "
         "default: %(default)s",
     )
@@ -98,7 +92,11 @@ def main() -> None:
         help="JSON to write; default: %(default)s",
     )
     arguments = parser.parse_args()
-    measurements = _measurements(arguments.rollovers)
+    measurements = MEASUREMENTS | {
+        "rollover": functools.partial(
+            measure_rollover, rollovers=arguments.rollovers
+        )
+    }
     figures: list[Figure] = []
     with (
         kept_awake() if arguments.keep_awake else contextlib.nullcontext(),

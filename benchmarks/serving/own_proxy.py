@@ -13,18 +13,16 @@ import sys
 import grpc
 import uvloop
 
-from serving.rpc.async_channel import AsyncChannel
+from serving.models.backend import connect
 from serving.rpc.async_server import AsyncServer
 from serving.rpc.context import CallContext, CallDetails
-from serving.rpc.local_channel import LocalChannel
-from serving.rpc.local_frames import LOCAL
 
 _SECONDS = 30.0
 
 
 class _PassOn(grpc.GenericRpcHandler):
-    def __init__(self, channel: AsyncChannel | LocalChannel) -> None:
-        self._channel = channel
+    def __init__(self, backend: str) -> None:
+        self._channel = connect(backend)
 
     def service(
         self, handler_call_details: CallDetails
@@ -40,13 +38,8 @@ class _PassOn(grpc.GenericRpcHandler):
 
 async def serve(port: int, backend: str) -> None:
     """Serves until killed."""
-    channel: AsyncChannel | LocalChannel
-    if backend.startswith(LOCAL):
-        channel = LocalChannel(backend.removeprefix(LOCAL))
-    else:
-        channel = AsyncChannel(backend)
     server = AsyncServer()
-    server.add_generic_rpc_handlers([_PassOn(channel)])
+    server.add_generic_rpc_handlers([_PassOn(backend)])
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     await asyncio.Event().wait()

@@ -20,6 +20,7 @@ from benchmarks.serving.setting import Setting
 from serving.client import RecommenderClient
 from serving.protos import recommender_pb2 as pb
 
+ROLLOVERS = 20
 CLIENTS = 32
 # Of the load before the first push, in measurements: long enough that a
 # disturbance from outside is in it as likely as during the rollovers.
@@ -52,7 +53,7 @@ class _Window:
 
 
 def measure_rollover(
-    setting: Setting, seconds: float, rollovers: int
+    setting: Setting, seconds: float, rollovers: int = ROLLOVERS
 ) -> Iterator[Figure]:
     """Pushes versions under a steady Poisson load.
 

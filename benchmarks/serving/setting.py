@@ -173,7 +173,7 @@ def running_bare(python: str, module: str, argument: str) -> Iterator[str]:
 
     Args:
         python: What runs it: the gateway's, to compare with that.
-        module: `benchmarks.serving.echo` or `benchmarks.serving.proxy`.
+        module: `benchmarks.serving.echo`, `.proxy` or `.own_proxy`.
         argument: Its argument after the port.
     """
     port = free_port()

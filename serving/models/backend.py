@@ -94,7 +94,7 @@ class ModelServer:
         self._target = target
         self._timeout = timeout_seconds
         self._breaker = CircuitBreaker(_LONG_SHARE * timeout_seconds)
-        self._channel = _connect(target, tls)
+        self._channel = connect(target, tls)
 
     async def predict(
         self,
@@ -197,7 +197,18 @@ class ModelServer:
             ) from error
 
 
-def _connect(target: str, tls: ClientTls | None) -> AsyncChannel | LocalChannel:
+def connect(
+    target: str, tls: ClientTls | None = None
+) -> AsyncChannel | LocalChannel:
+    """Makes the channel to a model server; it connects with the first call.
+
+    Args:
+        target: `host:port`, or `local:` and the path of a socket.
+        tls: For TLS; None is plaintext.
+
+    Raises:
+        LaunchError: TLS is asked for where there is none.
+    """
     if not target.startswith(LOCAL):
         credentials = None if tls is None else channel_credentials(tls)
         return AsyncChannel(target, _CHANNEL_OPTIONS, credentials)
