@@ -158,8 +158,10 @@ class RedisStore(AdaptiveStore):
         return live_or_none(data, key, self._retention) is not None, tombstone
 
     def tombstone(self, key: UserKey) -> Tombstone | None:  # noqa: D102
+        # Whether it has expired is for the server alone to say, which refuses
+        # records for as long as the key is there: our clock may be ahead.
         (data,) = self._read([self._key(key)])
-        return Tombstone.live(data)
+        return None if data is None else Tombstone.from_bytes(data)
 
     def iterate(self, model: str) -> Iterator[UserRecord]:  # noqa: D102
         prefix = self._key(UserKey(model, ""))

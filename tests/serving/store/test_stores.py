@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from serving.errors import StoreError, StoreFullError
+from serving.errors import DeletedUserError, StoreError, StoreFullError
 from serving.store import LmdbStore, MemoryStore, Retention, UserKey
 from serving.store.redis_store import RedisStore
 from tests.contract.adaptive_store_suite import (
@@ -34,6 +34,17 @@ class TestRedisStore(AdaptiveStoreSuite):
 
     def overwrite(self, store, key, data):
         self.server.client.set(store._key(key), data)
+
+    def test_tombstone_lasts_as_long_as_the_server_refuses_records(
+        self, store, monkeypatch
+    ):
+        record = make_record()
+        _, tombstone = store.delete(record.key)
+        ahead = tombstone.expires_ms + 60_000
+        monkeypatch.setattr("serving.store.tombstone.now_ms", lambda: ahead)
+        with pytest.raises(DeletedUserError):
+            store.compare_and_put(record)
+        assert store.tombstone(record.key) == tombstone
 
 
 class TestMemoryStore(AdaptiveStoreSuite):
