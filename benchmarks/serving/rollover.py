@@ -29,7 +29,8 @@ BEFORE = 15
 SHARE = 0.4
 # From a version's first answer to what comes next.
 REST_SECONDS = 0.5
-LONGEST_SECONDS = 900.0
+# The most that a rollover may take; the load ends after so many of them.
+LONGEST_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _RELEARNED = "users_relearned_total"
 
@@ -67,10 +68,10 @@ def measure_rollover(
     full = drive(Job(setting.gateway.target, RANK, seconds, CLIENTS), rank)
     rate = SHARE * full.rate
     for rebase, name in ((True, ""), (False, ", nobody rebased")):
-        job = Job(setting.gateway.target, RANK, LONGEST_SECONDS, rate=rate)
-        yield from _measure(
-            setting, job, BEFORE * seconds, rollovers, rebase, name
-        )
+        before = BEFORE * seconds
+        longest = before + LONGEST_SECONDS * rollovers
+        job = Job(setting.gateway.target, RANK, longest, rate=rate)
+        yield from _measure(setting, job, before, rollovers, rebase, name)
 
 
 def _measure(
