@@ -35,10 +35,16 @@ def posterior_std(
     """Returns the standard deviation of each weight's posterior, shape [P].
 
     Args:
-        manifest: `prior_precision` and `event_curvature` of its inner loop.
+        manifest: `prior_precision` and `event_curvature` of its inner loop,
+            or its `prior_variance`.
         num_events: How many events the weights rest on.
     """
     settings = manifest.inner_loop
+    if "prior_variance" in settings:
+        # The Newton solver tells no curvature. 0: the value does not adapt.
+        variance = np.asarray(settings["prior_variance"], float)
+        std = np.sqrt(variance / (1.0 + num_events))
+        return np.broadcast_to(std, manifest.num_adaptive)
     prior = settings.get("prior_precision", _DEFAULT_PRECISION)
     curvature = settings.get("event_curvature", _DEFAULT_PRECISION)
     precision = np.asarray(prior, float) + np.asarray(curvature) * num_events

@@ -163,7 +163,9 @@ class ModelVersions(Generic[Model]):
         except OSError as error:
             _log.warning("%s can't be listed: %s", base_path, error)
             return []
-        return [int(name) for name in names if name.isdecimal()]
+        versions = [int(name) for name in names if name.isdecimal()]
+        # Others can't be asked for: requests name them by an int64.
+        return [version for version in versions if version < 1 << 63]
 
     def _try_load(self, version: int) -> None:
         path = self._config.base_path / str(version)

@@ -61,7 +61,7 @@ class ModelRegistry:
         self._others: dict[tuple[str, int], ServedModel] = {}
         self._troubles: dict[str, str] = {}
         self._looking = asyncio.Lock()
-        # When the last look began, by the event loop's clock.
+        # When the last whole look began, by the event loop's clock.
         self._looked = 0.0
 
     @property
@@ -175,8 +175,10 @@ class ModelRegistry:
         asked = clock()
         async with self._looking:
             if self._looked <= asked:
-                self._looked = clock()
+                began = clock()
                 await self._look()
+                # Not of a look that ended with a caller who hung up.
+                self._looked = began
 
     async def _look(self) -> None:
         for name in self._base_paths:

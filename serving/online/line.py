@@ -98,9 +98,19 @@ class Line:
         return held.answer
 
     def take(self, most: int) -> list[User]:
-        """Takes the first users out of line."""
-        count = min(len(self._line), most)
-        return [self._line.popleft() for _ in range(count)]
+        """Takes the first users out of line, all of one model.
+
+        What fails is tried again as a whole: a model that is gone, or in
+        trouble, must not hold up those who learn under another.
+        """
+        taken: list[User] = []
+        others: list[User] = []
+        while self._line and len(taken) < most:
+            user = self._line.popleft()
+            same = not taken or user.key.model == taken[0].key.model
+            (taken if same else others).append(user)
+        self._line.extendleft(reversed(others))
+        return taken
 
     def put_back(self, users: Sequence[User]) -> None:
         """Puts users who were taken in line again."""

@@ -74,19 +74,24 @@ class MetaLines:
         self._clock = clock
         self._reads = SharedReads()
         self._saving: set[tuple[str, str]] = set()
-        self._lines: dict[tuple[str, str], MetaLine] = {}
+        # By model, fixed part and export: of one fixed part two exports may
+        # be loaded at the same time.
+        self._lines: dict[tuple[str, str, bytes], MetaLine] = {}
 
     def __iter__(self) -> Iterator[MetaLine]:
         return iter([*self._lines.values()])
 
     def get(self, model: str, manifest: AdaptiveManifest) -> MetaLine:
         """Returns a line; a new one is at the export until the next look."""
-        key = (model, manifest.fingerprint)
+        exported = manifest.meta_state
+        values = exported.meta_init.tobytes() + exported.log_inner_lr.tobytes()
+        key = (model, manifest.fingerprint, values)
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = MetaLine(
-                *key,
-                MetaProgress.start(manifest.meta_state),
+                model,
+                manifest.fingerprint,
+                MetaProgress.start(exported),
                 TaskCollector(self._config),
                 self._clock(),
             )
@@ -99,11 +104,6 @@ class MetaLines:
         What can't be read, or not in time, stays as it is known.
         """
         line = self.get(model, manifest)
-        exported = manifest.meta_state
-        if not line.progress.exported.same_values(exported):
-            # The same fixed part, exported anew: another line.
-            del self._lines[model, manifest.fingerprint]
-            line = self.get(model, manifest)
         self._drop_idle()
         await self._renew(line)
 
@@ -153,9 +153,9 @@ class MetaLines:
 
     def _drop_idle(self) -> None:
         oldest = self._clock() - IDLE_SECONDS
-        for line in self:
+        for key, line in [*self._lines.items()]:
             if line.used < oldest:
-                del self._lines[line.model, line.fingerprint]
+                del self._lines[key]
 
     async def _renew(self, line: MetaLine) -> None:
         known = line.stamp

@@ -68,7 +68,8 @@ class Call:
         self._call = event.call
         self._hang_up_is_watched = False
         self._has_sent = False
-        self.method: str = event.call_details.method.decode()
+        # Whoever connects may send any bytes: they must not end our thread.
+        self.method: str = event.call_details.method.decode(errors="replace")
         self.metadata: Metadata = event.invocation_metadata
         self.deadline: float = event.call_details.deadline
         self.request = b""

@@ -80,7 +80,9 @@ class FeedbackRateLimit:
         self._forget(now)
 
     def _forget(self, now: float) -> None:
-        oldest, full_at = next(iter(self._full_at.items()))
-        while full_at <= now or len(self._full_at) > self._max_users:
-            del self._full_at[oldest]
+        # None is left where buckets fill at once: the limit is then off.
+        while self._full_at:
             oldest, full_at = next(iter(self._full_at.items()))
+            if full_at > now and len(self._full_at) <= self._max_users:
+                return
+            del self._full_at[oldest]

@@ -45,7 +45,8 @@ class Call:
     def of(cls, context: Context) -> "Call":
         """Returns the call that gRPC describes."""
         for key, value in context.invocation_metadata() or ():
-            if key == REQUEST_ID and value.isprintable():
+            # It is sent back, and gRPC sends no other characters.
+            if key == REQUEST_ID and value.isascii() and value.isprintable():
                 return cls(context, str(value)[:MAX_REQUEST_ID])
         return cls(context, f"{_START}-{next(_NUMBERS)}")
 

@@ -72,3 +72,11 @@ def test_every_seed_of_the_protocol_can_be_drawn_with(seed):
     drawn = draw_weights(WEIGHTS, np.zeros(NUM_ADAPTIVE), "ä", seed)
     np.testing.assert_array_equal(drawn, WEIGHTS)
     assert drawn.dtype == np.float32
+
+
+def test_std_is_that_of_the_newton_solvers_prior():
+    variance = [0.25, 0.0, 1.0, 4.0, 0.01]
+    manifest = manifest_with(prior_variance=variance)
+    np.testing.assert_allclose(posterior_std(manifest, 0), np.sqrt(variance))
+    # What does not adapt is not explored; of the rest, ever less.
+    assert (posterior_std(manifest, 99) <= 0.1 * np.sqrt(variance)).all()

@@ -76,6 +76,12 @@ def test_only_numbered_folders_are_versions(versions, tmp_path):
     assert versions.available == (7,)
 
 
+def test_number_that_no_request_can_name_is_no_version(versions, tmp_path):
+    add(tmp_path, "7", str(1 << 63))
+    versions.poll()
+    assert versions.available == (7,)
+
+
 def test_newest_two_are_loaded_newest_first(versions, tmp_path, loader):
     add(tmp_path, "9", "10", "8")
     versions.poll()

@@ -226,3 +226,37 @@ def test_a_look_that_began_too_early_does_not_bring_back_what_is_gone(
     assert registry.resolve().version == 1
     # Nine asked while one looked: they shared a look.
     assert looks == [2, 1]
+
+
+def test_caller_who_hangs_up_ends_no_look_that_others_share(registry, backend):
+    backend.versions = {1: ORACLES[1]}
+    refresh(registry)
+    answers = [asyncio.Event() for _ in range(3)]
+    look = backend.available_versions
+
+    async def held_up(model):
+        found = await look(model)
+        await answers.pop(0).wait()
+        return found
+
+    async def run():
+        backend.available_versions = held_up
+        polled, hangs_up, _ = answers
+        poll = asyncio.create_task(registry.refresh())
+        await asyncio.sleep(0)
+        # The model server switches; two requests notice, and ask.
+        backend.versions = {2: ORACLES[2]}
+        first = asyncio.create_task(registry.refresh())
+        second = asyncio.create_task(registry.refresh())
+        await asyncio.sleep(0)
+        polled.set()
+        await poll
+        while hangs_up in answers:
+            await asyncio.sleep(0)
+        first.cancel()
+        for answer in answers:
+            answer.set()
+        await asyncio.wait((first, second))
+
+    asyncio.run(run())
+    assert registry.resolve().version == 2

@@ -87,3 +87,20 @@ def test_lessons_of_one_entry_each_come_in_order():
         assert seen == list(range(50))
 
     asyncio.run(run())
+
+
+def test_users_of_one_model_are_taken_together():
+    async def run():
+        line = Line()
+        for position, (model, user) in enumerate(
+            [("a", "ann"), ("b", "bob"), ("a", "cat"), ("b", "ann")]
+        ):
+            line.hold(LogEntry(position, UserKey(model, user), ()))
+        taken = [line.take(9) for _ in range(3)]
+        assert [[(u.key.model, u.key.user_id) for u in t] for t in taken] == [
+            [("a", "ann"), ("a", "cat")],
+            [("b", "bob"), ("b", "ann")],
+            [],
+        ]
+
+    asyncio.run(run())

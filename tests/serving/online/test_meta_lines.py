@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+from serving.contract.support import SupportEvent
 from serving.online.meta_stage import MetaStage
 from serving.online.meta_state_files import MetaStateFiles
 from serving.online.meta_state_memory import MemoryMetaStates
@@ -91,6 +92,27 @@ def test_versions_of_another_export_are_not_served(
     # A gateway that ran meanwhile does not serve them, either.
     asyncio.run(gateway.stage.look("adaptower", other))
     assert gateway.stage.newest("adaptower", other) is None
+
+
+def test_two_exports_of_one_fixed_part_keep_their_tasks(tmp_path):
+    """Model servers keep the version before: both are looked at each time."""
+    gateway = MetaGateway(tmp_path)
+    asyncio.run(gateway.registry.refresh())
+    manifest = gateway.registry.resolve().manifest
+    anew = [value + 0.125 for value in manifest.meta_init]
+    dataclasses.replace(manifest, meta_init=anew).save(tmp_path / "2")
+    gateway.backend.versions = {1: ORACLE, 2: ORACLE}
+
+    async def run():
+        await gateway.registry.refresh()
+        model = gateway.registry.resolve()
+        assert model.version == 2
+        events = [SupportEvent("001", 1.0)] * 3
+        gateway.stage.observe(model, "u", b"", events, 3, events)
+        await gateway.registry.refresh()
+        return gateway.stage._lines.get(model.name, model.manifest).collector
+
+    assert asyncio.run(run()).user_ids == {"u"}
 
 
 def test_a_rollback_reaches_all_running_gateways(users, tmp_path, open_states):

@@ -11,7 +11,7 @@ from serving.errors import (
     LogFullError,
     StoreError,
 )
-from serving.event_log import LogConfig
+from serving.event_log import LogConfig, LoggedEvent, Submission
 from serving.event_log.config import open_event_log
 from serving.store import MemoryStore, UserKey
 from serving.store.config import StoreConfig
@@ -155,3 +155,21 @@ def test_full_log_refuses_and_the_rest_is_learned(tmp_path):
 
     assert asyncio.run(run()).learned is not None
     stages.close()
+
+
+def test_model_that_is_gone_holds_up_nobody_of_another(stages):
+    # Of an experiment that has ended: its last events were never learned.
+    gone = Submission(
+        UserKey("candidate", "u2"), (LoggedEvent("1", "001", 1.0),)
+    )
+    others = [several(0, 3, f"u{n}") for n in range(6)]
+
+    async def run():
+        # The first two leave alone, those behind them together.
+        stages.log.append([*others[:2], gone, *others[2:]])
+        async with stages.running():
+            await until(lambda: unlearned(stages) == 1)
+
+    asyncio.run(run())
+    counts = {stages.record(e.key.user_id).support_count for e in others}
+    assert counts == {3}

@@ -1,5 +1,7 @@
 """The server beside gRPC's own client, which knows nothing of its innards."""
 
+import socket
+import struct
 import threading
 import time
 from concurrent import futures
@@ -135,3 +137,43 @@ def test_running_calls_end_before_the_server_does(ask, server, handler):
 def test_taken_address_is_told(server, address):
     with pytest.raises(RuntimeError, match=address):
         CallServer(Handler()).listen(address)
+
+
+def http2_frame(kind, flags, stream, payload):
+    size = struct.pack(">I", len(payload))[1:]
+    return size + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def send_raw_call(address, path):
+    """Sends a call as no client of gRPC's would; waits for an answer."""
+    host, port = address.split(":")
+    headers = b"".join(
+        b"\0%c%s%c%s" % (len(name), name, len(value), value)
+        for name, value in (
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", path),
+            (b":authority", b"x"),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+        )
+    )
+    with socket.create_connection((host, int(port)), 5) as connection:
+        connection.sendall(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+            + http2_frame(4, 0, 0, b"")
+            + http2_frame(1, 4, 1, headers)
+            + http2_frame(0, 1, 1, bytes(5))
+        )
+        received = b""
+        while b"grpc-status" not in received:
+            part = connection.recv(4096)
+            assert part, "the connection was closed"
+            received += part
+
+
+def test_method_that_is_no_text_does_not_end_the_server(ask, address):
+    # More than there are threads.
+    for _ in range(4):
+        send_raw_call(address, b"/a.Service/\xff")
+    assert ask(b"go on", timeout=5) == b"go ongo on"

@@ -93,3 +93,13 @@ def test_memory_is_bounded_and_the_newest_are_kept():
     with pytest.raises(RateLimitedError):
         limit.spend("999", 1)
     limit.spend("0", 1)
+
+
+@pytest.mark.parametrize("rate", [1e18, float("inf")])
+def test_rate_without_end_lets_everything_through(rate):
+    clock = Clock()
+    clock.now = 1e5
+    limit = FeedbackRateLimit(rate, 5, clock=clock)
+    for _ in range(3):
+        limit.spend("ann", 5)
+    assert len(limit) == 0

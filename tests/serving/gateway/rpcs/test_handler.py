@@ -3,11 +3,13 @@
 import json
 import logging
 import sys
+import types
 import urllib.request
 
 import grpc
 import pytest
 
+from serving.gateway.rpcs.call import Call
 from serving.logs import JsonFormatter, TextFormatter
 from serving.ports import free_port
 from serving.protos import recommender_pb2 as pb
@@ -31,6 +33,17 @@ def test_calls_without_an_id_get_ids_of_their_own(gateway):
 def test_overlong_request_id_is_cut(gateway):
     answer = gateway.stub.Rank(REQUEST, metadata=[("x-request-id", "x" * 1000)])
     assert answer.provenance.request_id == "x" * 64
+
+
+@pytest.mark.parametrize("sent", ["é", "a\nb", "a\x7f"])
+def test_request_id_that_can_not_be_sent_back_is_replaced(sent):
+    # No client of gRPC's sends it; others may.
+    context = types.SimpleNamespace(
+        invocation_metadata=lambda: [("x-request-id", sent)]
+    )
+    request_id = Call.of(context).request_id
+    assert request_id.isascii()
+    assert request_id.isprintable()
 
 
 def test_refusal_carries_the_request_id(gateway):
