@@ -173,7 +173,12 @@ class _Loop:
                 # Nothing until then, or nothing ever any more.
                 self._open = not _is_shutdown(event)
                 break
-            call = self._call_of(event)
+            try:
+                call = self._call_of(event)
+            except Exception:
+                # Whatever one call is about, this thread takes the others.
+                _log.exception("Unexpected error")
+                call = None
             # It may hold the last reference to a call, which must be gone
             # before the next one is waited for.
             del event

@@ -11,6 +11,7 @@ import pytest
 
 from serving.ports import free_port
 from serving.rpc.call_server import CallServer, Grouping
+from tests.helpers.patience import wait_until
 from tests.helpers.rpc_handler import Handler
 
 OPTIONS = (("grpc.max_receive_message_length", 1000),)
@@ -177,3 +178,33 @@ def test_method_that_is_no_text_does_not_end_the_server(ask, address):
     for _ in range(4):
         send_raw_call(address, b"/a.Service/\xff")
     assert ask(b"go on", timeout=5) == b"go ongo on"
+
+
+def test_trouble_with_one_call_does_not_end_the_server(address):
+    held, troubles = [], []
+
+    def hold_or_answer(calls):
+        for call in calls:
+            if call.request == b"hold":
+                held.append(call)
+            else:
+                call.answer(call.request)
+
+    def trouble(call):
+        troubles.append(call)
+        raise ValueError("made up")
+
+    server = CallServer(hold_or_answer, OPTIONS, on_hang_up=trouble)
+    server.listen(address)
+    server.start()
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.unary_unary("/a.Service/Method")
+        waiting = ask.future(b"hold", timeout=100)
+        wait_until(lambda: held)
+        waiting.cancel()
+        wait_until(lambda: troubles)
+        assert ask(b"go on", timeout=30) == b"go on"
+    held.clear()
+    troubles.clear()
+    server.shut_down(5)
+    server.close()
