@@ -113,7 +113,9 @@ def _own_folder(
     folder = pathlib.Path(data_path or spec.folder or ".")
     for table in spec.tables:
         for name in table.files:
-            if not any(folder.glob(name)) and not pathlib.Path(name).is_file():
+            # An absolute name stands for itself, as it does when read.
+            root = pathlib.Path(pathlib.Path(name).anchor or folder)
+            if not any(root.glob(name.lstrip("/"))):
                 raise FetchError(
                     f"There is no file {name} in {folder}, where the spec of "
                     f"{spec.name} looks for it. Mend `files` in the spec, or "

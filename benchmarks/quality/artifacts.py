@@ -57,10 +57,16 @@ def find(run_dir: pathlib.Path) -> Artifacts | None:
             for split in (META_TRAIN, META_VALID, META_TEST, "catalog")
         )
     ]
-    graphs = _executions(root / "Transform" / "transform_graph")
-    if not episodes or not graphs:
+    if not episodes:
         return None
-    return Artifacts(episodes[-1], graphs[-1])
+    # A run that was stopped between the two leaves a newer graph, whose ids
+    # are not those of the episodes.
+    graphs = [
+        folder
+        for folder in _executions(root / "Transform" / "transform_graph")
+        if int(folder.name) < int(episodes[-1].name)
+    ]
+    return Artifacts(episodes[-1], graphs[-1]) if graphs else None
 
 
 def _executions(folder: pathlib.Path) -> list[pathlib.Path]:

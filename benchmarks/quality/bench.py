@@ -1,5 +1,6 @@
 """The stages of the benchmark for one dataset."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from benchmarks.quality.inputs import Inputs, load_inputs
 from benchmarks.quality.options import Options
 from components.dataset_spec import DatasetSpec
 from trainer.config import PARTITION_PRESETS, TrainerConfig
+from trainer.errors import TrainerConfigError
+
+_LOG = logging.getLogger(__name__)
 
 _PRESET = "preset-{}"
 
@@ -138,9 +142,14 @@ class Bench:
                 # What ours has anyway is trained once.
                 if TrainerConfig.from_dict(tuned).partition == preset:
                     wanted[name] = ("meta", "meta", tuned)
-                else:
-                    values = {**tuned, "partition": preset}
-                    wanted[name] = (name, "meta", values)
+                    continue
+                values = {**tuned, "partition": preset}
+                try:
+                    TrainerConfig.from_dict(values)
+                except TrainerConfigError as error:
+                    _LOG.warning("%s is left out: %s", name, error)
+                    continue
+                wanted[name] = (name, "meta", values)
         return {
             name: [
                 Cell.of(

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,8 +90,12 @@ class Cell:
         outcome = self.load()
         if outcome is None or is_stale(outcome.code):
             self.folder.mkdir(parents=True, exist_ok=True)
+            # Curves are read from it, and an earlier training may have been
+            # longer.
+            events = self.folder / "tensorboard"
+            shutil.rmtree(events, ignore_errors=True)
             outcome = TRAININGS[self.training](
-                inputs, self.values, True, str(self.folder / "tensorboard")
+                inputs, self.values, True, str(events)
             )
             outcome.code = current_code()
             self._save(outcome)

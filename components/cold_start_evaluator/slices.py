@@ -30,6 +30,8 @@ MAX_SLICE_VALUES = 32
 _NUM_RANGES = 4
 _BATCH_ROWS = 4096
 _MISSING = "missing"
+# Columns that the rows have already; a feature may be called so, too.
+_TAKEN = ("label", "window", *REGIMES)
 
 
 def slice_columns(users: pa.Table) -> pa.Table:
@@ -53,7 +55,8 @@ def slice_columns(users: pa.Table) -> pa.Table:
         else:
             values = [value or _MISSING for value in column.to_pylist()]
         if 1 < len(set(values)) <= MAX_SLICE_VALUES:
-            columns[field.name] = values
+            taken = field.name in _TAKEN
+            columns[f"user_{field.name}" if taken else field.name] = values
     return pa.table(columns)
 
 

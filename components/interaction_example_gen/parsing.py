@@ -105,6 +105,7 @@ def parse_interactions(
         label = pa.array(np.ones(len(raw.rows), np.float32))
     unknown_time = _mask(pc.is_null(seconds))
     checks.append(("unparsable_timestamp", unknown_time, times))
+    checks.append(("timestamp_before_1970", _mask(pc.less(seconds, 0)), times))
     checks.append(
         ("timestamp_in_future", _mask(pc.greater(seconds, now)), times)
     )

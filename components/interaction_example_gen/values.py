@@ -70,6 +70,9 @@ def as_seconds(values: pa.Array, layout: str) -> pa.Array:
         values: Numbers, texts or Arrow timestamps, [n].
         layout: `DatasetSpec.timestamp_format`; Arrow timestamps ignore it.
     """
+    if pa.types.is_timestamp(values.type):
+        per_second = TIMESTAMP_UNITS[values.type.unit]
+        return _floor_divide(values.cast(pa.int64()), per_second)
     if pa.types.is_temporal(values.type):
         micros = values.cast(pa.timestamp("us")).cast(pa.int64())
         return _floor_divide(micros, 1_000_000)
@@ -143,6 +146,8 @@ def _floor_divide(values: pa.Array, divisor: int) -> pa.Array:
 
 
 def _iso_to_timestamp(text: pa.Array) -> pa.Array:
+    # Arrow refuses digits beyond the unit; seconds are all that is wanted.
+    text = pc.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1")
     try:
         with_zone = text.cast(pa.timestamp("us", "UTC"))
     except pa.ArrowInvalid:

@@ -235,3 +235,17 @@ def test_own_spec_finds_its_files_beside_it(tmp_path):
     assert fetch_dataset(spec) == tmp_path / "mine"
     with pytest.raises(FetchError, match=r"no file log\.csv"):
         fetch_dataset(spec, tmp_path)
+
+
+def test_own_spec_may_name_files_absolutely(tmp_path):
+    values = make_spec().to_dict()
+    del values["fetch"]
+    elsewhere = write_files(tmp_path / "elsewhere")
+    values["folder"] = str(write_files(tmp_path / "mine", {}))
+    values["interactions"]["files"] = [str(elsewhere / "log.csv")]
+    values["users"]["files"] = [str(elsewhere / "users*.csv")]
+    spec = DatasetSpec.from_dict(values, "mine.yaml")
+    assert fetch_dataset(spec) == tmp_path / "mine"
+    values["users"]["files"] = [str(elsewhere / "nobody.csv")]
+    with pytest.raises(FetchError, match=r"no file .*nobody\.csv"):
+        fetch_dataset(DatasetSpec.from_dict(values, "mine.yaml"))

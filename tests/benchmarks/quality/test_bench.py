@@ -8,16 +8,19 @@ import trainer  # noqa: F401 - chooses Keras 2  # isort: skip
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.metrics import log_loss, roc_auc_score
 
 from benchmarks.quality import cells, sources, trainings
-from benchmarks.quality.artifacts import Artifacts
+from benchmarks.quality.artifacts import Artifacts, find
 from benchmarks.quality.bench import Bench
+from benchmarks.quality.convergence import auc_by_step
 from benchmarks.quality.inputs import load_inputs
 from benchmarks.quality.options import Options
 from benchmarks.quality.outcome import Outcome
 from tests.helpers import raw_examples
 from tests.helpers.tiny_episodes import write_tiny_episodes
+from trainer.config import PARTITION_PRESETS, TrainerConfig
 
 NAME = "tiny"
 BASE = {"max_steps": 2, "steps_per_evaluation": 1, "meta_batch_size": 4}
@@ -208,3 +211,53 @@ def test_result_of_other_sources_is_made_anew_and_told(
     assert cell.make(inputs).code == "edited"
     assert len(made) == 1
     assert cell.load().code == "edited"
+
+
+def test_curve_of_a_shorter_training_has_nothing_of_the_one_before(
+    tmp_path, monkeypatch
+):
+    def make(inputs, values, score, log_dir):
+        with tf.summary.create_file_writer(log_dir).as_default():
+            for epoch in range(values["max_steps"]):
+                tf.summary.scalar("epoch_meta_valid/auc_joint", 0.5, epoch)
+        return Outcome(0.5, {})
+
+    monkeypatch.setattr(cells, "TRAININGS", {"joint": make})
+    for steps in (5, 3):
+        values = BASE | {"max_steps": steps, "seed": 0}
+        cell = cells.Cell.of(tmp_path, NAME, "joint", "joint", values)
+        cell.make(None)
+        curve = auc_by_step(cell.folder, "joint", values)
+        assert sorted(curve) == list(range(1, steps + 1))
+
+
+def test_presets_that_the_solver_can_not_have_are_left_out(
+    inputs, tmp_path, monkeypatch, caplog
+):
+    made = []
+
+    def make(inputs, values, *rest):
+        TrainerConfig.from_dict(values)
+        made.append(values["partition"])
+        return Outcome(0.5, {})
+
+    monkeypatch.setattr(cells, "TRAININGS", {"meta": make})
+    options = Options((), True, (0,), 1, 20, tmp_path, tmp_path / "q.json")
+    base = BASE | {"solver": "newton", "partition": "user_bias"}
+    Bench(NAME, inputs, base, options).run()
+    assert set(PARTITION_PRESETS) - set(made) == {"user_tower"}
+    assert "preset-user_tower is left out" in caplog.text
+
+
+def test_episodes_are_read_with_the_graph_that_made_them(tmp_path):
+    root = tmp_path / "pipeline_root"
+    for split in ("meta_train", "meta_valid", "meta_test", "catalog"):
+        folder = root / "EpisodeGen" / "episodes" / "7" / f"Split-{split}"
+        folder.mkdir(parents=True)
+        (folder / "data.gz").touch()
+    # The second one is of a run that was stopped before its episodes.
+    for execution in ("6", "13"):
+        (root / "Transform" / "transform_graph" / execution).mkdir(parents=True)
+    found = find(tmp_path)
+    assert found is not None
+    assert (found.episodes.name, found.transform_graph.name) == ("7", "6")

@@ -7,6 +7,7 @@ import pytest
 
 from components.cold_start_evaluator import figures, slices
 from components.errors import EvaluationError
+from serving.contract.regimes import REGIMES
 
 
 def test_examples_without_a_user_to_judge_say_what_is_needed(tmp_path):
@@ -74,6 +75,24 @@ def test_a_feature_of_too_many_values_is_not_sliced(monkeypatch):
         {"user_id": list("abcd"), "judged_rows": [1] * 4, "job": list("wxyz")}
     )
     assert slices.slice_columns(users).column_names == ["user_id"]
+
+
+@pytest.mark.parametrize("name", ["window", "joint", "offline", "online"])
+def test_a_feature_called_like_a_column_of_the_rows_is_sliced(name):
+    stream = pa.table(
+        {
+            "user_id": ["a", "b"],
+            "label": [1.0, 0.0],
+            "window": pa.array([0, 0], pa.int32()),
+            **{regime: [0.0, 0.0] for regime in REGIMES},
+        }
+    )
+    users = pa.table(
+        {"user_id": ["a", "b"], "judged_rows": [1, 1], name: ["yes", "no"]}
+    )
+    rows = slices.rows_to_slice(stream, slices.slice_columns(users), 10)
+    assert rows.column_names == [*stream.column_names, f"user_{name}"]
+    assert sorted(rows[f"user_{name}"].to_pylist()) == ["no", "yes"]
 
 
 def test_rows_of_whole_users_are_kept_up_to_the_bound():

@@ -44,6 +44,8 @@ def judge(user, item, label, time):
         seconds = math.floor(float(time))
     except ValueError:
         return "unparsable_timestamp"
+    if seconds < 0:
+        return "timestamp_before_1970"
     if seconds > NOW:
         return "timestamp_in_future"
     return user, item, float(rating >= 4), seconds

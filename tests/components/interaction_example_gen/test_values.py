@@ -76,6 +76,8 @@ MOMENT = datetime.datetime(2017, 1, 28, 19, 6, 53, tzinfo=datetime.timezone.utc)
         ("2017-01-28 19:06:53", "iso8601"),
         ("2017-01-28T19:06:53.900", "iso8601"),
         ("2017-01-28T20:06:53+01:00", "iso8601"),
+        ("2017-01-28T19:06:53.1234567Z", "iso8601"),
+        ("2017-01-28 20:06:53.123456789+01:00", "iso8601"),
         ("28/01/2017 19.06.53", "%d/%m/%Y %H.%M.%S"),
         (" 1485630413 ", "s"),
         ("1485630413.75", "s"),
@@ -100,6 +102,14 @@ def test_arrow_timestamps_need_no_format():
     column = pa.array([MOMENT, None], pa.timestamp("ms", "UTC"))
     expected = [int(MOMENT.timestamp()), None]
     assert values.as_seconds(column, "s").to_pylist() == expected
+
+
+def test_arrow_timestamps_in_nanoseconds_are_rounded_down():
+    nanos = [1_485_630_413_123_456_789, -1, None]
+    for zone in (None, "Europe/Berlin"):
+        column = pa.array(nanos, pa.timestamp("ns", zone))
+        expected = [1_485_630_413, -1, None]
+        assert values.as_seconds(column, "s").to_pylist() == expected
 
 
 def feature(kind, column, **options):
