@@ -24,6 +24,9 @@ Transaction: TypeAlias = "lmdb.Transaction[bytes]"
 
 # Address space, not disk: the file grows as records come.
 DEFAULT_MAP_BYTES = 64 << 30
+# As large as those made it who write to the file: beyond the end of their map
+# they could not read it any more.
+SAME_MAP_BYTES = 0
 # Threads, of all processes together.
 _MAX_READERS = 256
 # Slots of readers that were killed are freed this often, while we write:
@@ -58,13 +61,13 @@ class LmdbFile:
 
         Args:
             path: Folder on a local disk; LMDB does not work on network disks.
-            map_bytes: The most that the file may grow to.
+            map_bytes: The most that the file may grow to; who comes to a file
+                that others use takes `SAME_MAP_BYTES`.
             databases: How many named databases it holds.
             failed: Makes the error to raise if LMDB fails.
             full: Makes the error to raise if there is no room.
         """
         self._path = Path(path)
-        self._map_bytes = map_bytes
         self._failed = failed
         self._full = full
         self._commits: GroupCommit[Transaction] = GroupCommit(self._commit)
@@ -81,12 +84,13 @@ class LmdbFile:
                 writemap=False,
                 readahead=False,
             )
+            self._map_bytes: int = self._env.info()["map_size"]
             self._env.reader_check()
             self._readers_checked = time.monotonic()
             self._page_bytes: int = self._env.stat()["psize"]
             self._kept_back = min(
                 _KEPT_BACK_PAGES,
-                int(_KEPT_BACK_SHARE * map_bytes / self._page_bytes),
+                int(_KEPT_BACK_SHARE * self._map_bytes / self._page_bytes),
             )
 
     @property

@@ -31,4 +31,6 @@ class RedisConfig:
     def address(self) -> str:
         """The server's address without the password."""
         scheme, _, rest = self.url.partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2]}"
+        # Sockets have it among the options.
+        where = rest.partition("?")[0].rpartition("@")[2]
+        return f"{scheme}://{where}"

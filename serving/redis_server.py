@@ -170,6 +170,8 @@ class RedisServer:
                 if isinstance(result, redis.exceptions.OutOfMemoryError):
                     results[place] = self._guard.refused(result)
                 elif isinstance(result, Exception):
+                    if isinstance(result, redis.exceptions.ReadOnlyError):
+                        self._connect_anew()
                     raise result
         if durable and self._config.durable and results.pop()[0] < 1:
             raise self._failed(
@@ -179,6 +181,14 @@ class RedisServer:
                 "always`."
             )
         return results
+
+    def _connect_anew(self) -> None:
+        """Drops connections to a server that became a replica.
+
+        After a failover the address may lead to the one that took its place.
+        """
+        for client in (self._reads, self._writes):
+            client.connection_pool.disconnect(inuse_connections=False)
 
     def _try(
         self,

@@ -25,6 +25,7 @@ from serving.contract.manifest import AdaptiveManifest
 from serving.errors import DeletedUserError
 from serving.event_log.config import open_event_log
 from serving.event_log.event_log import EventLog, LogConfig
+from serving.lmdb_file import SAME_MAP_BYTES
 from serving.online.relearning import Relearning, is_behind
 from serving.online.told import decode_told, known_features
 from serving.store import AdaptiveStore, UserKey, UserRecord
@@ -79,10 +80,14 @@ class Rebaser:
         """
         self._config = config
         self._manifest = AdaptiveManifest.load(config.model_dir)
-        store = _expanded(config.store)
+        # Gateways may have the folders open.
+        store = dataclasses.replace(
+            _expanded(config.store), map_bytes=SAME_MAP_BYTES
+        )
+        log = dataclasses.replace(config.log, map_bytes=SAME_MAP_BYTES)
         self._store: AdaptiveStore = open_store(store)
         self._closing = [weakref.finalize(self, self._store.close)]
-        self._log: EventLog = open_event_log(store, config.log)
+        self._log: EventLog = open_event_log(store, log)
         self._closing.append(weakref.finalize(self, self._log.close))
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ Positions are those of `lmdb_positions.py`.
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from serving.errors import RecordError
 from serving.event_log.entry import (
@@ -202,12 +202,33 @@ class LmdbEntries:
         data = transaction.get(key.digest, db=self._deleted)
         return Tombstone.live(data) is not None
 
-    def forget_tombstones(self, transaction: Transaction) -> None:
-        """Removes the tombstones that have expired."""
+    def tombstones(
+        self, transaction: Transaction, start: bytes, most: int
+    ) -> list[tuple[bytes, bool]]:
+        """Returns digests of deleted users, and whether they may come back.
+
+        Args:
+            transaction: Any transaction.
+            start: The first digest to look at.
+            most: How many to look at.
+        """
         cursor = transaction.cursor(db=self._deleted)
-        expired = [k for k, data in cursor if Tombstone.live(data) is None]
-        for owner in expired:
-            transaction.delete(owner, db=self._deleted)
+        if not cursor.set_range(start):
+            return []
+        return [
+            (owner, Tombstone.live(data) is None)
+            for owner, data in itertools.islice(cursor, most)
+        ]
+
+    def forget_tombstones(
+        self, transaction: Transaction, owners: Sequence[bytes]
+    ) -> int:
+        """Removes those tombstones of some users that have expired."""
+        for owner in owners:
+            data = transaction.get(owner, db=self._deleted)
+            if data is not None and Tombstone.live(data) is None:
+                transaction.delete(owner, db=self._deleted)
+        return len(owners)
 
     def counts(self, transaction: Transaction) -> tuple[int, int]:
         """Returns how many entries there are, and how many in the queue."""

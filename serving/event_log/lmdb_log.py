@@ -124,7 +124,27 @@ class LmdbEventLog(EventLog):
         before_ms = now_ms() - int(self._config.keep_seconds * 1000)
         drop = functools.partial(self._stored.drop_learned, before_ms=before_ms)
         yield from self._in_steps(drop)
-        self._deliveries.write(self._stored.forget_tombstones, removes=True)
+        yield from self._forget_tombstones()
+
+    def _forget_tombstones(self) -> Iterator[int]:
+        """Removes the tombstones that have expired; no entries are dropped."""
+
+        def forget(owners: Sequence[bytes]) -> int:
+            work = functools.partial(
+                self._stored.forget_tombstones, owners=owners
+            )
+            return self._deliveries.write(work, removes=True)
+
+        start = b""
+        while True:
+            with self._file.reading() as transaction:
+                chunk = self._stored.tombstones(transaction, start, _CHUNK)
+            if not chunk:
+                return
+            if expired := [owner for owner, is_over in chunk if is_over]:
+                in_parts(forget, expired, LogFullError)
+            yield 0
+            start = chunk[-1][0] + b"\0"
 
     def _in_steps(self, drop: Callable[..., int]) -> Iterator[int]:
         """Drops entries, as many at a time as there is room for.

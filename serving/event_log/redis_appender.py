@@ -12,9 +12,8 @@ from serving.event_log import redis_scripts as scripts
 from serving.event_log.entry import Submission
 from serving.event_log.event_log import Appended, LogConfig
 from serving.event_log.redis_entries import append_arguments, appended
-from serving.event_log.redis_streams import GROUP, RedisStreams
+from serving.event_log.redis_streams import CHUNK, GROUP, RedisStreams
 from serving.redis_server import Call, RedisServer
-from serving.store.tombstone import now_ms
 
 _FULL = b"full"
 
@@ -105,7 +104,7 @@ class RedisAppender:
     def _make_room(self, shard: int, num_entries: int) -> None:
         """Drops learned entries of a stream that is full."""
         room = 0
-        for dropped in self._streams.drop(shard, now_ms() + 1, num_entries):
+        for dropped in self._streams.drop(shard, 0, max(num_entries, CHUNK)):
             room += dropped
             if room >= num_entries:
                 return

@@ -32,7 +32,7 @@ from serving.event_log.redis_streams import CHUNK, GROUP, RedisStreams
 from serving.redis_config import RedisConfig
 from serving.redis_server import Call, RedisServer
 from serving.store.record import UserKey
-from serving.store.tombstone import Retention, Tombstone, now_ms
+from serving.store.tombstone import Retention, Tombstone
 
 DEFAULT_SHARDS = 16
 # Streams and leases that come free are looked at again this often.
@@ -210,10 +210,9 @@ class RedisEventLog(EventLog):
 
     def trim_steps(self) -> Iterator[int]:  # noqa: D102
         self._streams.forget_consumers(milliseconds(self._config.lease_seconds))
-        # There are no ids before the first.
-        before = max(1, now_ms() - milliseconds(self._config.keep_seconds))
+        kept_ms = milliseconds(self._config.keep_seconds)
         for shard in range(len(self._streams)):
-            yield from self._streams.drop(shard, before, CHUNK)
+            yield from self._streams.drop(shard, kept_ms, CHUNK)
 
     def status(self) -> LogStatus:  # noqa: D102
         calls = [Call([name], []) for name in self._streams.names]

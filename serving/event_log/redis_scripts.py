@@ -42,6 +42,13 @@ local function delivered_until(stream)
   return field(redis.call('XINFO', 'GROUPS', stream)[1], 'last-delivered-id')
 end
 
+-- A server that lost its data has the streams no more.
+local function open(stream, group)
+  if redis.call('EXISTS', stream) == 0 then
+    redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
+  end
+end
+
 local function pending_of(stream, group, id)
   return redis.call('XPENDING', stream, group, id, id, 1)[1]
 end
@@ -83,6 +90,9 @@ local function append(number, start)
   if redis.call('EXISTS', KEYS[3 * number + 1]) == 1 then
     return {'deleted'}
   end
+  -- Before ids are remembered: a script that fails takes nothing back.
+  local last = field(redis.call('XINFO', 'STREAM', stream), 'last-generated-id')
+  local all_delivered = delivered_until(stream) == last
   redis.call('ZREMRANGEBYSCORE', seen, '-inf', now - window)
   local fields, places = {'u', owner, 'h', head}, {}
   for place = 0, tonumber(ARGV[start + 2]) - 1 do
@@ -95,14 +105,13 @@ local function append(number, start)
   end
   if #places == 0 then return {'known'} end
   redis.call('PEXPIRE', seen, window)
-  local last = field(redis.call('XINFO', 'STREAM', stream), 'last-generated-id')
-  local all_delivered = delivered_until(stream) == last
   local id = redis.call('XADD', stream, '*', unpack(fields))
   local claimed = claim(id, entries, all_delivered)
   redis.call('RPUSH', entries, id)
   return {id, claimed, unpack(places)}
 end
 
+open(stream, group)
 if redis.call('XLEN', stream) + num_submissions > most then return 'full' end
 local results, start = {}, 5
 for number = 1, num_submissions do
@@ -135,6 +144,7 @@ local share = math.ceil(num_streams / redis.call('ZCARD', KEYS[1]))
 local mine, free = {}, {}
 for turn = 0, num_streams - 1 do
   local number = (first + turn) % num_streams
+  open(KEYS[2 * number + 2], group)
   local holder = redis.call('GET', KEYS[2 * number + 3])
   if holder == reader then
     mine[#mine + 1] = number

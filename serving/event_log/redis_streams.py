@@ -87,12 +87,12 @@ class RedisStreams:
         found: list[Any] = chunk
         return found
 
-    def drop(self, shard: int, before_ms: int, look_at: int) -> Iterator[int]:
-        """Drops learned entries of a stream that came before a moment.
+    def drop(self, shard: int, kept_ms: int, look_at: int) -> Iterator[int]:
+        """Drops learned entries of a stream that were kept long enough.
 
         Args:
             shard: Number of the stream.
-            before_ms: The moment, in milliseconds since 1970.
+            kept_ms: For how long they are kept; 0 for not at all.
             look_at: How many entries to look at in one go.
 
         Yields:
@@ -102,7 +102,7 @@ class RedisStreams:
         while start:
             call = Call(
                 [self.name(shard)],
-                [GROUP, self.key("entries", b""), start, before_ms, look_at],
+                [GROUP, self.key("entries", b""), start, kept_ms, look_at],
             )
             ((dropped, start),) = self._server.run(upkeep.TRIM, [call])
             yield dropped

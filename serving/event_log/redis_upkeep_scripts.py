@@ -8,15 +8,17 @@ there are.
 from serving.event_log.redis_scripts import FUNCTIONS
 
 # KEYS: stream. ARGV: group, prefix of the users' entries, first id to look
-# at, moment (ms) before which entries are dropped, how many to look at.
+# at, for how long (ms) entries are kept, 0 for not at all, how many to look at.
 # Returns how many were dropped, and where to go on or ''.
 TRIM = (
     FUNCTIONS
     + """
 local stream, group = KEYS[1], ARGV[1]
-local last = delivered_until(stream)
-if tonumber(string.match(last, '^%d+')) >= tonumber(ARGV[4]) then
-  last = '(' .. ARGV[4] .. '-0'
+local last, kept = delivered_until(stream), tonumber(ARGV[4])
+-- By the clock that made the ids. There are none before the first.
+local before = math.max(1, now_ms() - kept)
+if kept > 0 and tonumber(string.match(last, '^%d+')) >= before then
+  last = string.format('(%.0f-0', before)
 end
 local entries = redis.call(
   'XRANGE', stream, ARGV[3], last, 'COUNT', ARGV[5])

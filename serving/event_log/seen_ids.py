@@ -37,7 +37,8 @@ class SeenIds:
         """
         now = int(time.time() / self._period_seconds)
         parts = []
-        for period in range(now, now - _RING, -1):
+        # The clock may have been set back a little since the last ids came.
+        for period in (now, now + 1, *range(now - 1, now - _RING, -1)):
             place = period % _RING
             name = _PERIOD % place
             known = transaction.get(name, db=self._meta)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from serving.errors import StoreError
+from serving.lmdb_file import SAME_MAP_BYTES
 from serving.store.adaptive_store import AdaptiveStore
 from serving.store.config import (
     add_store_flags,
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for command in (stats, purge, retire):
         add_store_flags(command)
+        command.set_defaults(store_map_bytes=SAME_MAP_BYTES)
     return parser
 
 

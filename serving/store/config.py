@@ -71,7 +71,8 @@ def add_store_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=DEFAULT_MAP_BYTES,
         metavar="N",
-        help="the most that a folder may grow to; default: %(default)s",
+        help="the most that a folder may grow to, 0: as the gateways have it; "
+        "default: %(default)s",
     )
     parser.add_argument(
         "--store-not-durable",

@@ -31,22 +31,29 @@ _SCAN = 512
 # since 1970, or 0). Returns 1 if they were stored, 0 if they do not follow
 # what is there, -1 if the user was deleted.
 _COMPARE_AND_PUT = f"""
+local function head(record)
+  local sequence, scale, place = 0, 1, 2
+  repeat
+    local byte = string.byte(record, place) or 0
+    sequence = sequence + (byte % 128) * scale
+    scale, place = scale * 128, place + 1
+  until byte < 128
+  return sequence, string.sub(record, place + 8, place + 15)
+end
+
 local stored = redis.call('GET', KEYS[1])
-local sequence = 0
+local sequence, updated = 0, nil
 if stored then
   local format = string.byte(stored, 1)
   if format == {TOMBSTONE_FORMAT} then return -1 end
-  if format == {RECORD_FORMAT} then
-    local scale, place = 1, 2
-    repeat
-      local byte = string.byte(stored, place) or 0
-      sequence = sequence + (byte % 128) * scale
-      scale, place = scale * 128, place + 1
-    until byte < 128
-  end
+  if format == {RECORD_FORMAT} then sequence, updated = head(stored) end
 end
 if sequence + 1 ~= tonumber(ARGV[2]) then return 0 end
-if ARGV[3] == '0' then
+local _, now_updated = head(ARGV[1])
+if ARGV[3] == '0' and updated == now_updated then
+  -- The user was not seen since, and expires as if nothing had happened.
+  redis.call('SET', KEYS[1], ARGV[1], 'KEEPTTL')
+elseif ARGV[3] == '0' then
   redis.call('SET', KEYS[1], ARGV[1])
 else
   redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[3])

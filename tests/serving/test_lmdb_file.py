@@ -1,6 +1,8 @@
 """Room that is kept back in a file that is full, and files that are closed."""
 
 import contextlib
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -107,3 +109,29 @@ def test_closed_file_says_so_also_when_it_is_time_to_look_after_readers(
     for removes in (False, True):
         with pytest.raises(FailedError, match="closed"):
             file.write(put([1], 1), removes)
+
+
+def test_file_of_others_stays_as_large_as_they_made_it(file, tmp_path):
+    """A file beyond the end of their map they could not read any more."""
+    program = (
+        "import sys\n"
+        "from serving.lmdb_file import SAME_MAP_BYTES, LmdbFile\n"
+        "file = LmdbFile(\n"
+        "    sys.argv[1], SAME_MAP_BYTES, 0, OSError, MemoryError\n"
+        ")\n"
+        "try:\n"
+        "    for number in range(10_000):\n"
+        "        file.write(lambda t: t.put(b'%d' % number, bytes(1000)))\n"
+        "except MemoryError:\n"
+        "    print('full')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "full\n"
+    with file.reading() as transaction:
+        assert transaction.get(b"0") == bytes(1000)
+    remove(file, 0)

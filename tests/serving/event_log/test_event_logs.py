@@ -8,7 +8,8 @@ import pytest
 from serving.errors import EventLogError, LogFullError
 from serving.event_log import LmdbEventLog, LogConfig, LogEntry, LogStatus
 from serving.event_log.redis_log import RedisEventLog
-from tests.contract.event_log_suite import EventLogSuite, ids, submit
+from serving.store.tombstone import Tombstone
+from tests.contract.event_log_suite import EventLogSuite, ids, submit, user
 from tests.helpers.patience import wait_until
 
 PAGE = bytes(4096)
@@ -57,6 +58,16 @@ class TestRedisEventLog(EventLogSuite):
             log.ack(log.read("worker", 9))
             # It was not stored, and is taken in when there is room.
             assert ids(log.append([users[0][2]])) == ids([users[0][2]])
+
+    def test_what_is_learned_makes_room_also_if_our_clock_is_behind(
+        self, tmp_path, monkeypatch
+    ):
+        with self.configured(tmp_path, streams=1, max_entries=4) as log:
+            log.append([submit(n) for n in range(4)])
+            log.ack(log.read("c", 9))
+            behind = time.time_ns() - 60 * 10**9
+            monkeypatch.setattr(time, "time_ns", lambda: behind)
+            assert ids(log.append([submit(4)])) == ["u1:e4"]
 
     def test_names_of_consumers_that_are_gone_do_not_pile_up(self, tmp_path):
         config = {"streams": 1, "lease_seconds": 0.05}
@@ -165,6 +176,38 @@ class TestLmdbEventLog(EventLogSuite):
             (entry,) = log.append([submit(501)], consumer="other gateway")
             assert not entry.claimed
             assert look_ups(log, 502) == few
+
+    def test_tombstones_are_forgotten_in_short_steps(self, tmp_path):
+        with LmdbEventLog(tmp_path) as log:
+            over = Tombstone(0, 1).to_bytes()
+            database = log._stored._deleted
+
+            def bury(transaction):
+                for n in range(2000):
+                    transaction.put(b"%08d" % n, over, db=database)
+
+            def num_left():
+                with log._file.reading() as transaction:
+                    return transaction.stat(database)["entries"]
+
+            log.delete(user())
+            log._file.write(bury)
+            steps = log.trim_steps()
+            assert next(steps) == 0
+            assert 1000 < num_left() < 2000
+            assert sum(steps) == 0
+            # Of who was deleted just now.
+            assert num_left() == 1
+
+    def test_event_counts_once_also_if_the_clock_is_set_back(
+        self, tmp_path, monkeypatch
+    ):
+        config = LogConfig(dedup_seconds=400)
+        with LmdbEventLog(tmp_path, config) as log:
+            for now, taken in ((1000.5, [submit(1)]), (999.5, [])):
+                monkeypatch.setattr(time, "time", lambda now=now: now)
+                appended = log.append([submit(1)])
+                assert ids(each for each in appended if each) == ids(taken)
 
     def test_full_file_says_so_and_loses_nothing(self, tmp_path):
         with LmdbEventLog(tmp_path, LogConfig(map_bytes=1 << 18)) as log:

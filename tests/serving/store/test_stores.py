@@ -46,6 +46,23 @@ class TestRedisStore(AdaptiveStoreSuite):
             store.compare_and_put(record)
         assert store.tombstone(record.key) == tombstone
 
+    def test_users_expire_although_a_version_was_retired_without_the_ttl(
+        self, tmp_path
+    ):
+        record = make_record(age_ms=0)
+        retention = Retention(ttl_seconds=3600)
+        with self.make_store(tmp_path, retention) as store:
+            store.compare_and_put(record)
+            expires = self.server.client.pexpiretime(store._key(record.key))
+        with self.make_store(tmp_path) as store:
+            assert store.retire("adaptower", record.fingerprint) == 1
+            name = store._key(record.key)
+            assert self.server.client.pexpiretime(name) == expires
+            # Who comes back is kept as this store keeps users: for good.
+            again = make_record(sequence=3, age_ms=-1000)
+            assert store.compare_and_put(again)
+            assert self.server.client.pexpiretime(name) == -1
+
 
 class TestMemoryStore(AdaptiveStoreSuite):
     def make_store(self, tmp_path, retention=None):
