@@ -5,7 +5,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from tensorflow_serving.apis import (
 )
 
 from components.errors import ModelServerError
+from serving.ports import free_port
 
 TENSORFLOW_MODEL_SERVER = "tensorflow_model_server"
 
@@ -79,7 +79,7 @@ def running_server(
         ModelServerError: It exits, reports that it can't load the model, or
             takes too long.
     """
-    port = _free_port()
+    port = free_port()
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             server_command(model_name, base_path, port),
@@ -147,12 +147,6 @@ def _python_path() -> str:
     return os.pathsep.join(
         filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH")])
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _tail(log_path: Path) -> str:

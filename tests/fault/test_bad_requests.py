@@ -98,7 +98,7 @@ def told(**features):
     return request
 
 
-IN_AN_HOUR = int(time.time()) + 3600
+IN_A_DAY = int(time.time()) + 86_400
 MODEL, INVALID, LARGE = "NOT_FOUND", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"
 
 
@@ -131,13 +131,13 @@ MODEL, INVALID, LARGE = "NOT_FOUND", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"
             ("no-item", feedback(item_id=""), INVALID, "item_id is empty"),
             (
                 "future",
-                feedback(timestamp=IN_AN_HOUR),
+                feedback(timestamp=IN_A_DAY),
                 INVALID,
                 "in the future",
             ),
             (
                 "milliseconds",
-                feedback(timestamp=IN_AN_HOUR * 1000),
+                feedback(timestamp=IN_A_DAY * 1000),
                 INVALID,
                 "not milliseconds",
             ),

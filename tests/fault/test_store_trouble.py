@@ -1,6 +1,7 @@
 """A store that is down or hangs: everybody is answered all the same."""
 
 import contextlib
+import itertools
 import threading
 import time
 
@@ -16,6 +17,7 @@ from tests.helpers.hanging_proxy import HangingProxy
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.oracle_gateway import OracleGateway
 from tests.helpers.oracle_model_server import save_manifests
+from tests.helpers.patience import wait_until
 from tests.helpers.toy_model import ToyOracle, ToyParameters
 
 pytestmark = pytest.mark.fault
@@ -36,7 +38,10 @@ def rank_for(client, seconds):
     end = time.monotonic() + seconds
 
     def rank():
-        while time.monotonic() < end:
+        # Some, however slow the machine is.
+        for number in itertools.count():
+            if number >= 3 and time.monotonic() >= end:
+                return
             try:
                 answers.append(client.rank("known", ITEMS))
             except grpc.RpcError as error:
@@ -62,6 +67,16 @@ def assert_served_the_meta_initialization(answers, oracle):
         assert answer.provenance.rung == "fallback"
         assert answer.provenance.degraded_reason
         np.testing.assert_allclose(answer.scores, expected, atol=1e-5)
+
+
+def served_own_weights(client):
+    """An answer from the user's own weights; the store may be slow to tell."""
+
+    def hit():
+        answer = client.rank("known", ITEMS)
+        return answer.store_hit and answer
+
+    return wait_until(hit)
 
 
 def wait_for_own_weights(client, expected):
@@ -103,8 +118,7 @@ def test_redis_that_hangs_degrades_answers_and_fails_none(
     client, proxy, oracle, seconds
 ):
     client.submit_feedback("known", [FeedbackEvent("e", "003", 1.0)])
-    before = client.rank("known", ITEMS)
-    assert before.store_hit
+    before = served_own_weights(client)
     proxy.hang()
     answers = rank_for(client, seconds)
     proxy.go_on()
@@ -116,7 +130,7 @@ def test_redis_that_is_down_degrades_answers_and_is_used_again(
     client, redis, oracle
 ):
     client.submit_feedback("known", [FeedbackEvent("e", "003", 1.0)])
-    before = client.rank("known", ITEMS)
+    before = served_own_weights(client)
     redis.kill()
     answers = rank_for(client, 1.0)
     assert_served_the_meta_initialization(answers, oracle)
@@ -193,8 +207,7 @@ def test_disk_that_hangs_degrades_answers_and_fails_none(
             RecommenderClient(gateway.target, DEADLINE_SECONDS)
         )
         client.submit_feedback("known", [FeedbackEvent("e", "003", 1.0)])
-        before = client.rank("known", ITEMS)
-        assert before.store_hit
+        before = served_own_weights(client)
         store.answers.clear()
         answers = rank_for(client, seconds)
         store.answers.set()

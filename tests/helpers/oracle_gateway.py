@@ -18,6 +18,7 @@ from serving.ports import free_port
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.rpc.async_server import AsyncServer
 from serving.store.config import StoreConfig
+from tests.helpers.patience import PATIENT_SECONDS
 from tests.helpers.toy_model import ToyParameters
 
 
@@ -53,6 +54,8 @@ class OracleGateway:
             for version in backend.versions:
                 manifest = ToyParameters.from_seed(version).manifest(name)
                 manifest.save(path / str(version))
+        # A busy machine must not turn other tests into tests of timeouts.
+        flags = {"backend_timeout_seconds": PATIENT_SECONDS} | flags
         self.config = GatewayConfig(
             backend="none", models=paths, default_model=names[0], **flags
         )

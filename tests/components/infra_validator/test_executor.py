@@ -230,11 +230,19 @@ def test_a_server_that_exits_is_reported_with_its_last_lines(
 
 def test_a_server_that_hangs_is_killed_at_the_deadline(tmp_path, monkeypatch):
     sleeping_server(monkeypatch, tmp_path / "pid", "trap '' TERM; sleep 100")
-    with (
-        pytest.raises(ModelServerError, match=r"not available after 0\.5 s"),
-        server_process.running_server("m", tmp_path, tmp_path / "log", 0.5),
-    ):
-        pass
+    for seconds in (0.5, 5.0, 50.0):
+        with (
+            pytest.raises(
+                ModelServerError, match=f"not available after {seconds:g} s"
+            ),
+            server_process.running_server(
+                "m", tmp_path, tmp_path / "log", seconds
+            ),
+        ):
+            pass
+        if (tmp_path / "pid").exists():
+            break
+        # So busy a machine that the server had not even begun.
     assert not alive(int((tmp_path / "pid").read_text()))
 
 

@@ -10,7 +10,7 @@ from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
 from serving.security.admission import Admission
 from serving.security.refusals import PUSHBACK
-from tests.helpers.patience import wait_until
+from tests.helpers.patience import PATIENT_SECONDS, wait_until
 
 MAX_IN_FLIGHT = 4
 
@@ -95,12 +95,16 @@ def test_health_answers_under_overload(server, stub):
 
 
 def test_expired_call_is_not_worked_on(server, stub):
-    blocker = threading.Event()
+    stands_still, blocker = threading.Event(), threading.Event()
+
+    def block():
+        stands_still.set()
+        blocker.wait(10)
+
     # The server's loop stands still while the deadlines pass.
-    holder = threading.Thread(
-        target=server.call, args=(lambda: blocker.wait(10),)
-    )
+    holder = threading.Thread(target=server.call, args=(block,))
     holder.start()
+    assert stands_still.wait(PATIENT_SECONDS)
     futures = [stub.Rank.future(REQUEST, timeout=0.1) for _ in range(3)]
     codes = [future.code() for future in futures]
     blocker.set()

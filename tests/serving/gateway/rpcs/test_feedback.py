@@ -112,7 +112,7 @@ def test_events_of_a_deleted_user_are_refused(gateway):
         ([pb.FeedbackEvent(item_id="003")], "event_id is empty"),
         ([event(1, timestamp=NOW * 1000)], "not milliseconds"),
         ([event(1, timestamp=-1)], "since 1970"),
-        ([event(1, timestamp=NOW + 3600)], "in the future"),
+        ([event(1, timestamp=NOW + 86_400)], "in the future"),
         ([event(n) for n in range(21)], "20 allowed"),
     ],
 )
