@@ -158,7 +158,7 @@ class EventLogSuite:
         )
         reader.start()
         log.append([submit(1)])
-        reader.join(timeout=10)
+        reader.join(timeout=60)
         assert ids(found) == ["u1:e1"]
 
     def test_reader_waits_no_longer_than_it_says(self, log):

@@ -47,7 +47,7 @@ class Caller:
             request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=response_type.FromString,
         )
-        return lambda request: call(request, timeout=10)
+        return lambda request: call(request, timeout=60)
 
     def states(self, model="adaptower"):
         request = pb.GetModelStatusRequest()

@@ -107,7 +107,7 @@ def test_predict_of_a_million_candidates_leaves_no_memory_behind(
 def attack(channel, method, data):
     """Returns the status that a request is answered with."""
     try:
-        channel.unary_unary(method)(data, timeout=20)
+        channel.unary_unary(method)(data, timeout=60)
     except grpc.RpcError as error:
         return error.code()
     return grpc.StatusCode.OK

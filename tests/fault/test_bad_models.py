@@ -134,7 +134,7 @@ def states(model_server):
             GET_MODEL_STATUS,
             pb.GetModelStatusRequest.SerializeToString,
             pb.GetModelStatusResponse.FromString,
-        )(request, timeout=20)
+        )(request, timeout=60)
     return {s.version: s.state for s in response.model_version_status}
 
 

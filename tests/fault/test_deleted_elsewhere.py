@@ -128,7 +128,7 @@ def test_what_the_other_learns_from_them_at_the_moment_is_dropped(gateways):
 
     sending = threading.Thread(target=send)
     sending.start()
-    assert learning.wait(20)
+    assert learning.wait(60)
     delete(deletes, "gone")
     go_on.set()
     sending.join()
@@ -147,7 +147,7 @@ def test_who_is_learned_again_for_another_version_does_not_come_back(gateways):
     # The straggler is met, and learned behind the answer.
     request = pb.RankRequest(user_id="gone", item_ids=["003"])
     assert other.stub.Rank(request).provenance.degraded
-    assert learning.wait(20)
+    assert learning.wait(60)
     delete(deletes, "gone")
     go_on.set()
     name = (

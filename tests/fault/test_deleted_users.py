@@ -215,7 +215,7 @@ def test_user_deleted_while_events_are_learned_stays_away(gateway, places):
         )
     )
     sending.start()
-    assert learning.wait(20)
+    assert learning.wait(60)
     gateway.stub.DeleteUser(pb.DeleteUserRequest(user_id=GONE))
     go_on.set()
     sending.join()

@@ -84,7 +84,7 @@ def test_killed_gateway_loses_nothing_acknowledged(run_gateway, rounds):
                 time.sleep(random.uniform(0.0, 0.005))
             gateway.process.kill()
             for thread in threads:
-                thread.join(20)
+                thread.join(60)
         gateway.process.wait()
     with RecommenderClient(run_gateway().target) as client:
         for sender in senders:

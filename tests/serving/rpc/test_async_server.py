@@ -161,7 +161,7 @@ async def status_of(call):
 
 def test_unary_calls_are_answered(run):
     async def scenario(running):
-        answers = [running.unary(str(n), timeout=5) for n in range(100)]
+        answers = [running.unary(str(n), timeout=60) for n in range(100)]
         assert await asyncio.gather(*answers) == [
             str(n) * 2 for n in range(100)
         ]
@@ -199,7 +199,7 @@ def test_interceptors_can_refuse(run):
 
 def test_abort_sends_status_words_and_metadata(run):
     async def scenario(running):
-        error = await status_of(running.unary("abort", timeout=5))
+        error = await status_of(running.unary("abort", timeout=60))
         assert error.code() == grpc.StatusCode.DATA_LOSS
         assert error.details() == "böse"
         assert ("x-why", "w") in tuple(error.trailing_metadata())
@@ -209,7 +209,7 @@ def test_abort_sends_status_words_and_metadata(run):
 
 def test_trailing_metadata_goes_after_the_answer(run):
     async def scenario(running):
-        call = running.unary("trailing", timeout=5)
+        call = running.unary("trailing", timeout=60)
         assert await call == "trailing" * 2
         assert ("x-trailing", "t") in tuple(await call.trailing_metadata())
 
@@ -227,16 +227,16 @@ def test_failures_have_a_status_and_the_next_call_works(
     run, request_text, code
 ):
     async def scenario(running):
-        error = await status_of(running.unary(request_text, timeout=5))
+        error = await status_of(running.unary(request_text, timeout=60))
         assert error.code() == code
-        assert await running.unary("a", timeout=5) == "aa"
+        assert await running.unary("a", timeout=60) == "aa"
 
     run(scenario)
 
 
 def test_unknown_method_is_unimplemented(run):
     async def scenario(running):
-        error = await status_of(running.missing("", timeout=5))
+        error = await status_of(running.missing("", timeout=60))
         assert error.code() == grpc.StatusCode.UNIMPLEMENTED
 
     run(scenario)
@@ -244,7 +244,7 @@ def test_unknown_method_is_unimplemented(run):
 
 def test_several_responses_come_in_order(run):
     async def scenario(running):
-        got = [text async for text in running.responses("50", timeout=5)]
+        got = [text async for text in running.responses("50", timeout=60)]
         assert got == [str(n) for n in range(50)]
 
     run(scenario)
@@ -253,7 +253,7 @@ def test_several_responses_come_in_order(run):
 def test_stream_can_be_aborted(run):
     async def scenario(running):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            async for _ in running.responses("0", timeout=5):
+            async for _ in running.responses("0", timeout=60):
                 pass
         assert refused.value.code() == grpc.StatusCode.OUT_OF_RANGE
 
@@ -262,7 +262,7 @@ def test_stream_can_be_aborted(run):
 
 def test_conversation_goes_to_and_fro(run):
     async def scenario(running):
-        call = running.conversation(timeout=5)
+        call = running.conversation(timeout=60)
         for word in ("one", "two"):
             await call.write(word)
             assert await call.read() == word.upper()
@@ -282,7 +282,7 @@ def test_handler_is_cancelled_when_nobody_waits(run, hangs_up):
         await running.behaviour.begun.wait()
         if hangs_up:
             call.cancel()
-        await asyncio.wait_for(running.behaviour.cancelled.wait(), 5)
+        await asyncio.wait_for(running.behaviour.cancelled.wait(), 60)
 
     run(scenario)
 

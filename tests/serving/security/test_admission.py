@@ -62,7 +62,7 @@ def test_calls_beyond_the_bound_are_refused_and_the_others_answered(
         assert dict(future.trailing_metadata())[PUSHBACK] == "500"
     assert counted == [grpc.StatusCode.RESOURCE_EXHAUSTED] * len(refused)
     wait_until(lambda: server.service.in_hand == 0)
-    assert stub.Rank(REQUEST, timeout=5) is not None
+    assert stub.Rank(REQUEST, timeout=60) is not None
 
 
 def test_cancelled_calls_give_their_places_back(server, stub):
@@ -77,7 +77,7 @@ def test_cancelled_calls_give_their_places_back(server, stub):
 def test_failing_calls_give_their_places_back(stub):
     for _ in range(MAX_IN_FLIGHT + 1):
         with pytest.raises(grpc.RpcError) as failed:
-            stub.SubmitFeedback(pb.SubmitFeedbackRequest(), timeout=5)
+            stub.SubmitFeedback(pb.SubmitFeedbackRequest(), timeout=60)
         # A place kept would have the last one refused.
         assert failed.value.code() == grpc.StatusCode.ABORTED
 
@@ -87,7 +87,7 @@ def test_health_answers_under_overload(server, stub):
     wait_until(lambda: server.service.in_hand == MAX_IN_FLIGHT)
     with grpc.insecure_channel(server.target) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), timeout=5
+            health_pb2.HealthCheckRequest(), timeout=60
         )
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     for future in futures:
@@ -111,13 +111,13 @@ def test_expired_call_is_not_worked_on(server, stub):
     holder.join()
     assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED] * 3
     server.call(server.service.slow.set)
-    stub.Rank(REQUEST, timeout=5)
+    stub.Rank(REQUEST, timeout=60)
     assert server.service.calls == 1
 
 
 def test_oversized_message_is_refused(stub, server):
     with pytest.raises(grpc.RpcError) as refused:
-        stub.Rank(pb.RankRequest(user_id="u" * 200_000), timeout=5)
+        stub.Rank(pb.RankRequest(user_id="u" * 200_000), timeout=60)
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "larger than max" in refused.value.details()
     assert server.service.calls == 0

@@ -28,7 +28,7 @@ def bearer(name):
 
 def rank(channel, metadata, user_id="u"):
     return pb_grpc.RecommenderStub(channel).Rank(
-        pb.RankRequest(user_id=user_id), metadata=metadata, timeout=5
+        pb.RankRequest(user_id=user_id), metadata=metadata, timeout=60
     )
 
 

@@ -39,7 +39,7 @@ def call(target, tls):
     )
     with channel:
         return pb_grpc.RecommenderStub(channel).Rank(
-            pb.RankRequest(user_id="u"), timeout=5
+            pb.RankRequest(user_id="u"), timeout=60
         )
 
 

@@ -163,7 +163,7 @@ class PausingStore(MemoryStore):
 
     def compare_and_put_many(self, records):
         self.waiting.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(60)
         return super().compare_and_put_many(records)
 
 
@@ -178,7 +178,7 @@ def paused(start, oracles):
     store.go_on.clear()
     store.waiting.clear()
     rank(gateway)
-    assert store.waiting.wait(20)
+    assert store.waiting.wait(60)
     yield gateway
     store.go_on.set()
 
