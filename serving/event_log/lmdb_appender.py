@@ -8,6 +8,7 @@ from serving.errors import LogFullError
 from serving.event_log.entry import Submission
 from serving.event_log.event_log import Appended, LogConfig
 from serving.event_log.lmdb_entries import LmdbEntries
+from serving.event_log.lmdb_tombstones import LmdbTombstones
 from serving.event_log.seen_ids import SeenIds, is_new
 from serving.lmdb_file import LmdbFile, Transaction
 from serving.store.tombstone import deleted
@@ -21,16 +22,22 @@ class LmdbAppender:
     """Takes submissions in."""
 
     def __init__(
-        self, file: LmdbFile, entries: LmdbEntries, config: LogConfig
+        self,
+        file: LmdbFile,
+        entries: LmdbEntries,
+        tombstones: LmdbTombstones,
+        config: LogConfig,
     ) -> None:
         """Opens the databases of event ids.
 
         Args:
             file: Where they are.
             entries: Where submissions go.
+            tombstones: Of whom nothing is taken in.
             config: How much the log holds, and for how long.
         """
         self._entries = entries
+        self._tombstones = tombstones
         self._most = config.max_entries
         self._seen = SeenIds(file, config.dedup_seconds)
 
@@ -74,7 +81,7 @@ class LmdbAppender:
         self, transaction: Transaction, submission: Submission, parts: list[Any]
     ) -> Stored:
         key = submission.key
-        if self._entries.is_deleted(transaction, key):
+        if self._tombstones.hold(transaction, key):
             return deleted(key), None
         new = tuple(
             event

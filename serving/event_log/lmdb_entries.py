@@ -3,7 +3,7 @@
     entries   position (8 bytes) -> a submission, as in `entry.py`
     queue     position -> digest of the user; what nobody acknowledged
     users     digest of the user -> positions
-    deleted   digest of the user -> tombstone
+    deleted   see `lmdb_tombstones.py`
     seen0..4  hashes of event ids, see `seen_ids.py`
     meta      the last position, and what `seen_ids.py` keeps
 
@@ -12,7 +12,7 @@ Positions are those of `lmdb_positions.py`.
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from serving.errors import RecordError
 from serving.event_log.entry import (
@@ -30,7 +30,6 @@ from serving.event_log.lmdb_positions import (
 )
 from serving.lmdb_file import LmdbFile, Transaction
 from serving.store.record import UserKey
-from serving.store.tombstone import Tombstone
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +44,6 @@ class LmdbEntries:
         self._entries = file.database("entries")
         self._queue = file.database("queue")
         self._users = file.database("users", fixed_duplicates=True)
-        self._deleted = file.database("deleted")
         self._meta = file.database("meta")
 
     def put(self, transaction: Transaction, submission: Submission) -> LogEntry:
@@ -174,61 +172,14 @@ class LmdbEntries:
             return []
         return list(itertools.islice(cursor, most))
 
-    def delete(
-        self,
-        transaction: Transaction,
-        key: UserKey,
-        tombstone: Tombstone,
-        most: int,
-    ) -> int:
-        """Lets no more in of a user, and removes entries; returns how many.
-
-        Args:
-            transaction: A write transaction.
-            key: The user.
-            tombstone: What stays.
-            most: How many entries at most.
-        """
-        transaction.put(key.digest, tombstone.to_bytes(), db=self._deleted)
+    def delete(self, transaction: Transaction, key: UserKey, most: int) -> int:
+        """Removes entries of a user, `most` at most; returns how many."""
         positions = self.positions_of(transaction, key)[:most]
         for position in positions:
             transaction.delete(position, db=self._queue)
             transaction.delete(position, db=self._entries)
             transaction.delete(key.digest, position, db=self._users)
         return len(positions)
-
-    def is_deleted(self, transaction: Transaction, key: UserKey) -> bool:
-        """Whether nothing of a user is taken in."""
-        data = transaction.get(key.digest, db=self._deleted)
-        return Tombstone.live(data) is not None
-
-    def tombstones(
-        self, transaction: Transaction, start: bytes, most: int
-    ) -> list[tuple[bytes, bool]]:
-        """Returns digests of deleted users, and whether they may come back.
-
-        Args:
-            transaction: Any transaction.
-            start: The first digest to look at.
-            most: How many to look at.
-        """
-        cursor = transaction.cursor(db=self._deleted)
-        if not cursor.set_range(start):
-            return []
-        return [
-            (owner, Tombstone.live(data) is None)
-            for owner, data in itertools.islice(cursor, most)
-        ]
-
-    def forget_tombstones(
-        self, transaction: Transaction, owners: Sequence[bytes]
-    ) -> int:
-        """Removes those tombstones of some users that have expired."""
-        for owner in owners:
-            data = transaction.get(owner, db=self._deleted)
-            if data is not None and Tombstone.live(data) is None:
-                transaction.delete(owner, db=self._deleted)
-        return len(owners)
 
     def counts(self, transaction: Transaction) -> tuple[int, int]:
         """Returns how many entries there are, and how many in the queue."""

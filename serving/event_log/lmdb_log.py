@@ -16,9 +16,10 @@ from serving.event_log.lmdb_appender import LmdbAppender
 from serving.event_log.lmdb_deliveries import LmdbDeliveries
 from serving.event_log.lmdb_entries import NUM_DATABASES, LmdbEntries, decoded
 from serving.event_log.lmdb_positions import after, position_of
+from serving.event_log.lmdb_tombstones import LmdbTombstones
 from serving.event_log.reader_lock import ReaderLock
 from serving.in_parts import in_parts
-from serving.lmdb_file import LmdbFile
+from serving.lmdb_file import LmdbFile, Transaction
 from serving.store.record import UserKey
 from serving.store.tombstone import Retention, Tombstone, now_ms
 
@@ -53,7 +54,10 @@ class LmdbEventLog(EventLog):
             path, self._config.map_bytes, NUM_DATABASES, _failed, _full
         )
         self._stored = LmdbEntries(self._file)
-        self._appender = LmdbAppender(self._file, self._stored, self._config)
+        self._tombstones = LmdbTombstones(self._file)
+        self._appender = LmdbAppender(
+            self._file, self._stored, self._tombstones, self._config
+        )
         self._deliveries = LmdbDeliveries(
             self._file, self._stored, self._config
         )
@@ -115,9 +119,11 @@ class LmdbEventLog(EventLog):
     def delete(self, key: UserKey) -> tuple[int, Tombstone]:  # noqa: D102
         retention = Retention(tombstone_seconds=self._config.tombstone_seconds)
         tombstone = Tombstone.now(retention)
-        delete = functools.partial(
-            self._stored.delete, key=key, tombstone=tombstone
-        )
+
+        def delete(transaction: Transaction, most: int) -> int:
+            self._tombstones.put(transaction, key, tombstone)
+            return self._stored.delete(transaction, key, most)
+
         return sum(self._in_steps(delete)), tombstone
 
     def trim_steps(self) -> Iterator[int]:  # noqa: D102
@@ -130,15 +136,13 @@ class LmdbEventLog(EventLog):
         """Removes the tombstones that have expired; no entries are dropped."""
 
         def forget(owners: Sequence[bytes]) -> int:
-            work = functools.partial(
-                self._stored.forget_tombstones, owners=owners
-            )
+            work = functools.partial(self._tombstones.forget, owners=owners)
             return self._deliveries.write(work, removes=True)
 
         start = b""
         while True:
             with self._file.reading() as transaction:
-                chunk = self._stored.tombstones(transaction, start, _CHUNK)
+                chunk = self._tombstones.chunk(transaction, start, _CHUNK)
             if not chunk:
                 return
             if expired := [owner for owner, is_over in chunk if is_over]:

@@ -180,7 +180,7 @@ class TestLmdbEventLog(EventLogSuite):
     def test_tombstones_are_forgotten_in_short_steps(self, tmp_path):
         with LmdbEventLog(tmp_path) as log:
             over = Tombstone(0, 1).to_bytes()
-            database = log._stored._deleted
+            database = log._tombstones._deleted
 
             def bury(transaction):
                 for n in range(2000):
