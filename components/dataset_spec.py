@@ -30,8 +30,9 @@ from serving.contract.features import Feature
 TIMESTAMP_UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 ISO_8601 = "iso8601"
 
-
 _NO_TABLE = EntitySpec()
+# Of the runs' folder, where datasets have theirs.
+_TAKEN_NAME = "latest"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +217,12 @@ def _check(spec: DatasetSpec, top: Section, log: Section) -> None:
             "name",
             "expected lower-case letters, digits, '-', '_' and '.', got "
             f"{spec.name!r}",
+        )
+    if spec.name == _TAKEN_NAME:
+        raise top.error(
+            "name",
+            f"{_TAKEN_NAME!r} is the link to the newest run, beside the "
+            "datasets' folders; choose another name",
         )
     if not 0 <= spec.max_dead_letter_share <= 1:
         raise top.error(

@@ -25,6 +25,8 @@ COMMANDS = (
 
 _OURS = ("pipeline", "trainer", "components", "serving")
 _INTERRUPTED = 130
+# As a shell says of what ended by SIGPIPE.
+_NOBODY_READS = 141
 
 _EPILOG = """
 A first run, start to end (a few minutes):
@@ -44,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; the process's own by default.
 
     Returns:
-        The exit code: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C.
+        The exit code: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C,
+        141 if the reader of its output went away before the command's end.
     """
     args = make_parser().parse_args(argv)
     _set_environment()
@@ -56,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except BrokenPipeError:  # `adaptower evaluate | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _NOBODY_READS
     except Exception as error:
         ours = find_our_error(error)
         if ours is None or args.verbose:

@@ -37,7 +37,7 @@ def run_main_job(config: RunConfig) -> int:
     start = time.monotonic()
     spec = load_dataset_spec(config.dataset)
     console.rule(f"[bold]{spec.name}[/]: data", align="left")
-    console.print(spec.description, style="dim")
+    console.print(spec.description, style="dim", markup=False)
     data_folder = fetch_dataset(spec, config.data_path)
     fetched = time.monotonic() - start
     console.rule("pipeline", align="left")

@@ -118,13 +118,14 @@ def remove_old_versions(push_dir: Path, keep_versions: int) -> list[int]:
     """
     check_keep_versions(keep_versions)
     push_dir = push_dir.resolve()
-    known = [
-        version
-        for version in listed_versions(push_dir)
-        if (push_dir / str(version) / MANIFEST_FILE).is_file()
-    ]
-    removed = known[:-keep_versions]
     with _only_pusher(push_dir):
+        # Under the lock: another pusher may have been removing the same.
+        known = [
+            version
+            for version in listed_versions(push_dir)
+            if (push_dir / str(version) / MANIFEST_FILE).is_file()
+        ]
+        removed = known[:-keep_versions]
         for version in removed:
             leaving = Path(
                 tempfile.mkdtemp(

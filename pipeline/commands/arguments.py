@@ -1,7 +1,10 @@
 """Arguments that several commands share."""
 
 import argparse
+import math
 import pathlib
+
+_DAY_SECONDS = 24 * 3600.0
 
 
 def positive(text: str) -> int:
@@ -10,6 +13,16 @@ def positive(text: str) -> int:
     if value <= 0:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
     return value
+
+
+def days(text: str) -> float:
+    """Reads days of more than zero, as the gateways do; in seconds."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"expected a number of more than 0, got {text}"
+        )
+    return value * _DAY_SECONDS
 
 
 def hyper_parameter(text: str) -> tuple[str, str]:

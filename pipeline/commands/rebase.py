@@ -15,6 +15,8 @@ answer is then that for a new user.
 import argparse
 import pathlib
 
+from pipeline.commands.arguments import days
+
 HELP = "learn the known users for a new version"
 EPILOG = """
 examples:
@@ -53,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--store-ttl-days",
-        type=float,
+        type=days,
+        dest="store_ttl_seconds",
         metavar="D",
         help="as the gateways have it",
     )
@@ -67,14 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from pipeline.commands.run import DAY_SECONDS
     from pipeline.rebase import find_model, rebase_store
     from serving.store.config import StoreConfig
     from serving.store.tombstone import Retention
 
     found = find_model(args.model, args.model_name)
-    ttl_days = args.store_ttl_days
-    retention = Retention(None if ttl_days is None else ttl_days * DAY_SECONDS)
+    retention = Retention(args.store_ttl_seconds)
     rebase_store(
         found.folder,
         args.model_name,

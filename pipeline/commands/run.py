@@ -11,6 +11,7 @@ import argparse
 from pipeline.commands.arguments import (
     add_dataset_arguments,
     add_hyper_parameters,
+    days,
     positive,
 )
 
@@ -33,9 +34,6 @@ results:
   runs/<dataset>/summary.json, report.html, serving/, logs/
   runs/latest points at the last run
 """
-
-
-DAY_SECONDS = 24 * 3600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--store-ttl-days",
-        type=float,
+        type=days,
+        dest="store_ttl_seconds",
         metavar="D",
         help="as the gateways have it",
     )
@@ -100,11 +99,7 @@ def run(args: argparse.Namespace) -> int:
             use_cache=not args.no_cache,
             beam_args=tuple(args.beam_arg),
             store=args.store,
-            store_ttl_seconds=(
-                None
-                if args.store_ttl_days is None
-                else args.store_ttl_days * DAY_SECONDS
-            ),
+            store_ttl_seconds=args.store_ttl_seconds,
             seed=args.seed,
             hyper_parameters=dict(args.set),
         )

@@ -154,6 +154,8 @@ def check_machine(runs: pathlib.Path, ports: Sequence[int]) -> Iterator[Check]:
     yield check_platform()
     yield check_compiler()
     yield check_memory()
-    yield check_disk(runs if runs.is_dir() else pathlib.Path())
+    # Before the first run it isn't there; where it will be made counts.
+    runs = runs.absolute()
+    yield check_disk(next(f for f in (runs, *runs.parents) if f.is_dir()))
     yield check_ports(ports)
     yield check_model_server()

@@ -160,6 +160,7 @@ def test_shorthand_of_a_feature_reads_the_column_of_its_name():
         ("name", None, "name", "required"),
         ("name", 7, "name", "expected a text, got 7"),
         ("name", "My Shop", "name", "lower-case"),
+        ("name", "latest", "name", "link to the newest run"),
         ("nmae", "shop", "nmae", "Did you mean 'name'?"),
         ("max_dead_letter_share", "5%", "max_dead_letter_share", "a number"),
         ("max_dead_letter_share", 5, "max_dead_letter_share", "from 0 to 1"),

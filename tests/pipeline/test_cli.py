@@ -92,6 +92,42 @@ def test_ctrl_c_ends_with_130(
     assert "Interrupted" in capsys.readouterr().err
 
 
+def test_command_whose_reader_went_away_does_not_end_with_0() -> None:
+    script = (
+        "import sys\n"
+        "from pipeline import cli\n"
+        "from pipeline.commands import evaluate\n"
+        "def run(args):\n"
+        "    while True:\n"
+        "        print('a stage', flush=True)\n"
+        "evaluate.run = run\n"
+        "sys.exit(cli.main(['evaluate']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == 141
+
+
+@pytest.mark.parametrize("command", ["run", "rebase"])
+@pytest.mark.parametrize("days", ["0", "-1", "nan", "inf", "soon"])
+def test_time_after_which_nobody_would_be_left_is_refused(
+    command: str, days: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.make_parser().parse_args([command, f"--store-ttl-days={days}"])
+    assert stop.value.code == 2
+    assert "--store-ttl-days" in capsys.readouterr().err
+
+
+def test_days_are_handed_on_as_seconds() -> None:
+    args = cli.make_parser().parse_args(["run", "--store-ttl-days=2"])
+    assert args.store_ttl_seconds == 2 * 24 * 3600
+
+
 def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["run", "--replay-users", "0"])

@@ -177,3 +177,11 @@ def test_this_machine_passes_every_check_that_stops_a_run(
 def test_no_cached_dataset_is_a_warning() -> None:
     assert machine.check_datasets(["a"], ["a"]).status == OK
     assert machine.check_datasets(["a", "b"], []).status == WARNING
+
+
+def test_disk_of_a_folder_that_is_not_there_yet_is_the_one_it_is_made_on(
+    tmp_path: Path,
+) -> None:
+    checks = machine.check_machine(tmp_path / "new" / "runs", ())
+    [disk] = [check for check in checks if check.name == "disk"]
+    assert disk.found.endswith(f"free in {tmp_path}")

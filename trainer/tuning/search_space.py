@@ -79,6 +79,9 @@ def _declare(
     start = getattr(base, name)
     if name in _RANGES:
         low, high, sampling = _RANGES[name]
+        if not start:
+            # No ratio leads to 0.
+            sampling = "linear"
         space.Float(
             name,
             min(low, start),

@@ -1,5 +1,7 @@
 """Versions appear whole or not at all, whatever happens while pushing."""
 
+import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,24 @@ def test_only_older_versions_that_were_pushed_here_are_removed(
     assert removed == pushed[:2]
     assert versions.listed_versions(push_dir) == [1, *pushed[2:]]
     assert not list(tmp_path.glob(".staging-*"))
+
+
+def test_version_that_another_pusher_removed_meanwhile_is_no_error(
+    model_dir, tmp_path, monkeypatch
+):
+    push_dir = tmp_path / "base"
+    pushed = [versions.push_version(model_dir, push_dir) for _ in range(3)]
+    only_pusher = versions._only_pusher
+
+    @contextlib.contextmanager
+    def after_the_other(folder):
+        with only_pusher(folder):
+            shutil.rmtree(push_dir / str(pushed[0]))
+            yield
+
+    monkeypatch.setattr(versions, "_only_pusher", after_the_other)
+    assert versions.remove_old_versions(push_dir, 1) == [pushed[1]]
+    assert versions.listed_versions(push_dir) == [pushed[2]]
 
 
 def test_keeping_no_version_is_refused(tmp_path):

@@ -25,6 +25,15 @@ def test_search_starts_where_the_dataset_says():
     assert choices["outer_lr"].max_value == 0.5
 
 
+@pytest.mark.parametrize("name", ["item_l2", "partition_penalty"])
+def test_search_may_start_at_zero(name):
+    base = TrainerConfig(partition="learned", **{name: 0.0})
+    space = search_space(base, 0)
+    assert space.values[name] == 0.0
+    [found] = [hp for hp in space.space if hp.name == name]
+    assert (found.min_value, found.max_value > 0) == (0.0, True)
+
+
 def test_pinned_names_are_not_searched():
     names = set(search_space(TrainerConfig(), 0).values)
     pinned = {"partition", "outer_lr", "num_inner_steps"}
