@@ -14,6 +14,9 @@ from grpc_health.v1 import health_pb2_grpc
 
 from serving.gateway.rpcs.call import Context
 
+# Strangers may watch: each watcher takes some 20 kB for as long as it likes.
+MAX_WATCHERS = 1_000
+
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Health"].full_name
 
 
@@ -29,6 +32,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._serving = False
         self._shut_down = False
         self._changed = asyncio.Event()
+        self._watchers = 0
 
     def serve(self) -> None:
         """Says from now on that everything is serving."""
@@ -56,11 +60,26 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self, request: pb.HealthCheckRequest, context: Context
     ) -> AsyncIterator[pb.HealthCheckResponse]:
         """Answers with the status of a service now and after each change."""
+        if self._watchers >= MAX_WATCHERS:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"There are {MAX_WATCHERS} watchers already; use Check.",
+            )
+        self._watchers += 1
+        try:
+            async for response in self._statuses(request.service):
+                yield response
+        finally:
+            self._watchers -= 1
+
+    async def _statuses(
+        self, service: str
+    ) -> AsyncIterator[pb.HealthCheckResponse]:
         told = None
         while True:
             # Taken first: what changes from here on sets this very event.
             changed, is_last = self._changed, self._shut_down
-            status = self._status(request.service)
+            status = self._status(service)
             if status != told:
                 yield pb.HealthCheckResponse(status=status)
                 told = status

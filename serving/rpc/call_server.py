@@ -55,6 +55,7 @@ class CallServer:
         threads: int = 1,
         grouping: Grouping = Grouping(),
         on_hang_up: Callable[[Call], None] | None = None,
+        max_unread: int | None = None,
     ) -> None:
         """Sets the server up.
 
@@ -66,13 +67,24 @@ class CallServer:
             grouping: How calls are put together.
             on_hang_up: Is given calls whose caller is gone; None if nobody
                 wants to know, which saves time.
+            max_unread: Calls of a thread whose request is still on its way;
+                beyond them the one that has taken longest is refused. What
+                has come of a request takes memory, and nobody was asked yet
+                who sends it. None is no limit.
         """
         # A second server on the port would answer some of the calls.
         arguments = (("grpc.so_reuseport", 0), *options)
         self._server = cygrpc.Server(arguments, False)
         self._ended = threading.Event()
         self._loops = [
-            _Loop(self._server, handle, grouping, on_hang_up, self._ended)
+            _Loop(
+                self._server,
+                handle,
+                grouping,
+                on_hang_up,
+                self._ended,
+                max_unread,
+            )
             for _ in range(threads)
         ]
         self._threads = [
@@ -137,6 +149,7 @@ class _Loop:
         grouping: Grouping,
         on_hang_up: Callable[[Call], None] | None,
         server_ended: threading.Event,
+        max_unread: int | None,
     ) -> None:
         self.queue = cygrpc.CompletionQueue()
         self._server = server
@@ -144,6 +157,9 @@ class _Loop:
         self._grouping = grouping
         self._on_hang_up = on_hang_up
         self._server_ended = server_ended
+        self._max_unread = max_unread
+        # The one that has taken longest comes first.
+        self._unread: dict[Call, None] = {}
         self._had_company = False
         self._open = True
         server.register_completion_queue(self.queue)
@@ -192,16 +208,45 @@ class _Loop:
         """Returns the call that an event makes ready, if it does."""
         tag = event.tag
         if isinstance(tag, Call):
-            return tag if tag.received(event) else None
+            return self._read(tag, event)
         if tag is _NEW_CALL:
             if event.success and event.call is not None:
                 self._request_call()
-                Call(event).begin(self._on_hang_up)
+                self._begin(Call(event))
         elif tag is _SERVER_ENDED:
             self._server_ended.set()
         else:
             tag(event)
         return None
+
+    def _read(self, call: Call, event: Any) -> Call | None:
+        """Returns a call whose request has come, if one has."""
+        self._unread.pop(call, None)
+        if call.ended:
+            return None
+        if call.received(event):
+            return call
+        # Nobody hears it whose call gRPC has ended; nor may anything be sent
+        # once the server has.
+        if not self._server_ended.is_set():
+            call.refuse(
+                grpc.StatusCode.INVALID_ARGUMENT, "The call has no request."
+            )
+        return None
+
+    def _begin(self, call: Call) -> None:
+        """Asks for a call's request."""
+        call.begin(self._on_hang_up)
+        if self._max_unread is None:
+            return
+        self._unread[call] = None
+        if len(self._unread) > self._max_unread:
+            slowest = next(iter(self._unread))
+            del self._unread[slowest]
+            slowest.refuse(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "The request takes too long to arrive while many others do.",
+            )
 
     def _group_deadline(self) -> float:
         """Returns until when to look for more calls, seconds since 1970."""

@@ -9,6 +9,7 @@ from serving.gateway.service import SERVICE_NAME
 from serving.store import MemoryStore
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.oracle_gateway import OracleGateway
+from tests.helpers.patience import wait_until
 
 Status = health_pb2.HealthCheckResponse
 
@@ -90,3 +91,20 @@ def test_others_are_told_of_a_drain_after_one_watcher_left(
     assert [w.next() for w in watchers] == [Status.NOT_SERVING] * 2
     # A drain waits for open streams, so they end.
     assert [w.next() for w in watchers] == ["end"] * 2
+
+
+def test_watchers_beyond_the_most_are_refused_until_one_leaves(
+    gateway, stub, monkeypatch
+):
+    monkeypatch.setattr("serving.gateway.health.MAX_WATCHERS", 2)
+    watchers = [Watcher(stub, "") for _ in range(2)]
+    assert [watcher.next() for watcher in watchers] == [Status.NOT_SERVING] * 2
+    refused = Watcher(stub, "")
+    assert refused.next() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert check(stub) == Status.NOT_SERVING
+    watchers[0].leave()
+    wait_until(lambda: gateway.health._watchers == 1)
+    late = Watcher(stub, "")
+    assert late.next() == Status.NOT_SERVING
+    for watcher in (watchers[1], refused, late):
+        watcher.leave()

@@ -208,3 +208,47 @@ def test_trouble_with_one_call_does_not_end_the_server(address):
     troubles.clear()
     server.shut_down(5)
     server.close()
+
+
+def test_requests_that_never_arrive_make_room_for_those_that_do(
+    handler, address
+):
+    server = CallServer(handler, OPTIONS, max_unread=2)
+    server.listen(address)
+    server.start()
+    never = threading.Event()
+
+    def request(number):
+        if number < 2:
+            never.wait(60)
+        yield b"%d" % number
+
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.stream_unary("/a.Service/Method")
+        calls = [ask.future(request(number), timeout=50) for number in (0, 1)]
+        # Both are there first.
+        wait_until(lambda: len(server._loops[0]._unread) == 2)
+        answers = [ask(request(number), timeout=50) for number in range(2, 12)]
+        wait_until(lambda: any(call.done() for call in calls))
+        codes = {call.code() for call in calls if call.done()}
+        assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert answers == [2 * (b"%d" % n) for n in range(2, 12)]
+        never.set()
+    server.shut_down(5)
+    server.close()
+
+
+@pytest.mark.parametrize("on_hang_up", [None, lambda call: None])
+def test_call_without_a_request_is_refused_at_once(
+    handler, address, on_hang_up
+):
+    server = CallServer(handler, OPTIONS, on_hang_up=on_hang_up)
+    server.listen(address)
+    server.start()
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.stream_unary("/a.Service/Method")
+        with pytest.raises(grpc.RpcError) as refused:
+            ask(iter(()), timeout=60)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    server.shut_down(5)
+    server.close()
