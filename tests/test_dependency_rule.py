@@ -32,6 +32,9 @@ ALLOWED = {
         "serving.online.relearning",
         "serving.online.told",
         "serving.errors",
+        # How large the store's and the log's files are made.
+        "serving.lmdb_file",
+        "serving.ports",
     ),
     "pipeline": OURS,
 }
