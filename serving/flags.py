@@ -22,3 +22,12 @@ def port_flag(text: str) -> int:
             f"{text!r} is not a port; use a number from 1 to 65535"
         )
     return int(text)
+
+
+def count_flag(text: str) -> int:
+    """Reads how many, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no count; use 0, or a whole number above"
+        )
+    return int(text)

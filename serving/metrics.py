@@ -117,6 +117,14 @@ class Metrics:
             "Candidates and events whose item the model does not know.",
             ("method",),
         )
+        ranks = counter(
+            "scored_ranks",
+            "Candidates scored of one user, from vectors that were kept or "
+            "that the model server was asked for.",
+            ("vectors",),
+        )
+        self._ranks_kept = ranks.labels("kept")
+        self._ranks_asked = ranks.labels("asked")
         self._lost_exposures = counter(
             "lost_exposures",
             "Lines of the exposure log that were lost, by reason.",
@@ -191,6 +199,14 @@ class Metrics:
         """Counts items that the model does not know."""
         if items:
             self._unknown_items.labels(method).inc(items)
+
+    def count_ranks_kept(self) -> None:
+        """Counts a rank that needed no call of the model server."""
+        self._ranks_kept.inc()
+
+    def count_ranks_asked(self) -> None:
+        """Counts a rank whose vectors were asked for, some or all."""
+        self._ranks_asked.inc()
 
     def count_lost_exposure(self, reason: str) -> None:
         """Counts a line that did not get into the exposure log."""

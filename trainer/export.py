@@ -67,6 +67,7 @@ def export_model(
         reservoir_events=RESERVOIR_EVENTS,
         log_inner_lr=_float_rows(model.inner_loop.log_inner_lr.numpy()),
         inner_loop=model.inner_loop.settings(),
+        vector_size=served.vector_size,
     )
     manifest.save(directory)
     _write_warmup(directory, manifest, catalog)
@@ -138,7 +139,8 @@ def _warmup_requests(
         items = np.array([list(catalog.item_ids[:count])])
         label = np.zeros(items.shape, np.float32)
         rows = {"item_id": items, "label": label, "weight": label + 1.0}
-        yield request("rank", {**weights, "item_id": items})
+        for signature in ("rank", "embed"):
+            yield request(signature, {**weights, "item_id": items})
         yield request("adapt", {**weights, **rows, **meta_state.inputs()})
         yield request(
             "meta_gradient",

@@ -31,6 +31,8 @@ from trainer.served_learning import ServedLearning
 from trainer.two_tower import PartitionedTwoTower
 
 SCORE = "score"
+USER_VECTOR = "user_vector"
+ITEM_VECTOR = "item_vector"
 
 
 class ServedModel(tf.Module):
@@ -116,6 +118,12 @@ class ServedModel(tf.Module):
             "rank": concrete(
                 self.rank, **features, item_id=item_id, adaptive_weights=weights
             ),
+            "embed": concrete(
+                self.embed,
+                **features,
+                item_id=item_id,
+                adaptive_weights=weights,
+            ),
             "recommend": concrete(
                 self.recommend,
                 **features,
@@ -163,6 +171,43 @@ class ServedModel(tf.Module):
             user, self._items.embed(rows), adaptive_weights
         )
         return {SCORE: score, ITEM_KNOWN: self._items.known(rows)}
+
+    def embed(
+        self, item_id: tf.Tensor, adaptive_weights: tf.Tensor, **raw: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Embeds users and candidates, for callers who score by themselves.
+
+        Args:
+            item_id: Candidates, string [B, N].
+            adaptive_weights: float [B, P].
+            **raw: Raw user features.
+
+        Returns:
+            `user_vector` [B, V] and `item_vector` [B, N, V], whose dot
+            products are the scores of `rank`, biases and all; `item_known`
+            as `rank` gives it. What an item's vector is depends on its id
+            alone.
+        """
+        user = self._users.embed(raw, tf.shape(item_id)[0])
+        own = self._model.value.personalize(user, adaptive_weights)
+        rows = self._items.rows(item_id)
+        items = self._items.embed(rows)
+        one = tf.ones_like
+        return {
+            USER_VECTOR: tf.concat(
+                [own.vector, own.bias, one(own.bias)], axis=-1
+            ),
+            ITEM_VECTOR: tf.concat(
+                [items.vector, one(items.bias), items.bias], axis=-1
+            ),
+            ITEM_KNOWN: self._items.known(rows),
+        }
+
+    @property
+    def vector_size(self) -> int:
+        """V, the length of the vectors that `embed` gives."""
+        size: int = self._item_vector.shape[1] + 2
+        return size
 
     def recommend(
         self,

@@ -4,12 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from components.served_model import ServedModel
 from serving.contract.manifest import AdaptiveManifest
+
+EMBED = "embed"
+# How far a dot product may be from the score that it stands for.
+_TOLERANCE = 1e-4
 
 # Inputs beside the user features, and outputs, of each signature.
 _INPUTS = {
     "rank": {"item_id", "adaptive_weights"},
+    EMBED: {"item_id", "adaptive_weights"},
     "recommend": {"adaptive_weights", "k", "exclude_item_id"},
     "adapt": {
         "item_id",
@@ -32,6 +40,7 @@ _INPUTS = {
 }
 _OUTPUTS = {
     "rank": {"score", "item_known"},
+    EMBED: {"user_vector", "item_vector", "item_known"},
     "recommend": {"item_id", "score"},
     "adapt": {
         "adaptive_weights",
@@ -85,6 +94,9 @@ def signature_reasons(model: ServedModel) -> list[str]:
     features = {feature.name for feature in manifest.user_features}
     signatures: Mapping[str, Any] = model.saved_model.signatures
     for name, own_inputs in _INPUTS.items():
+        if name == EMBED and not manifest.vector_size:
+            # Such a model's scores are all its own.
+            continue
         if name not in signatures:
             reasons.append(f"the signature {name!r} is absent")
             continue
@@ -107,6 +119,34 @@ def signature_reasons(model: ServedModel) -> list[str]:
                     f"manifest says {list(shapes[input_name])}"
                 )
     return reasons
+
+
+def vector_reasons(
+    manifest: AdaptiveManifest,
+    vectors: Mapping[str, NDArray[Any]],
+    score: NDArray[Any],
+) -> list[str]:
+    """Refuses vectors that don't give the scores of `rank`.
+
+    Args:
+        manifest: Of the model.
+        vectors: What `embed` gives for some users and candidates.
+        score: What `rank` gives for the same.
+    """
+    user, items = vectors["user_vector"], vectors["item_vector"]
+    if user.shape[-1] != manifest.vector_size:
+        return [
+            f"vectors of {EMBED!r} have {user.shape[-1]} values, the manifest "
+            f"says {manifest.vector_size}"
+        ]
+    worst = float(np.abs(np.einsum("bnv,bv->bn", items, user) - score).max())
+    # What is not finite, the server's answers show.
+    if worst > _TOLERANCE:
+        return [
+            f"dot products of what {EMBED!r} gives differ by up to "
+            f"{worst:.2g} from the scores of 'rank'"
+        ]
+    return []
 
 
 def _difference(what: str, expected: set[str], found: set[str]) -> list[str]:

@@ -120,6 +120,20 @@ def _validate(
                 ),
             )
         ]
+        if manifest.vector_size:
+            score, vectors = (
+                next(
+                    expected
+                    for request, expected in reversed(exchanges)
+                    if request.signature == signature
+                )
+                for signature in ("rank", contract_checks.EMBED)
+            )
+            reasons = contract_checks.vector_reasons(
+                manifest, vectors, score["score"]
+            )
+            if reasons:
+                return reasons
     except ComponentError:
         raise
     # For a damaged model TensorFlow raises whatever its loader trips over.

@@ -16,6 +16,7 @@ from tensorflow_serving.apis import (
 )
 
 from components.cold_users import ColdUser
+from components.infra_validator.contract_checks import EMBED
 from components.served_model import (
     Inputs,
     ServedModel,
@@ -86,7 +87,7 @@ def example_requests(
 
     Yields:
         A request of `adapt`, `meta_gradient`, `rank` with what `adapt` gave,
-        and `recommend`.
+        `embed` of the same if the model has it, and `recommend`.
     """
     features = feature_inputs(
         model.manifest.user_features, [user.features for user in users]
@@ -127,9 +128,10 @@ def example_requests(
         ),
     )
     candidates = [user.item_ids[:_NUM_CANDIDATES] for user in users]
-    yield Request(
-        "examples", "rank", rank_inputs(features, candidates, weights)
-    )
+    ranked = rank_inputs(features, candidates, weights)
+    yield Request("examples", "rank", ranked)
+    if model.manifest.vector_size:
+        yield Request("examples", EMBED, ranked)
     yield Request(
         "examples",
         "recommend",

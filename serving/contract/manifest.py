@@ -19,7 +19,9 @@ from serving.contract.features import Feature
 from serving.contract.meta_state import MetaState
 
 MANIFEST_FILE = "assets.extra/adaptive_manifest.json"
-FORMAT = 2
+FORMAT = 3
+# One without `vector_size` is read as well: such models are still served.
+_READ_FORMATS = (2, FORMAT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,8 @@ class AdaptiveManifest:
         meta_init_version: Version of the meta state; 0 as trained.
         inner_loop: The inner loop's settings, for people to read.
         evaluation: Figures the model was blessed with; empty before.
+        vector_size: Length of the vectors that signature `embed` gives; 0 for
+            a model that has no such signature.
     """
 
     model_name: str
@@ -70,6 +74,7 @@ class AdaptiveManifest:
     meta_init_version: int = 0
     inner_loop: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    vector_size: int = 0
 
     def __post_init__(self) -> None:
         offset = 0
@@ -137,10 +142,10 @@ class AdaptiveManifest:
         try:
             values = dict(json.loads(text))
             written_format = values.pop("format", None)
-            if written_format != FORMAT:
+            if written_format not in _READ_FORMATS:
                 raise ManifestError(
                     f"{where} has format {written_format!r}, this version "
-                    f"reads {FORMAT}. Export the model with this version."
+                    f"reads up to {FORMAT}. Export the model with this version."
                 )
             values["parameters"] = tuple(
                 AdaptiveParameter(p["name"], tuple(p["shape"]), p["offset"])

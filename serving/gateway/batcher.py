@@ -1,5 +1,7 @@
 """Ranks of several users in one request to the model server.
 
+What is asked of it is scores (`rank`), or the vectors that give them (`embed`).
+
 Weights are an input, so a batch may mix users, and sixteen rows cost the
 gateway and the model server little more than one. Nobody waits for a batch to
 fill up: ranks that came in together are sent at once while few requests are on
@@ -25,7 +27,15 @@ from serving.errors import (
 )
 from serving.models.backend import ModelServer
 from serving.models.served_model import ServedModel
-from serving.models.templates import ITEM_KNOWN, RankRow
+from serving.models.templates import (
+    EMBED,
+    ITEM_KNOWN,
+    ITEM_VECTOR,
+    RANK,
+    SCORE,
+    USER_VECTOR,
+    RankRow,
+)
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import decode_tensor
 
@@ -34,9 +44,6 @@ MAX_CALLS = 2
 MAX_ROWS = 32
 # Longer lists of candidates make up their own batch, and hold nobody up.
 MAX_SHARED_CANDIDATES = 1024
-
-# What `rank` gives.
-SCORE = "score"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,20 +61,36 @@ class RowScores:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class RowVectors:
+    """What the model says of one row, for the gateway to score.
+
+    Attributes:
+        user: Vector of the user, float32, shape [V].
+        items: Of each candidate, float32, shape [candidates, V].
+        known: Which candidates it knows, bool, shape [candidates].
+    """
+
+    user: NDArray[np.float32]
+    items: NDArray[np.float32]
+    known: NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Waiting:
+    signature: str
     model: ServedModel
     row: RankRow
-    outcome: "asyncio.Future[RowScores]"
+    outcome: "asyncio.Future[Any]"
 
     @property
-    def shares_with(self) -> tuple[str, int, int]:
+    def shares_with(self) -> tuple[str, str, int, int]:
         """Equal for ranks that may share a request.
 
         Of one version, and of about the same length: padding costs as much
         as candidates do.
         """
         size = len(self.row.item_ids).bit_length()
-        return self.model.name, self.model.version, size
+        return self.signature, self.model.name, self.model.version, size
 
 
 class RankBatcher:
@@ -86,12 +109,32 @@ class RankBatcher:
             UnknownModelError: The version is not loaded any more.
             BackendError: The model server did not give a score per candidate.
         """
+        answer: RowScores = await self._join(RANK, model, row)
+        return answer
+
+    async def embed(self, model: ServedModel, row: RankRow) -> RowVectors:
+        """Gives vectors of one user and of candidates.
+
+        Args:
+            model: The pinned version to ask; one that has vectors.
+            row: The user, and candidates; there may be none.
+
+        Raises:
+            UnknownModelError: The version is not loaded any more.
+            BackendError: The model server did not give these vectors.
+        """
+        answer: RowVectors = await self._join(EMBED, model, row)
+        return answer
+
+    async def _join(
+        self, signature: str, model: ServedModel, row: RankRow
+    ) -> Any:
         if len(row.item_ids) > MAX_SHARED_CANDIDATES:
-            return (await self._ask(model, [row]))[0]
-        outcome: asyncio.Future[RowScores] = (
+            return (await self._ask(signature, model, [row]))[0]
+        outcome: asyncio.Future[Any] = (
             asyncio.get_running_loop().create_future()
         )
-        self._waiting.append(_Waiting(model, row, outcome))
+        self._waiting.append(_Waiting(signature, model, row, outcome))
         if len(self._waiting) == 1:
             self._start_call()
         try:
@@ -147,9 +190,10 @@ class RankBatcher:
 
     async def _answer_together(self, batch: Sequence[_Waiting]) -> None:
         """Sends a batch, and tells each row's caller what came of it."""
-        model = batch[0].model
+        signature, model = batch[0].signature, batch[0].model
+        rows = [each.row for each in batch]
         try:
-            answers = await self._ask(model, [each.row for each in batch])
+            answers = await self._ask(signature, model, rows)
         except Exception as error:
             if len(batch) > 1 and _may_be_one_rows_fault(error):
                 for each in batch:
@@ -165,31 +209,63 @@ class RankBatcher:
                 each.outcome.set_result(answer)
 
     async def _ask(
-        self, model: ServedModel, rows: Sequence[RankRow]
-    ) -> list[RowScores]:
-        response = await self._backend.run(
-            model.name, model.templates.rank(rows)
+        self, signature: str, model: ServedModel, rows: Sequence[RankRow]
+    ) -> Sequence[RowScores | RowVectors]:
+        encode, decode = (
+            (model.templates.embed, _vectors)
+            if signature == EMBED
+            else (model.templates.rank, _scores)
         )
-        sizes = [len(row.item_ids) for row in rows]
-        expected = (len(rows), max(sizes))
-        scores = decode_tensor(response.outputs[SCORE])
-        known = _known(response)
-        if scores.shape != expected or (
-            known is not None and known.shape != expected
-        ):
-            raise BackendError(
-                f"Version {model.version} of {model.name!r} gave scores of "
-                f"shape {list(scores.shape)}, expected {list(expected)}: one "
-                "for each candidate. Roll it back and check how it was "
-                "exported."
-            )
-        return [
-            RowScores(
-                scores[index, :size],
-                None if known is None else known[index, :size],
-            )
-            for index, size in enumerate(sizes)
-        ]
+        response = await self._backend.run(model.name, encode(rows))
+        return decode(model, [len(row.item_ids) for row in rows], response)
+
+
+def _scores(
+    model: ServedModel, sizes: Sequence[int], response: pb.PredictResponse
+) -> list[RowScores]:
+    expected = (len(sizes), max(sizes))
+    scores = decode_tensor(response.outputs[SCORE])
+    known = _known(response)
+    if scores.shape != expected or (
+        known is not None and known.shape != expected
+    ):
+        raise BackendError(
+            f"Version {model.version} of {model.name!r} gave scores of "
+            f"shape {list(scores.shape)}, expected {list(expected)}: one "
+            "for each candidate. Roll it back and check how it was "
+            "exported."
+        )
+    return [
+        RowScores(
+            scores[index, :size],
+            None if known is None else known[index, :size],
+        )
+        for index, size in enumerate(sizes)
+    ]
+
+
+def _vectors(
+    model: ServedModel, sizes: Sequence[int], response: pb.PredictResponse
+) -> list[RowVectors]:
+    length = model.manifest.vector_size
+    # A row has one place at least.
+    place = (len(sizes), max(1, *sizes))
+    users, items, known = (
+        decode_tensor(response.outputs[output])
+        for output in (USER_VECTOR, ITEM_VECTOR, ITEM_KNOWN)
+    )
+    found = users.shape, items.shape, known.shape
+    expected = (len(sizes), length), (*place, length), place
+    if found != expected:
+        raise BackendError(
+            f"Version {model.version} of {model.name!r} gave vectors of "
+            f"shapes {found}, expected {expected}: of each user and candidate. "
+            "Roll it back and check how it was exported."
+        )
+    return [
+        RowVectors(users[index], items[index, :size], known[index, :size])
+        for index, size in enumerate(sizes)
+    ]
 
 
 def _known(response: pb.PredictResponse) -> NDArray[np.bool_] | None:

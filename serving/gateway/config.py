@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from serving.flags import port_flag
+from serving.flags import count_flag, port_flag
 from serving.limits import Limits
 from serving.online.learning_config import (
     LearningConfig,
@@ -36,6 +36,8 @@ class GatewayConfig(LearningConfig):
             answers them on `port` only.
         limits: The most that one request may hold.
         security: Who may call, how often, and over which connections.
+        kept_vectors: Item vectors kept of each version, to score without the
+            model server; 0 leaves all scoring to it.
     """
 
     port: int = 8600
@@ -45,6 +47,7 @@ class GatewayConfig(LearningConfig):
     health_port: int | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     security: SecurityConfig = dataclasses.field(default_factory=SecurityConfig)
+    kept_vectors: int = 1 << 15
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> GatewayConfig:
@@ -90,6 +93,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="candidates of one Rank, or of all rows of a Predict; "
         "default: %(default)s",
+    )
+    parser.add_argument(
+        "--kept-vectors",
+        type=count_flag,
+        default=GatewayConfig.kept_vectors,
+        metavar="N",
+        help="item vectors kept of each version, so that a Rank of known "
+        "items needs no call of the model server; some 250 bytes each; 0 asks "
+        "it for every Rank; default: %(default)s",
     )
     add_security_flags(parser)
     _add_observability_flags(parser)

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BackendError
-from serving.gateway.batcher import SCORE, RankBatcher, RowScores
+from serving.gateway.batcher import RankBatcher, RowScores
+from serving.gateway.scoring import Scoring
+from serving.metrics import Metrics
 from serving.models.backend import ModelServer
 from serving.models.ladder import SCORES_NOT_FINITE, UserState, fallback
 from serving.models.served_model import ServedModel
-from serving.models.templates import Features, RankRow
+from serving.models.templates import SCORE, Features, RankRow
 from serving.tf_serving import decode_tensor
 
 ITEM_ID = "item_id"
@@ -40,11 +42,20 @@ _Ask = Callable[[Floats], Awaitable[Ranking]]
 
 
 class Ranker:
-    """Sends a user's weights along to the model's `rank` and `recommend`."""
+    """Scores and finds items for a user's weights."""
 
-    def __init__(self, backend: ModelServer) -> None:
+    def __init__(
+        self, backend: ModelServer, kept_vectors: int, metrics: Metrics
+    ) -> None:
+        """Sets it up.
+
+        Args:
+            backend: The model server.
+            kept_vectors: Item vectors to keep; see `Scoring`.
+            metrics: What counts where scores come from.
+        """
         self._backend = backend
-        self._batcher = RankBatcher(backend)
+        self._scoring = Scoring(RankBatcher(backend), kept_vectors, metrics)
 
     async def rank(
         self,
@@ -67,13 +78,17 @@ class Ranker:
         """
 
         async def ask(weights: Floats) -> Ranking:
-            answer = await self._batcher.rank(
+            answer = await self._scoring.score(
                 model, RankRow(weights, features, item_ids)
             )
             unknown = _unknown(answer, item_ids)
             return Ranking(item_ids, answer.scores, user, unknown)
 
         return await _with_fallback(model, user, user.weights, ask)
+
+    def forget_users(self) -> None:
+        """Drops what is kept of users, as when one of them was deleted."""
+        self._scoring.forget_users()
 
     async def recommend(
         self,

@@ -44,7 +44,7 @@ def gateway_services(
         metrics, make_tracer(config.trace), config.log_requests
     )
     limits = config.limits
-    ranker = Ranker(parts.backend)
+    ranker = Ranker(parts.backend, config.kept_vectors, metrics)
     shadows = Shadows(trials, registry, ranker, stage, store, ladder, limits)
     return (
         _recommender_service(
@@ -80,6 +80,7 @@ def gateway_services(
                 trials,
                 parts.meta_stage,
                 parts.log,
+                ranker,
             ),
             StatusRpcs(registry, store, metrics),
             observers,

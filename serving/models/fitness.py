@@ -7,9 +7,9 @@ InfraValidator compares numbers; this is the last look, for what came another
 way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,26 @@ from serving.models.backend import ModelServer
 from serving.models.manifests import Manifests
 from serving.models.templates import (
     ADAPTIVE_WEIGHTS,
+    EMBED,
+    ITEM_VECTOR,
     RANK,
     RECOMMEND,
+    SCORE,
+    USER_VECTOR,
     encode_feature,
 )
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import encode_tensor, string_tensor
 
 _ADAPT = "adapt"
+# How far a dot product may be from the score that it stands for.
+_TOLERANCE = 1e-4
+
+Floats: TypeAlias = NDArray[Any]
+# A signature, its inputs, and the shapes of outputs that must be finite.
+_Question: TypeAlias = tuple[
+    str, Mapping[str, pb.TensorProto], Mapping[str, tuple[int, ...]]
+]
 
 
 async def newest_fit(
@@ -84,7 +96,7 @@ async def newest_fit(
 async def _check_fitness(
     backend: ModelServer, name: str, version: int, manifest: AdaptiveManifest
 ) -> None:
-    """Has a version rank, recommend and adapt for a user without features.
+    """Asks a version of each kind, for a user without features.
 
     Args:
         backend: Has the version.
@@ -98,7 +110,37 @@ async def _check_fitness(
         BackendDeadlineError: It did not answer in time.
         BackendError: The version does not answer as it should.
     """
-    size = manifest.num_adaptive
+    does_not_serve = f"Version {version} of {name!r} does not serve:"
+    answers: dict[str, Floats] = {}
+    for signature, inputs, shapes in _questions(manifest):
+        outputs = await _ask(backend, name, version, signature, inputs)
+        for output, shape in shapes.items():
+            values = outputs.get(output)
+            if values is None or values.shape != shape:
+                raise BackendError(
+                    f"{does_not_serve} {signature} gives no {output} of shape "
+                    f"{list(shape)}."
+                )
+            if not np.isfinite(values).all():
+                raise BackendError(
+                    f"{does_not_serve} what {signature} gives is not finite."
+                )
+            answers[f"{signature} {output}"] = values
+    if manifest.vector_size:
+        user, items = (
+            answers[f"{EMBED} {output}"]
+            for output in (USER_VECTOR, ITEM_VECTOR)
+        )
+        score = answers[f"{RANK} {SCORE}"]
+        if not np.allclose(items @ user[0], score, _TOLERANCE, _TOLERANCE):
+            raise BackendError(
+                f"{does_not_serve} the vectors of {EMBED} give other scores "
+                f"than {RANK}."
+            )
+
+
+def _questions(manifest: AdaptiveManifest) -> Iterator[_Question]:
+    size, length = manifest.num_adaptive, manifest.vector_size
     user = {
         **_no_features(manifest),
         ADAPTIVE_WEIGHTS: encode_tensor(manifest.meta_state.initial_weights(1)),
@@ -107,38 +149,17 @@ async def _check_fitness(
     item = string_tensor([""], (1, 1))
     one = encode_tensor(np.ones((1, 1), np.float32))
     k = encode_tensor(np.array(1, np.int32))
-    for signature, inputs, output, shape in (
-        (RANK, {"item_id": item}, "score", (1, 1)),
-        (RECOMMEND, {"k": k, "exclude_item_id": item}, "score", (1, 1)),
-        (
-            _ADAPT,
-            {
-                "item_id": item,
-                "label": one,
-                "weight": one,
-                **{
-                    key: encode_tensor(value)
-                    for key, value in manifest.meta_state.inputs().items()
-                },
-            },
-            ADAPTIVE_WEIGHTS,
-            (1, size),
-        ),
-    ):
-        outputs = await _ask(
-            backend, name, version, signature, {**user, **inputs}
-        )
-        values = outputs.get(output)
-        if values is None or values.shape != shape:
-            raise BackendError(
-                f"Version {version} of {name!r} does not serve: {signature} "
-                f"gives no {output} of shape {list(shape)}."
-            )
-        if not np.isfinite(values).all():
-            raise BackendError(
-                f"Version {version} of {name!r} does not serve: what "
-                f"{signature} gives is not finite."
-            )
+    yield RANK, {**user, "item_id": item}, {SCORE: (1, 1)}
+    if length:
+        vectors = {USER_VECTOR: (1, length), ITEM_VECTOR: (1, 1, length)}
+        yield EMBED, {**user, "item_id": item}, vectors
+    yield RECOMMEND, {**user, "k": k, "exclude_item_id": item}, {SCORE: (1, 1)}
+    meta_state = {
+        key: encode_tensor(value)
+        for key, value in manifest.meta_state.inputs().items()
+    }
+    rows = {"item_id": item, "label": one, "weight": one}
+    yield _ADAPT, {**user, **rows, **meta_state}, {ADAPTIVE_WEIGHTS: (1, size)}
 
 
 async def _ask(
@@ -146,7 +167,7 @@ async def _ask(
     name: str,
     version: int,
     signature: str,
-    inputs: dict[str, pb.TensorProto],
+    inputs: Mapping[str, pb.TensorProto],
 ) -> dict[str, NDArray[Any]]:
     try:
         return await backend.predict(name, version, signature, inputs)

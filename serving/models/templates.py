@@ -24,9 +24,15 @@ from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import encode_tensor, shape_proto
 
 RANK = "rank"
+EMBED = "embed"
 RECOMMEND = "recommend"
 ADAPTIVE_WEIGHTS = "adaptive_weights"
-# Output of `rank` and `adapt`, if they tell which items the model knows.
+# Outputs of `rank` and `recommend`, and of `embed`.
+SCORE = "score"
+USER_VECTOR = "user_vector"
+ITEM_VECTOR = "item_vector"
+# Output of `rank`, `embed` and `adapt`: which items the model knows. Of `rank`
+# and `adapt` only if they tell.
 ITEM_KNOWN = "item_known"
 
 # What a user's features are: a category, a list of them, or a number.
@@ -69,7 +75,7 @@ class RequestTemplates:
             version: Version to pin.
             manifest: Its features and adaptive part.
         """
-        self._rank, self._recommend = (
+        self._rank, self._embed, self._recommend = (
             pb.PredictRequest(
                 model_spec=pb.ModelSpec(
                     name=name,
@@ -77,7 +83,7 @@ class RequestTemplates:
                     signature_name=signature,
                 )
             ).SerializeToString()
-            for signature in (RANK, RECOMMEND)
+            for signature in (RANK, EMBED, RECOMMEND)
         )
         self._features = manifest.user_features
         self._num_adaptive = manifest.num_adaptive
@@ -89,13 +95,15 @@ class RequestTemplates:
             rows: The batch; a row gets as many scores as the longest needs,
                 the surplus at its end.
         """
-        return b"".join(
-            (
-                self._rank,
-                *self._users(rows),
-                encode_texts("item_id", [row.item_ids for row in rows]),
-            )
-        )
+        return self._of_rows(self._rank, rows)
+
+    def embed(self, rows: Sequence[RankRow]) -> bytes:
+        """Returns the request for some users' and candidates' vectors.
+
+        Args:
+            rows: As for `rank`.
+        """
+        return self._of_rows(self._embed, rows)
 
     def recommend(
         self,
@@ -121,6 +129,10 @@ class RequestTemplates:
                 encode_texts("exclude_item_id", [excluded]),
             )
         )
+
+    def _of_rows(self, start: bytes, rows: Sequence[RankRow]) -> bytes:
+        items = encode_texts("item_id", [row.item_ids for row in rows])
+        return b"".join((start, *self._users(rows), items))
 
     def _users(self, rows: Sequence[RankRow]) -> Iterable[bytes]:
         """Encodes the inputs that tell of the users."""

@@ -76,6 +76,8 @@ class OracleBackend:
             return meta_gradient(oracle, values)
         if signature == "rank":
             return rank_rows(oracle, values)
+        if signature == "embed":
+            return embed_rows(oracle, values)
         features = features_of(values, 0)
         weights = values["adaptive_weights"][0]
         if signature == "recommend":
@@ -223,9 +225,34 @@ def rank_rows(oracle, values):
     }
 
 
+def embed_rows(oracle, values):
+    """What the signature answers; not finite as `rank` is not."""
+    users, items = zip(
+        *(
+            oracle.embed(features_of(values, row), texts(item_ids), weights)
+            for row, (item_ids, weights) in enumerate(
+                zip(values["item_id"], values["adaptive_weights"], strict=True)
+            )
+        ),
+        strict=True,
+    )
+    users = np.array(users, np.float32)
+    users[[spoils(weights) for weights in values["adaptive_weights"]]] = np.nan
+    return {
+        "user_vector": users,
+        "item_vector": np.array(items, np.float32),
+        "item_known": known_rows(values),
+    }
+
+
+def spoils(weights):
+    """Whether weights are such as no loop learns."""
+    return not all(map(math.isfinite, weights)) or weights.max() > 1e6
+
+
 def rank(oracle, features, item_ids, weights):
     """The oracle's scores; not finite for weights that no loop learns."""
-    if not all(map(math.isfinite, weights)) or weights.max() > 1e6:
+    if spoils(weights):
         return np.full(len(item_ids), np.nan)
     return oracle.rank(features, item_ids, weights)
 

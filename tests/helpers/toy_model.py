@@ -36,6 +36,8 @@ from serving.contract.meta_state import MetaState
 
 DIM = 4
 NUM_ADAPTIVE = DIM + 1
+# Beside DIM values, each side has its bias and a 1 for the other's.
+VECTOR_SIZE = DIM + 2
 STEPS = 5
 # Strength of the pull toward the meta-initialization.
 PULL = 0.1
@@ -130,6 +132,7 @@ class ToyParameters:
                 tuple(map(float, step)) for step in self.log_inner_lr
             ),
             inner_loop={"num_inner_steps": STEPS},
+            vector_size=VECTOR_SIZE,
         )
 
 
@@ -196,6 +199,27 @@ class ToyOracle:
         user = self.user_vector(features) + phi[:DIM]
         scores: NDArray[np.float64] = vectors @ user + biases + phi[DIM]
         return scores
+
+    def embed(
+        self,
+        features: Mapping[str, Any],
+        item_ids: Sequence[str],
+        weights: Sequence[float] | NDArray[Any],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns vectors whose dot products are the logits of `rank`.
+
+        Returns:
+            The user's, [VECTOR_SIZE], and the candidates', [candidates,
+            VECTOR_SIZE].
+        """
+        phi = np.asarray(weights, np.float64)
+        vectors, biases = self._items(item_ids)
+        user = self.user_vector(features) + phi[:DIM]
+        ones = np.ones_like(biases)
+        return (
+            np.concatenate([user, phi[DIM:], [1.0]]),
+            np.column_stack([vectors, ones, biases]),
+        )
 
     def adapt(
         self,

@@ -145,6 +145,26 @@ def build_toy_module(
         return {"score": scores, "item_known": module.knows(inputs["item_id"])}
 
     @tf.function
+    def embed(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        vectors, biases = module.items(inputs["item_id"])
+        weights = inputs["adaptive_weights"]
+        bias = weights[:, DIM:]
+        one = tf.ones_like
+        return {
+            "user_vector": tf.concat(
+                [module.user(inputs) + weights[:, :DIM], bias, one(bias)], 1
+            ),
+            "item_vector": tf.concat(
+                [
+                    vectors,
+                    tf.stack([one(biases), biases], axis=-1),
+                ],
+                axis=-1,
+            ),
+            "item_known": module.knows(inputs["item_id"]),
+        }
+
+    @tf.function
     def recommend(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         catalog = tf.constant([ITEM_IDS])
         user = module.user(inputs)
@@ -262,6 +282,7 @@ def build_toy_module(
     return module, {
         "serving_default": rank_signature,
         "rank": rank_signature,
+        "embed": embed.get_concrete_function(**per_user, item_id=item_id),
         "recommend": recommend.get_concrete_function(
             **per_user,
             k=tf.TensorSpec([], tf.int32, "k"),

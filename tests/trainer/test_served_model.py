@@ -233,6 +233,40 @@ def test_rank_tells_which_items_the_model_knows(exported, served):
     np.testing.assert_array_equal(found["item_known"], known)
 
 
+def test_dot_products_of_vectors_are_the_models_scores(exported, served):
+    weights = some_weights(exported, 3)
+    found = served(
+        "embed",
+        **raw_inputs(USERS),
+        item_id=np.array(ITEMS, object),
+        adaptive_weights=weights,
+    )
+    expected = exported.model.score(
+        embed_users(exported, USERS), embed_items(exported, ITEMS), weights
+    )
+    size = exported.manifest.vector_size
+    assert found["user_vector"].shape == (3, size)
+    assert found["item_vector"].shape == (3, 3, size)
+    np.testing.assert_allclose(
+        [
+            items @ user
+            for user, items in zip(
+                found["user_vector"], found["item_vector"], strict=True
+            )
+        ],
+        expected,
+        **TOLERANCE,
+    )
+    # The same item has the same vector whoever is asked about.
+    np.testing.assert_array_equal(
+        found["item_vector"][0, 0], found["item_vector"][1, 2]
+    )
+    unknown = len(exported.data.catalog.item_ids)
+    np.testing.assert_array_equal(
+        found["item_known"], catalog_rows(exported, ITEMS) != unknown
+    )
+
+
 def test_users_of_one_batch_keep_their_own_weights(exported, served):
     weights = some_weights(exported, 2)
     user, items = USERS[0], ITEMS[0]
@@ -554,7 +588,13 @@ def test_warmup_requests_run_on_the_model(exported, served):
         for value in outputs.values():
             assert value.dtype == object or np.isfinite(value).all()
         signatures.append(signature)
-    assert set(signatures) == {"rank", "adapt", "meta_gradient", "recommend"}
+    assert set(signatures) == {
+        "rank",
+        "embed",
+        "adapt",
+        "meta_gradient",
+        "recommend",
+    }
 
 
 def test_fingerprint_follows_every_fixed_variable(exported):

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from serving.contract.features import NUMERIC
 from serving.experiments.treatments import Treatment
-from serving.gateway.batcher import SCORE
 from serving.gateway.ranker import ITEM_ID, Ranking
 from serving.gateway.rpcs.call import Call
 from serving.gateway.shadows import Shadows
 from serving.gateway.trials import Trials
 from serving.models.ladder import UserState
 from serving.models.served_model import ServedModel
+from serving.models.templates import SCORE
 from serving.protos import recommender_pb2
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import decode_tensor

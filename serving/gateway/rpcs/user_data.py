@@ -9,6 +9,7 @@ import numpy as np
 from serving.errors import RecordError
 from serving.event_log import EventLog
 from serving.gateway.provenance import provenance
+from serving.gateway.ranker import Ranker
 from serving.gateway.requests import check_id
 from serving.gateway.rpcs.call import Call
 from serving.gateway.trials import Trials
@@ -36,6 +37,7 @@ class UserDataRpcs:
         trials: Trials,
         meta_stage: MetaStage,
         log: EventLog,
+        ranker: Ranker,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -44,6 +46,7 @@ class UserDataRpcs:
         self._trials = trials
         self._meta_stage = meta_stage
         self._log = log
+        self._ranker = ranker
 
     async def get_user(
         self, request: pb.GetUserRequest, call: Call
@@ -84,6 +87,7 @@ class UserDataRpcs:
             receipt.records += found
             tombstones.append(tombstone)
         self._meta_stage.forget(request.user_id)
+        self._ranker.forget_users()
         await self._trials.forget(request.user_id)
         receipt.deleted_ms = max(each.deleted_ms for each in tombstones)
         receipt.expires_ms = min(each.expires_ms for each in tombstones)

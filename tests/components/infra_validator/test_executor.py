@@ -16,6 +16,7 @@ from tfx.types import standard_artifacts
 
 from components.errors import ModelServerError
 from components.infra_validator import executor, replay, server_process
+from components.served_model import ServedModel
 from serving.contract.features import CATEGORICAL, Feature
 from serving.contract.manifest import AdaptiveManifest, AdaptiveParameter
 from tests.helpers.cold_examples import make_users, write_examples
@@ -89,6 +90,7 @@ def test_a_sound_model_is_blessed_by_the_server_that_is_there(
         ("examples", "adapt"),
         ("examples", "meta_gradient"),
         ("examples", "rank"),
+        ("examples", "embed"),
         ("examples", "recommend"),
     ]
 
@@ -144,6 +146,47 @@ def test_changed_signatures_are_not_blessed(model, examples, tmp_path):
         "[None, 7]" in reasons
     )
     assert "takes log_inner_lr of shape (5, 5), the manifest says" in reasons
+
+
+def test_vectors_that_give_other_scores_are_not_blessed(
+    model, examples, tmp_path, monkeypatch
+):
+    call = ServedModel.call
+
+    def shifted(self, signature, inputs):
+        outputs = dict(call(self, signature, inputs))
+        if signature == "embed":
+            outputs["user_vector"] = outputs["user_vector"] + 0.01
+        return outputs
+
+    monkeypatch.setattr(ServedModel, "call", shifted)
+    blessed, reasons = validate(model, examples, tmp_path)
+    assert not blessed
+    assert "dot products of what 'embed' gives differ by up to" in reasons
+
+
+def test_vectors_of_another_length_than_the_manifest_tells_are_not_blessed(
+    model, examples, tmp_path
+):
+    manifest = AdaptiveManifest.load(model_dir(model))
+    dataclasses.replace(manifest, vector_size=99).save(model_dir(model))
+    blessed, reasons = validate(model, examples, tmp_path)
+    assert not blessed
+    assert "'embed' have 6 values, the manifest says 99" in reasons
+
+
+def test_a_model_without_vectors_needs_no_signature_for_them(
+    examples, tmp_path
+):
+    parameters = ToyParameters.from_seed(0)
+    module, signatures = build_toy_module(parameters)
+    del signatures["embed"]
+    folder = tmp_path / "model" / "Format-Serving"
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+    dataclasses.replace(parameters.manifest(), vector_size=0).save(folder)
+    artifact = standard_artifacts.Model()
+    artifact.uri = str(tmp_path / "model")
+    assert validate(artifact, examples, tmp_path) == (True, "")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def manifests(draw):
         meta_init_version=draw(st.integers(0, 100)),
         inner_loop=draw(st.dictionaries(NAMES, st.lists(FLOATS, max_size=3))),
         evaluation=draw(st.dictionaries(NAMES, FLOATS)),
+        vector_size=draw(st.integers(0, 100)),
     )
 
 
@@ -132,10 +133,18 @@ def test_not_finite_values_in_a_file_are_refused_too():
         AdaptiveManifest.from_json(text)
 
 
-@pytest.mark.parametrize("written", [0, 1, "2", None])
+@pytest.mark.parametrize("written", [0, 1, "2", None, 4])
 def test_other_format_is_refused(written):
-    with pytest.raises(ManifestError, match=rf"format {written!r}.*reads 2"):
+    expected = rf"format {written!r}.*reads up to 3"
+    with pytest.raises(ManifestError, match=expected):
         AdaptiveManifest.from_json(as_json(format=written), where="m.json")
+
+
+def test_model_exported_before_there_were_vectors_is_read():
+    values = json.loads(as_json(format=2))
+    del values["vector_size"]
+    read = AdaptiveManifest.from_json(json.dumps(values))
+    assert read == a_manifest(vector_size=0)
 
 
 @pytest.mark.parametrize(

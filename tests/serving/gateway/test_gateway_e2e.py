@@ -260,7 +260,8 @@ def test_gone_model_server_is_unavailable_and_comes_back(
     model_server.process.kill()
     model_server.process.wait()
     with pytest.raises(grpc.RpcError) as refused:
-        client.rank("unseen", ITEMS)
+        # Of features that nobody else has: nothing of it is kept.
+        client.rank("unseen", ITEMS, {"age": 33.0})
     assert refused.value.code() in (
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -271,7 +272,7 @@ def test_gone_model_server_is_unavailable_and_comes_back(
         ready = time.monotonic()
         while True:
             try:
-                client.rank("unseen", ITEMS)
+                client.rank("unseen", ITEMS, {"age": 33.0})
                 break
             except grpc.RpcError:
                 assert time.monotonic() - ready < 60

@@ -17,6 +17,7 @@ from tests.helpers.toy_model import ToyOracle, ToyParameters
 ORACLES = {version: ToyOracle.from_seed(version) for version in (1, 2)}
 BROKEN = {
     "rank": ("score", "rank gives no score of shape"),
+    "embed": ("user_vector", "embed gives no user_vector of shape"),
     "recommend": ("score", "recommend gives no score of shape"),
     "adapt": ("adaptive_weights", "adapt gives no adaptive_weights of shape"),
 }
@@ -108,6 +109,25 @@ def test_version_that_does_not_answer_as_it_should_is_passed_over(
     backend.predict = predict
     assert refresh(registry).version == 2
     assert registry.trouble("adaptower") == ""
+
+
+def test_version_whose_vectors_give_other_scores_is_passed_over(
+    registry, backend
+):
+    backend.versions = {1: ORACLES[1]}
+    refresh(registry)
+    predict = backend.predict
+
+    async def answer(model, version, asked, inputs):
+        outputs = await predict(model, version, asked, inputs)
+        if version == 2 and asked == "embed":
+            outputs["user_vector"] = outputs["user_vector"] + 0.01
+        return outputs
+
+    backend.predict = answer
+    backend.versions = ORACLES
+    assert refresh(registry).version == 1
+    assert "other scores than rank" in registry.trouble("adaptower")
 
 
 @pytest.mark.parametrize("error", [BackendRefusalError, BackendError])

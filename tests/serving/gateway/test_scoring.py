@@ -1,0 +1,252 @@
+import asyncio
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.errors import BackendError
+from serving.gateway import scoring as scoring_module
+from serving.gateway.batcher import MAX_SHARED_CANDIDATES, RankBatcher
+from serving.gateway.scoring import Scoring
+from serving.metrics import Metrics
+from serving.models.served_model import ServedModel
+from serving.models.templates import RankRow
+from tests.helpers.clock import Clock
+from tests.helpers.oracle_backend import OracleBackend
+from tests.helpers.toy_model import ITEM_IDS, NUM_ADAPTIVE, ToyOracle
+
+ORACLES = {version: ToyOracle.from_seed(version) for version in range(1, 8)}
+MODELS = {
+    version: ServedModel("shop", version, oracle.parameters.manifest())
+    for version, oracle in ORACLES.items()
+}
+WEIGHTS = np.linspace(-1, 1, NUM_ADAPTIVE).astype(np.float32)
+ROW = RankRow(WEIGHTS, {"age": 30.0, "tags": ["war"]}, ["003", "001"])
+
+
+class Bench:
+    """Scoring over the oracle, step by step."""
+
+    def __init__(self, max_items=100, clock=None):
+        self.backend = OracleBackend(dict(ORACLES))
+        self.metrics = Metrics()
+        self.scoring = Scoring(
+            RankBatcher(self.backend),
+            max_items,
+            self.metrics,
+            *([clock] if clock else []),
+        )
+
+    def score(self, row=ROW, version=1, model=None):
+        """Scores, and checks them; returns the signatures asked for."""
+        self.backend.calls.clear()
+        found = asyncio.run(self.scoring.score(model or MODELS[version], row))
+        expected = ORACLES[version].rank(
+            row.features, row.item_ids, row.weights
+        )
+        np.testing.assert_allclose(found.scores, expected, atol=1e-5)
+        assert found.scores.dtype == np.float32
+        known = [item_id in ITEM_IDS for item_id in row.item_ids]
+        if found.known is not None:
+            assert found.known.tolist() == known
+        else:
+            assert all(known)
+        return self.backend.calls
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_second_rank_needs_no_model_server(bench):
+    assert bench.score() == ["embed"]
+    assert bench.score() == []
+    assert bench.score(ROW._replace(item_ids=["001"])) == []
+    counters = bench.metrics.counters()
+    name = 'adaptower_scored_ranks_total{{vectors="{}"}}'
+    assert counters[name.format("kept")] == 2
+    assert counters[name.format("asked")] == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"weights": WEIGHTS * np.float32(1.001)},
+        {"features": {"age": 31.0, "tags": ["war"]}},
+        {"features": {"age": 30.0}},
+        {"item_ids": ["003", "002"]},
+    ],
+    ids=["moved weights", "another age", "no tags", "a new item"],
+)
+def test_what_changed_is_asked_for(bench, changed):
+    bench.score()
+    assert bench.score(ROW._replace(**changed)) == ["embed"]
+    assert bench.score(ROW._replace(**changed)) == []
+    assert bench.score() == []
+
+
+def test_only_what_is_missing_is_asked_for(bench):
+    sent = []
+    embed = MODELS[1].templates.embed
+
+    def remember(rows):
+        sent.extend(row.item_ids for row in rows)
+        return embed(rows)
+
+    model = dataclasses.replace(MODELS[1])
+    model.templates.embed = remember
+    bench.score(model=model)
+    bench.score(ROW._replace(item_ids=["003", "004", "001"]), model=model)
+    bench.score(ROW._replace(weights=WEIGHTS + 1), model=model)
+    assert [[*items] for items in sent] == [["003", "001"], ["004"], []]
+
+
+def test_unknown_items_are_asked_for_each_time_and_not_kept(bench):
+    row = ROW._replace(item_ids=["003", "nowhere"])
+    for _ in range(3):
+        assert bench.score(row) == ["embed"]
+    assert bench.score() == ["embed"]
+    assert bench.score() == []
+
+
+def test_versions_keep_their_own(bench):
+    for version in (1, 2):
+        assert bench.score(version=version) == ["embed"]
+    for version in (1, 2):
+        assert bench.score(version=version) == []
+    # The same number with another fixed part, as of a folder pushed anew.
+    anew = dataclasses.replace(
+        MODELS[1],
+        manifest=dataclasses.replace(MODELS[1].manifest, fingerprint="another"),
+    )
+    assert bench.score(model=anew) == ["embed"]
+
+
+def test_versions_used_last_are_kept(bench):
+    for version in (1, 2, 3, 4, 1, 5):
+        bench.score(version=version)
+    assert [bench.score(version=v) for v in (1, 3, 4, 5)] == [[]] * 4
+    assert bench.score(version=2) == ["embed"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(
+                st.sampled_from([*ITEM_IDS, "nowhere", ""]),
+                min_size=1,
+                max_size=9,
+            ),
+            st.integers(0, 3),
+            st.sampled_from([1, 2]),
+        ),
+        max_size=20,
+    ),
+    st.integers(1, 9),
+)
+@settings(deadline=None)
+def test_scores_are_the_models_whatever_was_asked_before(asked, max_items):
+    bench = Bench(max_items)
+    for item_ids, user, version in asked:
+        row = RankRow(WEIGHTS * user, {"age": float(user)}, item_ids)
+        bench.score(row, version)
+
+
+def test_ranks_at_the_same_time_share_a_request(bench):
+    async def run():
+        rows = [ROW._replace(weights=WEIGHTS * n) for n in range(5)]
+        return rows, await asyncio.gather(
+            *(bench.scoring.score(MODELS[1], row) for row in rows)
+        )
+
+    rows, found = asyncio.run(run())
+    assert bench.backend.calls == ["embed"]
+    for row, each in zip(rows, found, strict=True):
+        np.testing.assert_allclose(
+            each.scores,
+            ORACLES[1].rank(row.features, row.item_ids, row.weights),
+            atol=1e-5,
+        )
+
+
+def test_model_without_vectors_scores_itself(bench):
+    model = dataclasses.replace(
+        MODELS[1],
+        manifest=dataclasses.replace(MODELS[1].manifest, vector_size=0),
+    )
+    found = asyncio.run(bench.scoring.score(model, ROW))
+    np.testing.assert_allclose(
+        found.scores,
+        ORACLES[1].rank(ROW.features, ROW.item_ids, ROW.weights),
+        atol=1e-5,
+    )
+    assert bench.backend.calls == ["rank"]
+
+
+def test_nothing_is_kept_if_nothing_may_be():
+    bench = Bench(max_items=0)
+    for _ in range(2):
+        asyncio.run(bench.scoring.score(MODELS[1], ROW))
+    assert bench.backend.calls == ["rank", "rank"]
+
+
+def test_long_lists_of_new_items_are_scored_by_the_model(bench):
+    item_ids = [f"new {number}" for number in range(MAX_SHARED_CANDIDATES + 1)]
+    asyncio.run(bench.scoring.score(MODELS[1], ROW._replace(item_ids=item_ids)))
+    assert bench.backend.calls == ["rank"]
+
+
+def test_users_are_dropped_when_one_is_deleted_and_items_are_not(bench):
+    bench.score()
+    bench.scoring.forget_users()
+    sent = []
+    bench.backend.run, run = None, bench.backend.run
+
+    async def remember(model, request):
+        sent.append(request)
+        return await run(model, request)
+
+    bench.backend.run = remember
+    assert bench.score() == ["embed"]
+    assert b"003" not in sent[0]
+
+
+def test_users_not_seen_for_long_are_dropped_under_every_version():
+    clock = Clock()
+    bench = Bench(clock=clock)
+    bench.score(version=1)
+    other = ROW._replace(features={})
+    for _ in range(2):
+        clock.now += scoring_module._USER_SECONDS
+        bench.score(other, version=2)
+    assert bench.score(version=1) == ["embed"]
+    assert bench.score(other, version=2) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "broken"),
+    [
+        ("user_vector", lambda values: values[:, :-1]),
+        ("item_vector", lambda values: values[:, :-1]),
+        ("item_vector", lambda values: values[..., :-1]),
+        ("item_known", lambda values: values[:, :-1]),
+    ],
+)
+def test_vectors_of_another_shape_are_an_error_that_names_the_version(
+    bench, output, broken
+):
+    predict = bench.backend.predict
+
+    async def answer(*arguments):
+        outputs = await predict(*arguments)
+        outputs[output] = broken(outputs[output])
+        return outputs
+
+    bench.backend.predict = answer
+    with pytest.raises(BackendError, match="Version 1 of 'shop' gave vectors"):
+        asyncio.run(bench.scoring.score(MODELS[1], ROW))
+    bench.backend.predict = predict
+    assert bench.score() == ["embed"]
