@@ -13,6 +13,7 @@ deleted, and an event counts once by its id. What a caller cancels ends there.
 import copy
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -56,7 +57,8 @@ CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
-_THIS_MACHINE = ("localhost:", "127.", "[::1]:", "unix:")
+# "127.shop.example" is a name like any other.
+_THIS_MACHINE = re.compile(r"(localhost|127(\.\d+){3}|\[::1\]|unix):")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,4 +166,4 @@ class ConnectedClient:
 
 
 def _is_local(target: str) -> bool:
-    return target.startswith(_THIS_MACHINE)
+    return _THIS_MACHINE.match(target) is not None

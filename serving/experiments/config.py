@@ -24,6 +24,7 @@ A user is in the first experiment that takes them.
 """
 
 import dataclasses
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import yaml
@@ -114,6 +115,28 @@ def load_experiments(path: Path) -> ExperimentsConfig:
     )
 
 
+def check_models(
+    config: ExperimentsConfig, models: Collection[str], default_model: str
+) -> None:
+    """Refuses experiments that a gateway with these models can't make.
+
+    Raises:
+        LaunchError: An arm asks a model that is not there, or a shadow would
+            learn into one that users are served with.
+    """
+    for experiment in config.experiments:
+        where = f"experiment {experiment.name!r}"
+        for arm in (*experiment.arms, *experiment.shadows):
+            if arm.model is not None and arm.model not in models:
+                raise LaunchError(
+                    f"{where}: arm {arm.name!r} asks the model {arm.model!r}; "
+                    f"there are {', '.join(sorted(models))}."
+                )
+        _check_shadows(
+            where, experiment.arms, experiment.shadows, default_model
+        )
+
+
 def _experiment(section: Section) -> Experiment:
     section.allow({"name", "share", "salt", "arms", "shadows"})
     name = section.name()
@@ -124,19 +147,29 @@ def _experiment(section: Section) -> Experiment:
     if not 0.0 <= share <= 1.0:
         raise LaunchError(f"{section.where}.share: {share} is not from 0 to 1")
     shadows = section.each("shadows", _arm)
-    served = {arm.model for arm in arms}
-    for number, shadow in enumerate(shadows):
-        if shadow.model in served and shadow.max_support != 0:
-            raise LaunchError(
-                f"{section.where}.shadows[{number}]: it would learn into the "
-                "weights that users are served with. Give it a model of its "
-                'own, or say adaptation: "off".'
-            )
+    _check_shadows(section.where, arms, shadows)
     names = [arm.name for arm in (*arms, *shadows)]
     check_unique(names, f"{section.where}: arms and shadows")
     return Experiment(
         name, arms, shadows, share, section.take("salt", str, name)
     )
+
+
+def _check_shadows(
+    where: str,
+    arms: Sequence[Arm],
+    shadows: Sequence[Arm],
+    default_model: str | None = None,
+) -> None:
+    served = {arm.model or default_model for arm in arms}
+    for number, shadow in enumerate(shadows):
+        model = shadow.model or default_model
+        if model in served and shadow.max_support != 0:
+            raise LaunchError(
+                f"{where}.shadows[{number}]: it would learn into the weights "
+                "that users are served with. Give it a model of its own, or "
+                'say adaptation: "off".'
+            )
 
 
 def _arm(section: Section) -> Arm:

@@ -39,6 +39,8 @@ MAX_ITEMS = 100
 FILE_PATTERN = "*.jsonl"
 
 _KEY_BYTES = 32
+# Fewer could be guessed, and the hash takes no more.
+_LEAST_KEY_BYTES, _MOST_KEY_BYTES = 16, 64
 _USER_BYTES = 8
 _EVENT_BYTES = 4
 _SCORE_DIGITS = 6
@@ -175,4 +177,10 @@ def _read_or_make_key(path: Path) -> bytes:
         with contextlib.suppress(FileExistsError):
             path.hardlink_to(mine)
         mine.unlink()
-    return bytes.fromhex(path.read_text(encoding="ascii"))
+    key = bytes.fromhex(path.read_text(encoding="ascii"))
+    if not _LEAST_KEY_BYTES <= len(key) <= _MOST_KEY_BYTES:
+        raise ValueError(
+            f"{path} holds {2 * len(key)} hexadecimal digits; a key has from "
+            f"{2 * _LEAST_KEY_BYTES} to {2 * _MOST_KEY_BYTES}."
+        )
+    return key

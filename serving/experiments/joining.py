@@ -60,7 +60,7 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
         try:
             with path.open(encoding="utf-8", errors="replace") as file:
                 for text in file:
-                    line = _parse(text)
+                    line = parse_line(text)
                     if line is None:
                         broken += 1
                     else:
@@ -71,7 +71,8 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
         _log.warning("%d lines can't be read and are left out", broken)
 
 
-def _parse(text: str) -> dict[str, Any] | None:
+def parse_line(text: str) -> dict[str, Any] | None:
+    """Returns what a line says; None if it is damaged or says nothing."""
     try:
         line = json.loads(text)
     except ValueError:

@@ -1,13 +1,12 @@
 """Removes from exposure logs what must not stay."""
 
-import json
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from serving.experiments.exposure_log import FILE_PATTERN
-from serving.experiments.joining import read_lines
+from serving.experiments.joining import parse_line, read_lines
 
 _SECONDS_PER_DAY = 86_400.0
 
@@ -51,7 +50,9 @@ def purge(
 
 def _rewrite(path: Path, forgotten: dict[str, float]) -> int:
     """Leaves out the lines of forgotten users; returns how many."""
-    before = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    # One damaged byte must not keep everybody else's lines.
+    text = path.read_text(encoding="utf-8", errors="replace")
+    before = text.splitlines(keepends=True)
     after = [text for text in before if not _of_forgotten(text, forgotten)]
     if len(after) < len(before):
         new = path.with_suffix(".new")
@@ -63,9 +64,8 @@ def _rewrite(path: Path, forgotten: dict[str, float]) -> int:
 
 
 def _of_forgotten(text: str, forgotten: dict[str, float]) -> bool:
-    try:
-        line = json.loads(text)
-    except ValueError:
+    line = parse_line(text)
+    if line is None:
         # Cut off by a kill: good for nothing, and may name anybody.
         return True
     # The line that says forget stays: other files may need it.

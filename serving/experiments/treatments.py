@@ -53,7 +53,9 @@ def treatment_of_lesson(
     """
     place = None if named_model else assign(experiments, user_id)
     if place is not None:
-        for arm in (place.arm, *place.experiment.shadows):
+        # One that does not learn has no say in what another is taught.
+        learning = (s for s in place.experiment.shadows if s.max_support != 0)
+        for arm in (place.arm, *learning):
             if (arm.model or default_model) == model:
                 return dataclasses.replace(
                     treatment_of(arm, place), model=model

@@ -45,7 +45,7 @@ def gateway_services(
     )
     limits = config.limits
     ranker = Ranker(parts.backend, config.kept_vectors, metrics)
-    shadows = Shadows(trials, registry, ranker, stage, store, ladder, limits)
+    shadows = Shadows(trials, registry, ranker, stage, store, ladder)
     return (
         _recommender_service(
             RankingRpcs(

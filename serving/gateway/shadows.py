@@ -6,13 +6,12 @@ from serving.experiments.assignment import Assignment
 from serving.experiments.treatments import Treatment, treatment_of
 from serving.gateway.ranker import Ranker
 from serving.gateway.trials import Trials
-from serving.limits import Limits
-from serving.models.features import sent_features
 from serving.models.ladder import Ladder, UserState
+from serving.models.pinned import current_version, on_current_version
 from serving.models.registry import ModelRegistry
 from serving.models.served_model import ServedModel
 from serving.online.stage import OnlineStage
-from serving.online.told import encode_told, submission_of
+from serving.online.told import encode_told, known_features, submission_of
 from serving.protos import recommender_pb2 as pb
 from serving.store import AdaptiveStore
 
@@ -34,7 +33,6 @@ class Shadows:
         stage: OnlineStage,
         store: AdaptiveStore,
         ladder: Ladder,
-        limits: Limits,
     ) -> None:
         self._trials = trials
         self._registry = registry
@@ -42,7 +40,6 @@ class Shadows:
         self._stage = stage
         self._store = store
         self._ladder = ladder
-        self._limits = limits
 
     def rank(
         self,
@@ -54,7 +51,7 @@ class Shadows:
         """Has the shadows score what the user was shown."""
         for treatment in _shadows_of(place):
             self._trials.in_shadow(
-                self._rank(treatment, user_id, item_ids, features)
+                user_id, self._rank(treatment, user_id, item_ids, features)
             )
 
     def learn(
@@ -68,7 +65,7 @@ class Shadows:
         for treatment in _shadows_of(place):
             if treatment.adapts:
                 self._trials.in_shadow(
-                    self._learn(treatment, user_id, events, features)
+                    user_id, self._learn(treatment, user_id, events, features)
                 )
 
     async def _rank(
@@ -78,17 +75,18 @@ class Shadows:
         item_ids: Sequence[str],
         features: Features,
     ) -> None:
-        model = await self._model(treatment)
-        user = UserState(model.meta_init)
-        if treatment.adapts:
-            user = await self._ladder.read(self._store, model, user_id)
-        ranking = await self._ranker.rank(
-            model,
-            user,
-            item_ids,
-            sent_features(features, model.user_features, self._limits),
-        )
-        self._trials.shown(treatment.place, user_id, model, ranking)
+        async def score(model: ServedModel) -> None:
+            user = UserState(model.meta_init)
+            if treatment.adapts:
+                user = await self._ladder.read(self._store, model, user_id)
+            # They were checked against the model that the user was shown.
+            known = known_features(
+                pb.Told(features=features), model.user_features
+            )
+            ranking = await self._ranker.rank(model, user, item_ids, known)
+            self._trials.shown(treatment.place, user_id, model, ranking)
+
+        await on_current_version(self._registry, treatment, score)
 
     async def _learn(
         self,
@@ -97,16 +95,10 @@ class Shadows:
         events: Sequence[pb.FeedbackEvent],
         features: Features,
     ) -> None:
-        model = await self._model(treatment)
+        model = await current_version(self._registry, treatment)
         await self._stage.submit(
             submission_of(model.name, user_id, events, encode_told(features))
         )
-
-    async def _model(self, treatment: Treatment) -> ServedModel:
-        if treatment.version is None:
-            return self._registry.resolve(treatment.model)
-        name = treatment.model or self._registry.default_model
-        return await self._registry.version(name, treatment.version)
 
 
 def _shadows_of(place: Assignment | None) -> list[Treatment]:

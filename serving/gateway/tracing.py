@@ -51,7 +51,7 @@ class Tracer:
                 code = 0
                 try:
                     return await method(request, call)
-                except Exception as error:
+                except BaseException as error:
                     code = status_and_words(error)[0].value[0]
                     raise
                 finally:

@@ -48,7 +48,8 @@ class Trials:
         self._exposures = (
             ExposureLog(config.log, config.key, count_lost) if config else None
         )
-        self._shadows: set[asyncio.Task[None]] = set()
+        # And for whom.
+        self._shadows: dict[asyncio.Task[None], str] = {}
 
     def treat(self, user_id: str, model: str, call: Call) -> Treatment:
         """Returns how to answer, and notes the arm in the call."""
@@ -97,10 +98,14 @@ class Trials:
         Raises:
             ExposureLogError: The exposure log can't be written.
         """
+        # What they noted after this would count as of somebody who came back.
+        for task, of_user in self._shadows.items():
+            if of_user == user_id:
+                task.cancel()
         if self._exposures is not None:
             await self._exposures.forget(user_id)
 
-    def in_shadow(self, work: Coroutine[Any, Any, None]) -> None:
+    def in_shadow(self, user_id: str, work: Coroutine[Any, Any, None]) -> None:
         """Does work that no answer waits for; what fails is logged only.
 
         With `MAX_SHADOWS` at work already it is left out.
@@ -109,8 +114,8 @@ class Trials:
             work.close()
             return
         task = asyncio.create_task(_harmless(work))
-        self._shadows.add(task)
-        task.add_done_callback(self._shadows.discard)
+        self._shadows[task] = user_id
+        task.add_done_callback(self._shadows.pop)
 
     async def close(self) -> None:
         """Ends what is done in the shadow, and closes the log."""

@@ -10,6 +10,13 @@ from serving.flags import model_flag, port_flag
 from serving.model_server.model_config import DEFAULT_LATEST, ModelConfig
 
 MAX_MESSAGE_BYTES = 64 << 20
+# With none of them no call would ever be taken, or the processor never rest.
+_MORE_THAN_0 = (
+    "threads",
+    "max_message_bytes",
+    "max_batch_rows",
+    "poll_seconds",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +59,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> Config:
     paths = flags.pop("models")
     if not paths and flags["model_config_file"] is None:
         parser.error("give at least one --model, or a --model-config-file")
+    for name in _MORE_THAN_0:
+        if not flags[name] > 0:
+            parser.error(f"--{name.replace('_', '-')} must be more than 0")
     wait_seconds = flags.pop("max_batch_wait_micros") / 1e6
     models = {name: ModelConfig(path) for name, path in paths}
     return Config(models=models, max_batch_wait_seconds=wait_seconds, **flags)

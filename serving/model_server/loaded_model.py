@@ -146,10 +146,15 @@ class LoadedModel:
             GraphError: TensorFlow can't load it.
         """
         self._session = Session(path)
-        self._signatures = {
-            name: Signature(name, definition, self._session)
-            for name, definition in self._session.signatures.items()
-        }
+        try:
+            self._signatures = {
+                name: Signature(name, definition, self._session)
+                for name, definition in self._session.signatures.items()
+            }
+        except BaseException:
+            # It is tried again and again, and would take more each time.
+            self._session.close()
+            raise
 
     def signature(self, name: str) -> Signature:
         """Returns a signature; the empty name stands for the default one.

@@ -69,6 +69,12 @@ def read_model_config(path: Path) -> dict[str, ModelConfig]:
         raise LaunchError(
             f"The model config file {path} can't be read: {error}"
         ) from error
+    if not message.HasField("model_config_list"):
+        # Whoever writes the file anew empties it first. `model_config_list {}`
+        # says that there are none.
+        raise LaunchError(
+            f"The model config file {path} has no model_config_list."
+        )
     models = {}
     for config in message.model_config_list.config:
         if not config.name or not config.base_path or config.name in models:

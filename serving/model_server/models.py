@@ -32,7 +32,7 @@ class Models:
         self._config = config
         self._served: Mapping[str, Versions] = {}
         self._retired: list[Versions] = []
-        self._file_time = 0
+        self._file_state: tuple[int, ...] = ()
         self._configure(config.models)
         self._read_file()
 
@@ -76,9 +76,10 @@ class Models:
         path = self._config.model_config_file
         if path is None:
             return
-        file_time = _modified(path)
-        if file_time != self._file_time:
-            self._file_time = file_time
+        state = _state(path)
+        if state != self._file_state:
+            # First of all, so that a bad file is reported once.
+            self._file_state = state
             self._configure({**self._config.models, **read_model_config(path)})
 
     def _configure(self, configs: Mapping[str, ModelConfig]) -> None:
@@ -102,9 +103,12 @@ class Models:
         return load_warm(path, rests=answers)
 
 
-def _modified(path: Path) -> int:
+def _state(path: Path) -> tuple[int, ...]:
+    """Returns what differs if a file was changed, or replaced."""
     try:
-        return path.stat().st_mtime_ns
+        status = path.stat()
+        times = status.st_mtime_ns, status.st_ctime_ns
+        return *times, status.st_size, status.st_ino
     except OSError as error:
         raise LaunchError(
             f"The model config file {path} can't be read: {error}"

@@ -4,7 +4,7 @@ Every check says what is wrong, where, and what would be right.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from serving.contract.features import CATEGORICAL, NUMERIC, Feature
 from serving.errors import InvalidRequestError
@@ -17,6 +17,7 @@ def sent_features(
     values: Mapping[str, pb.FeatureValues],
     declared: Mapping[str, Feature],
     limits: Limits,
+    elsewhere: Collection[str] = (),
 ) -> dict[str, FeatureValue]:
     """Returns the features that a request tells of a user, checked.
 
@@ -24,6 +25,8 @@ def sent_features(
         values: Features as sent, by name; one without values is missing.
         declared: The model's user features by name.
         limits: The most that one request may hold.
+        elsewhere: Names of features that count as missing if this model does
+            not have them.
 
     Returns:
         Their values by name; missing features are left out.
@@ -31,6 +34,12 @@ def sent_features(
     Raises:
         InvalidRequestError: A feature is not known, or of another kind.
     """
+    if elsewhere:
+        values = {
+            name: value
+            for name, value in values.items()
+            if name in declared or name not in elsewhere
+        }
     if len(values) > len(declared):
         raise InvalidRequestError(
             f"The request tells {len(values)} user features; the model has "

@@ -1,6 +1,7 @@
 """Answers a request with one version of a model, from first to last."""
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 from serving.errors import UnknownModelError
@@ -22,9 +23,10 @@ async def on_current_version(
     version that an experiment names, but that is gone, is succeeded by the
     current one as well: users are answered, and the answer tells by whom.
     """
-    model: ServedModel | None = None
+    # What was not there at the last look, or is no model of ours, is worth no
+    # look of its own: it would take one for each request.
+    model = await _pinned(registry, treatment)
     try:
-        model = await _pinned(registry, treatment)
         return await answer(model)
     except UnknownModelError:
         await registry.refresh()
@@ -35,10 +37,11 @@ async def on_current_version(
 
 
 async def _pinned(registry: ModelRegistry, treatment: Treatment) -> ServedModel:
-    if treatment.version is None:
-        return registry.resolve(treatment.model)
-    name = treatment.model or registry.default_model
-    return await registry.version(name, treatment.version)
+    if treatment.version is not None:
+        name = treatment.model or registry.default_model
+        with contextlib.suppress(UnknownModelError):
+            return await registry.version(name, treatment.version)
+    return registry.resolve(treatment.model)
 
 
 async def current_version(
@@ -50,3 +53,16 @@ async def current_version(
         return model
 
     return await on_current_version(registry, treatment, itself)
+
+
+def features_elsewhere(
+    registry: ModelRegistry, treatment: Treatment
+) -> Collection[str]:
+    """Returns names of features that other models have, in an experiment.
+
+    Whoever asks does not know which arm's model answers.
+    """
+    if treatment.place is None:
+        return ()
+    models = map(registry.served, registry.names)
+    return {name for model in models if model for name in model.user_features}

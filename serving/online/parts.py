@@ -8,7 +8,11 @@ from collections.abc import AsyncIterator
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.event_log import EventLog
 from serving.event_log.config import open_event_log
-from serving.experiments.config import ExperimentsConfig, load_experiments
+from serving.experiments.config import (
+    ExperimentsConfig,
+    check_models,
+    load_experiments,
+)
 from serving.metrics import Metrics
 from serving.models.backend import ModelServer
 from serving.models.ladder import Ladder
@@ -134,6 +138,11 @@ async def open_parts(
         EventLogError: The log can't be opened.
     """
     async with contextlib.AsyncExitStack() as stack:
+        experiments = (
+            load_experiments(config.experiments) if config.experiments else None
+        )
+        if experiments is not None:
+            check_models(experiments, config.models, config.default_model)
         store = stack.enter_context(open_store(config.store))
         log = stack.enter_context(open_event_log(config.store, config.log))
         stack.enter_context(upkeep(store, log))
@@ -143,9 +152,6 @@ async def open_parts(
             config.backend_tls,
         )
         stack.push_async_callback(backend.close)
-        experiments = (
-            load_experiments(config.experiments) if config.experiments else None
-        )
         parts = make_parts(
             config, store, log, backend, experiments, read_wait_seconds
         )

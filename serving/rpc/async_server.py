@@ -21,9 +21,6 @@ from serving.rpc.context import AbortedError, CallContext, CallDetails
 
 _log = logging.getLogger(__name__)
 
-# Times the largest request, it is what strangers can have us keep.
-MAX_UNREAD = 128
-
 _Find = Callable[[CallDetails], Awaitable[Any]]
 
 
@@ -46,12 +43,7 @@ class AsyncServer:
         self._find: _Find = self._find_handler
         for interceptor in reversed(interceptors):
             self._find = _intercepted(interceptor, self._find)
-        self._server = CallServer(
-            self._take,
-            options,
-            on_hang_up=self._hang_up,
-            max_unread=MAX_UNREAD,
-        )
+        self._server = CallServer(self._take, options, on_hang_up=self._hang_up)
         self._loop = asyncio.get_event_loop()
         self._tasks: dict[Call, asyncio.Task[None]] = {}
 

@@ -10,6 +10,9 @@ from grpc._cython import cygrpc
 Metadata: TypeAlias = Sequence[tuple[str, "str | bytes"]]
 
 _NO_FLAGS = 0
+# Of what is told with a status. Clients refuse metadata of more than 8 KiB, in
+# which a byte may take three, and would see that in place of the status.
+MAX_WORDS_BYTES = 2_000
 
 _log = logging.getLogger(__name__)
 
@@ -159,6 +162,11 @@ class Call:
 
 
 def _status(code: grpc.StatusCode, words: str, metadata: Metadata) -> Any:
+    details = words.encode()
+    if len(details) > MAX_WORDS_BYTES:
+        # Not in the midst of a character.
+        kept = details[:MAX_WORDS_BYTES].decode(errors="ignore")
+        details = f"{kept}...".encode()
     return cygrpc.SendStatusFromServerOperation(
-        tuple(metadata), code.value[0], words.encode(), _NO_FLAGS
+        tuple(metadata), code.value[0], details, _NO_FLAGS
     )

@@ -21,8 +21,18 @@ _log = logging.getLogger(__name__)
 
 # Calls that gRPC may hand to a thread before the thread asks for more.
 _REQUESTED_CALLS = 32
+# Per thread; times the largest request, it is what strangers can have us keep.
+MAX_UNREAD = 128
 # How long it may take until cancelled calls have ended.
 _CANCEL_SECONDS = 2.0
+
+_OPTIONS = (
+    # A second server on the port would answer some of the calls.
+    ("grpc.so_reuseport", 0),
+    # None but "identity". gRPC unpacks a message before it looks at its size,
+    # so a thousand times as much memory as was sent could be had of us.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+)
 
 _NEW_CALL = object()
 _SERVER_ENDED = object()
@@ -55,7 +65,7 @@ class CallServer:
         threads: int = 1,
         grouping: Grouping = Grouping(),
         on_hang_up: Callable[[Call], None] | None = None,
-        max_unread: int | None = None,
+        max_unread: int = MAX_UNREAD,
     ) -> None:
         """Sets the server up.
 
@@ -70,11 +80,9 @@ class CallServer:
             max_unread: Calls of a thread whose request is still on its way;
                 beyond them the one that has taken longest is refused. What
                 has come of a request takes memory, and nobody was asked yet
-                who sends it. None is no limit.
+                who sends it.
         """
-        # A second server on the port would answer some of the calls.
-        arguments = (("grpc.so_reuseport", 0), *options)
-        self._server = cygrpc.Server(arguments, False)
+        self._server = cygrpc.Server((*_OPTIONS, *options), False)
         self._ended = threading.Event()
         self._loops = [
             _Loop(
@@ -149,7 +157,7 @@ class _Loop:
         grouping: Grouping,
         on_hang_up: Callable[[Call], None] | None,
         server_ended: threading.Event,
-        max_unread: int | None,
+        max_unread: int,
     ) -> None:
         self.queue = cygrpc.CompletionQueue()
         self._server = server
@@ -237,8 +245,6 @@ class _Loop:
     def _begin(self, call: Call) -> None:
         """Asks for a call's request."""
         call.begin(self._on_hang_up)
-        if self._max_unread is None:
-            return
         self._unread[call] = None
         if len(self._unread) > self._max_unread:
             slowest = next(iter(self._unread))

@@ -161,20 +161,32 @@ class LocalServer:
         while not self._stopped:
             try:
                 connection, _ = self._listener.accept()
-            except OSError as error:
+                self._begin(connection)
+            except (OSError, RuntimeError) as error:
                 if not self._stopped:
                     _log.warning("No connection can be taken: %s", error)
                     time.sleep(_REST_SECONDS)
-                continue
-            thread = threading.Thread(
-                target=self._serve,
-                args=(connection,),
-                name="local-calls",
-                daemon=True,
-            )
-            with self._lock:
-                self._threads[thread] = connection
-            thread.start()
+
+    def _begin(self, connection: socket.socket) -> None:
+        """Starts the thread of a connection.
+
+        Raises:
+            RuntimeError: The system has no more threads to give.
+        """
+        thread = threading.Thread(
+            target=self._serve,
+            args=(connection,),
+            name="local-calls",
+            daemon=True,
+        )
+        # Both or neither: only what was started can be waited for.
+        with self._lock:
+            try:
+                thread.start()
+            except RuntimeError:
+                connection.close()
+                raise
+            self._threads[thread] = connection
 
     def _serve(self, connection: socket.socket) -> None:
         try:

@@ -75,6 +75,8 @@ def channel_credentials(tls: ClientTls) -> grpc.ChannelCredentials:
         )
     if tls.certificate and tls.key:
         _check_pair(tls.certificate, tls.key)
+    if tls.ca:
+        _check_authorities(tls.ca)
     return grpc.ssl_channel_credentials(
         root_certificates=_read(tls.ca) if tls.ca else None,
         private_key=_read(tls.key) if tls.key else None,
@@ -109,6 +111,8 @@ class _FollowedFiles:
 
     def _read_all(self) -> grpc.ServerCertificateConfiguration:
         _check_pair(self._tls.certificate, self._tls.key)
+        if self._tls.client_ca:
+            _check_authorities(self._tls.client_ca)
         return grpc.ssl_server_certificate_configuration(
             [(_read(self._tls.key), _read(self._tls.certificate))],
             root_certificates=(
@@ -133,6 +137,17 @@ def _check_pair(certificate: Path, key: Path) -> None:
         raise LaunchError(
             f"{certificate} and {key} can't be used as certificate and key "
             f"(PEM, without a passphrase, made for each other): {error}"
+        ) from error
+
+
+def _check_authorities(path: Path) -> None:
+    """Says it now: gRPC only fails to listen, or each handshake."""
+    _read(path)
+    try:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise LaunchError(
+            f"{path} holds no certificates of authorities (PEM): {error}"
         ) from error
 
 

@@ -66,7 +66,8 @@ def parse_tokens(text: str, source: str) -> dict[str, TokenEntry]:
     """
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        # The latter is of a date that there is not, such as February 30th.
         raise LaunchError(f"{source} is not YAML: {error}") from error
     if not isinstance(content, dict) or not isinstance(
         content.get("tokens"), list
@@ -107,7 +108,11 @@ def _entry(item: Mapping[str, Any], where: str) -> TokenEntry:
             "`python -m serving.security` prints, never the token itself"
         )
     scopes = item.get("scopes")
-    if not isinstance(scopes, list) or not scopes or set(scopes) - {*SCOPES}:
+    if (
+        not isinstance(scopes, list)
+        or not scopes
+        or any(scope not in SCOPES for scope in scopes)
+    ):
         raise LaunchError(
             f"{where}.scopes: {scopes!r} is not a list out of "
             f"{', '.join(SCOPES)}"

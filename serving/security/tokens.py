@@ -103,12 +103,14 @@ class TokenFile:
         else:
             _log.info("Read %d tokens from %s", len(self._entries), self._path)
 
-    def _stat(self) -> tuple[int, int, int]:
+    def _stat(self) -> tuple[int, ...]:
         try:
             status = self._path.stat()
         except OSError as error:
             raise LaunchError(f"Can't read the tokens file: {error}") from error
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        # What was unreadable and is not any more has the same content.
+        changed = status.st_mtime_ns, status.st_ctime_ns
+        return *changed, status.st_size, status.st_ino
 
     def _read(self) -> dict[str, TokenEntry]:
         try:

@@ -18,6 +18,8 @@ import yaml
 from packaging.requirements import Requirement
 
 from serving.gateway.config import GatewayConfig, parse_args
+from serving.limits import Limits
+from serving.rpc.call_server import MAX_UNREAD
 from serving.tf_serving_command import tf_serving_command, tf_serving_config
 from tests.test_dependency_rule import DISTRIBUTIONS, ROOT, imports, modules
 
@@ -252,6 +254,19 @@ def test_pods_wait_for_what_has_begun():
     composed = parse_args(GATEWAY_ARGUMENTS["compose"])
     stop = compose(COMPOSE)["services"]["gateway"]["stop_grace_period"]
     assert float(stop.removesuffix("s")) > composed.grace_seconds
+
+
+def test_requests_of_strangers_fit_into_the_gateways_memory():
+    """All that may be on their way, beside the gateway itself."""
+    here = container("Deployment", "gateway")["resources"]
+    itself = mebibytes(here["requests"]["memory"])
+    arriving = MAX_UNREAD * Limits().message_bytes >> 20
+    assert mebibytes(here["limits"]["memory"]) >= itself + arriving
+
+
+def mebibytes(quantity: str) -> int:
+    number, unit = quantity[:-2], quantity[-2:]
+    return int(number) * {"Mi": 1, "Gi": 1024}[unit]
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,14 @@ class OracleGateway:
         self.run(self.trials.forget(""))
         return read_lines(self.experiments.log)
 
+    def end_shadows(self):
+        """Waits for what is done in the shadow."""
+
+        async def end():
+            await asyncio.gather(*self.trials._shadows, return_exceptions=True)
+
+        self.run(end())
+
     async def _start(self):
         parts = make_parts(
             self.config, self.store, self.log, self.backend, self.experiments

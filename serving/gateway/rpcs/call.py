@@ -1,5 +1,6 @@
 """One call of an RPC, and what its errors become."""
 
+import asyncio
 import dataclasses
 import itertools
 import os
@@ -79,6 +80,8 @@ def status_and_words(error: BaseException) -> tuple[grpc.StatusCode, str]:
     """Returns the status of an error, and what the caller may know of it."""
     if isinstance(error, ServingError):
         return status_of(error), str(error)
+    if isinstance(error, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED, "The call was cancelled."
     if isinstance(error, grpc.aio.AioRpcError):
         # The model server's own answer to a request that was passed on.
         return error.code(), error.details() or ""

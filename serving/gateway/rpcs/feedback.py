@@ -9,7 +9,7 @@ from serving.gateway.trials import Trials
 from serving.metrics import Metrics
 from serving.models.features import sent_features
 from serving.models.ladder import Ladder
-from serving.models.pinned import current_version
+from serving.models.pinned import current_version, features_elsewhere
 from serving.models.registry import ModelRegistry
 from serving.models.served_model import ServedModel
 from serving.online.stage import OnlineStage, Submitted
@@ -62,7 +62,12 @@ class FeedbackRpcs:
         self._rate_limit.spend(user_id, len(request.events))
         treatment = self._trials.treat(user_id, request.model, call)
         model = await current_version(self._registry, treatment)
-        sent_features(request.features, model.user_features, self._limits)
+        sent_features(
+            request.features,
+            model.user_features,
+            self._limits,
+            features_elsewhere(self._registry, treatment),
+        )
         told = encode_told(request.features, bool(request.model))
         submitted = await self._stage.submit(
             submission_of(model.name, user_id, request.events, told),

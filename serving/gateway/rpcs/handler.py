@@ -106,7 +106,7 @@ def _logged(name: str, method: Method) -> Method:
         code = grpc.StatusCode.OK
         try:
             return await method(request, call)
-        except Exception as error:
+        except BaseException as error:
             code, _ = status_and_words(error)
             raise
         finally:

@@ -22,7 +22,7 @@ from serving.metrics import Metrics
 from serving.models import wire
 from serving.models.features import sent_features
 from serving.models.ladder import Ladder, UserState
-from serving.models.pinned import on_current_version
+from serving.models.pinned import features_elsewhere, on_current_version
 from serving.models.registry import ModelRegistry
 from serving.models.served_model import ServedModel
 from serving.models.templates import Features
@@ -65,7 +65,7 @@ class RankingRpcs:
         treatment = self._trials.treat(request.user_id, request.model, call)
 
         async def answer(model: ServedModel) -> bytes:
-            features = self._features(request.features, model)
+            features = self._features(request.features, model, treatment)
             user = await self._read(treatment, model, request.user_id, call)
             ranking = await self._ranker.rank(model, user, item_ids, features)
             self._note(treatment, model, ranking, request)
@@ -92,7 +92,7 @@ class RankingRpcs:
         treatment = self._trials.treat(request.user_id, request.model, call)
 
         async def answer(model: ServedModel) -> pb.RecommendResponse:
-            features = self._features(request.features, model)
+            features = self._features(request.features, model, treatment)
             user = await self._read(treatment, model, request.user_id, call)
             seen = [] if request.include_seen else seen_items(user)
             weights, seed = _explored(model, user, request)
@@ -142,8 +142,10 @@ class RankingRpcs:
         self,
         sent: Mapping[str, pb.FeatureValues],
         model: ServedModel,
+        treatment: Treatment,
     ) -> Features:
-        return sent_features(sent, model.user_features, self._limits)
+        elsewhere = features_elsewhere(self._registry, treatment)
+        return sent_features(sent, model.user_features, self._limits, elsewhere)
 
     def _explain(
         self,

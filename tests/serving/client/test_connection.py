@@ -198,9 +198,17 @@ def test_token_goes_along_and_may_change(server):
 
 
 @pytest.mark.parametrize("kind", [RecommenderClient, AsyncRecommenderClient])
-def test_token_in_plaintext_to_another_machine_is_refused(kind):
+@pytest.mark.parametrize("host", ["gateway", "127", "127.0.0.1", "localhost"])
+def test_token_in_plaintext_to_another_machine_is_refused(kind, host):
     with pytest.raises(PlaintextTokenError, match="tls=ClientTls"):
-        kind("gateway.example:8600", token="a.1")
+        kind(f"{host}.gateway.example:8600", token="a.1")
+
+
+@pytest.mark.parametrize(
+    "target", ["localhost:1", "127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "unix:a"]
+)
+def test_token_in_plaintext_goes_to_this_machine(target):
+    RecommenderClient(target, token="a.1").close()
 
 
 def test_token_in_plaintext_may_be_allowed():

@@ -1,3 +1,4 @@
+import asyncio
 import json
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from serving.experiments.config import (
     ExperimentsConfig,
     load_experiments,
 )
+from serving.online.learning_config import LearningConfig
+from serving.online.parts import open_parts
 
 FILE = """
 log: exposures
@@ -143,6 +146,38 @@ ARM = "{name: a}"
 def test_bad_file_is_refused_with_the_place(tmp_path, text, words):
     with pytest.raises(LaunchError, match=words):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("arms", "shadows", "words"),
+    [
+        ("{name: a, model: typo}", "", "'a' asks the model 'typo'; there are"),
+        (ARM, "{name: b, model: typo}", "'b' asks the model 'typo'"),
+        (ARM, "{name: b, model: m}", "would learn into the weights"),
+        ("{name: a, model: m}", "{name: b}", "would learn into the weights"),
+    ],
+    ids=["arm", "shadow", "shadow of the default", "default's shadow"],
+)
+def test_gateway_refuses_what_its_models_can_not_make(
+    tmp_path, arms, shadows, words
+):
+    path = tmp_path / "experiments.yaml"
+    path.write_text(
+        f"experiments: [{{name: x, arms: [{arms}], shadows: [{shadows}]}}]"
+    )
+    config = LearningConfig(
+        backend="none",
+        models={"m": tmp_path, "n": tmp_path},
+        default_model="m",
+        experiments=path,
+    )
+
+    async def start():
+        async with open_parts(config):
+            pass
+
+    with pytest.raises(LaunchError, match=words):
+        asyncio.run(start())
 
 
 def test_missing_file_is_refused(tmp_path):

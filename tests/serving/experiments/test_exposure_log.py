@@ -135,8 +135,13 @@ def test_key_is_for_its_owner_only(log, tmp_path):
     assert mode == 0o600
 
 
-def test_damaged_key_is_refused(folder, tmp_path):
-    (tmp_path / "key").write_text("no key")
+@pytest.mark.parametrize(
+    "text",
+    ["no key", "", "ab" * 8, "ab" * 65],
+    ids=["no key", "empty", "short", "longer than the hash takes"],
+)
+def test_key_that_can_name_nobody_is_refused(folder, tmp_path, text):
+    (tmp_path / "key").write_text(text)
     with pytest.raises(LaunchError, match="Can't log exposures"):
         ExposureLog(folder, tmp_path / "key", pytest.fail)
 
@@ -181,6 +186,21 @@ def test_user_deleted_through_one_gateway_goes_from_all_of_their_files(
     assert purge(folder, keep_days=90, clock=clock) == (0, 2)
     kinds = sorted(line["kind"] for line in lines(folder))
     assert kinds == ["exposure", "exposure", "forget"]
+
+
+def test_damaged_lines_keep_nobody_elses_in_a_purge(log, folder, clock):
+    show(log, "ann")
+    show(log, "bob")
+    forget(log, "ann")
+    close(log)
+    (path,) = folder.glob("*.jsonl")
+    # As a disk may leave them, and somebody's note.
+    with path.open("ab") as file:
+        file.write(b'\xff\xfe{"kind"\n"torn"\n{"note": "moved"}\n')
+    stamp(path, clock.now)
+    clock.now += 2 * DAY
+    assert purge(folder, keep_days=90, clock=clock) == (0, 4)
+    assert [line["kind"] for line in lines(folder)] == ["exposure", "forget"]
 
 
 def stamp(path, seconds):

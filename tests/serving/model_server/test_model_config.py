@@ -64,6 +64,8 @@ def test_file_that_we_write_for_tf_serving_is_understood(write, tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
+        "",
+        "# To do\n",
         "model_config_list {",
         'model_config_list { config { name: "nowhere" } }',
         'model_config_list { config { base_path: "/nameless" } }',
@@ -74,6 +76,10 @@ def test_unusable_config_file_is_refused(write, text):
     path = write(text)
     with pytest.raises(LaunchError, match=r"models\.config"):
         read_model_config(path)
+
+
+def test_config_file_may_say_that_there_are_no_models(write):
+    assert read_model_config(write("model_config_list {}")) == {}
 
 
 def test_missing_config_file_is_refused(tmp_path):

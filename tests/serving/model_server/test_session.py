@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import GraphError, InvalidRequestError, LaunchError
+from serving.model_server import loaded_model
 from serving.model_server.c_api import open_library
 from serving.model_server.session import SESSION_CONFIG, Session
 from serving.model_server.warmup import WARMUP_FILE, load_warm
@@ -68,3 +69,29 @@ def test_version_without_warm_up_loads(version):
     model = load_warm(version)
     assert model.predict(rank_request()).outputs["score"].dtype == pb.DT_FLOAT
     model.close()
+
+
+def test_version_with_a_wrong_signature_leaves_nothing_in_memory(
+    version, monkeypatch
+):
+    """It is tried again and again."""
+    opened, closed = [], []
+
+    class Counted(Session):
+        def __init__(self, path):
+            super().__init__(path)
+            opened.append(self)
+
+        def close(self):
+            super().close()
+            closed.append(self)
+
+    monkeypatch.setattr(loaded_model, "Session", Counted)
+    path = version / "saved_model.pb"
+    data = path.read_bytes()
+    assert b"rank_item_id:0" in data
+    path.write_bytes(data.replace(b"rank_item_id:0", b"none_item_id:0"))
+    with pytest.raises(GraphError, match="no operation 'none_item_id'"):
+        load_warm(version)
+    assert opened
+    assert closed == opened

@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from serving.ports import free_port
-from serving.rpc.call_server import CallServer, Grouping
+from serving.rpc.call import MAX_WORDS_BYTES
+from serving.rpc.call_server import MAX_UNREAD, CallServer, Grouping
 from tests.helpers.patience import wait_until
 from tests.helpers.rpc_handler import Handler
 
@@ -250,5 +251,65 @@ def test_call_without_a_request_is_refused_at_once(
         with pytest.raises(grpc.RpcError) as refused:
             ask(iter(()), timeout=60)
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    server.shut_down(5)
+    server.close()
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_compressed_request_is_refused_without_being_unpacked(
+    server, address, size
+):
+    """A million bytes of it might be a thousand million."""
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.unary_unary("/a.Service/Method")
+        with pytest.raises(grpc.RpcError) as refused:
+            ask(bytes(size), timeout=60, compression=grpc.Compression.Gzip)
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        assert ask(b"plain", timeout=60) == b"plainplain"
+
+
+def test_requests_that_never_arrive_are_bounded_unless_told_otherwise(address):
+    server = CallServer(Handler())
+    server.listen(address)
+    server.start()
+    never = threading.Event()
+
+    def request():
+        never.wait(60)
+        yield b""
+
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.stream_unary("/a.Service/Method")
+        calls = [ask.future(request(), timeout=50) for _ in range(MAX_UNREAD)]
+        unread = server._loops[0]._unread
+        wait_until(lambda: len(unread) == MAX_UNREAD)
+        calls.append(ask.future(request(), timeout=50))
+        wait_until(lambda: any(call.done() for call in calls))
+        (refused,) = [call for call in calls if call.done()]
+        assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        never.set()
+    server.shut_down(5)
+    server.close()
+
+
+@pytest.mark.parametrize("letter", ["x", "ö"])
+def test_status_is_told_however_many_words_go_with_it(address, letter):
+    def refuse(calls):
+        for call in calls:
+            call.refuse(grpc.StatusCode.NOT_FOUND, "No " + letter * 100_000)
+
+    server = CallServer(refuse)
+    server.listen(address)
+    server.start()
+    with (
+        grpc.insecure_channel(address) as channel,
+        pytest.raises(grpc.RpcError) as refused,
+    ):
+        channel.unary_unary("/a.Service/Method")(b"", timeout=60)
+    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+    words = refused.value.details()
+    assert words.startswith("No " + letter * 900)
+    assert words.endswith(letter + "...")
+    assert len(words.encode()) <= MAX_WORDS_BYTES + 3
     server.shut_down(5)
     server.close()

@@ -291,6 +291,27 @@ def test_strangers_are_turned_away(server, path, caplog):
     assert run(path, lambda channel: call(channel, b"a")) == b"aa"
 
 
+def test_connection_that_gets_no_thread_is_closed_and_the_next_one_served(
+    server, path, monkeypatch, caplog
+):
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "local-calls":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(60)
+            client.connect(str(path))
+            assert client.recv(len(HELLO)) == b""
+        wait_until(lambda: "can't start new thread" in caplog.text)
+    assert run(path, lambda channel: call(channel, b"a")) == b"aa"
+    server.shut_down(100.0)
+
+
 @contextlib.contextmanager
 def strange_server(path):
     """Somebody else's, who takes one connection."""

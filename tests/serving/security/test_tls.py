@@ -172,3 +172,20 @@ def test_file_that_is_no_pem_is_refused(server_tls, tmp_path):
 def test_client_certificate_without_its_key_is_refused(server_tls):
     with pytest.raises(LaunchError, match="both or none"):
         channel_credentials(ClientTls(certificate=server_tls.certificate))
+
+
+def test_authorities_without_a_certificate_are_refused_by_name(server_tls):
+    key = server_tls.key
+    words = f"{key} holds no certificates of authorities"
+    with pytest.raises(LaunchError, match=words):
+        server_credentials(dataclasses.replace(server_tls, client_ca=key))
+    with pytest.raises(LaunchError, match=words):
+        channel_credentials(ClientTls(key))
+
+
+def test_authorities_may_come_with_comments_in_any_language(
+    server_tls, ca_file
+):
+    ca_file.write_text("# Főtanúsítvány\n" + ca_file.read_text())
+    tls = dataclasses.replace(server_tls, client_ca=ca_file)
+    assert server_credentials(tls)

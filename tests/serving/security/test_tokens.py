@@ -2,6 +2,8 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -10,6 +12,7 @@ from serving.errors import LaunchError, UnauthenticatedError
 from serving.security.token_entry import parse_tokens
 from serving.security.tokens import TokenFile
 from tests.helpers.clock import Clock
+from tests.helpers.patience import wait_until
 from tests.serving.security.conftest import SECRETS, token_entry
 
 
@@ -34,7 +37,10 @@ def test_changed_file_is_followed_within_a_second(tokens_path):
     assert tokens.caller_of(header("boss")).scopes == {"admin"}
 
 
-@pytest.mark.parametrize("broken", ["tokens: [", "tokens: []\nmore: [", None])
+@pytest.mark.parametrize(
+    "broken",
+    ["tokens: [", "tokens: []\nmore: [", "tokens: [a: 2027-02-30]", None],
+)
 def test_file_broken_later_changes_nothing_until_mended(
     tokens_path, broken, caplog
 ):
@@ -52,6 +58,29 @@ def test_file_broken_later_changes_nothing_until_mended(
     clock.now += 1
     with pytest.raises(UnauthenticatedError):
         tokens.caller_of(header("web"))
+
+
+def test_file_that_was_unreadable_is_followed_once_it_is_not(
+    tokens_path, monkeypatch
+):
+    clock = Clock()
+    tokens = TokenFile(tokens_path, clock)
+    write(tokens_path, token_entry("boss", "admin"))
+    changed = tokens_path.stat().st_ctime_ns
+    with monkeypatch.context() as patched:
+        # As for everybody but root, who runs some tests.
+        patched.setattr(Path, "read_text", Mock(side_effect=PermissionError))
+        clock.now += 1
+        assert tokens.caller_of(header("web")).name == "web"
+    wait_until(lambda: mode_changed_after(tokens_path, changed))
+    clock.now += 1
+    with pytest.raises(UnauthenticatedError):
+        tokens.caller_of(header("web"))
+
+
+def mode_changed_after(path, then):
+    path.chmod(0o644)
+    return path.stat().st_ctime_ns > then
 
 
 def test_token_is_valid_until_the_second_it_expires(tmp_path):
@@ -104,6 +133,15 @@ def test_date_unquoted_in_yaml_is_that_days_start_in_utc():
             f"tokens: [{{name: a, sha256: {'f' * 64}, scopes: [rank], "
             "expires: soon}]",
             "must be a time such as",
+        ),
+        (
+            f"tokens: [{{name: a, sha256: {'f' * 64}, scopes: [rank], "
+            "expires: 2027-02-30}]",
+            "not YAML: day",
+        ),
+        (
+            f"tokens: [{{name: a, sha256: {'f' * 64}, scopes: [user: read]}}]",
+            r"scopes: \[\{'user': 'read'\}\] is not a list",
         ),
     ],
 )

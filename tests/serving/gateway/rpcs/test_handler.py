@@ -1,5 +1,6 @@
 """Ids, metrics, logs and traces around calls."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -10,7 +11,9 @@ import grpc
 import pytest
 
 from serving.gateway.rpcs.call import Call
+from serving.gateway.rpcs.handler import Observers
 from serving.logs import JsonFormatter, TextFormatter
+from serving.metrics import Metrics
 from serving.ports import free_port
 from serving.protos import recommender_pb2 as pb
 
@@ -134,3 +137,39 @@ def test_spans_tell_of_calls_and_follow_the_callers_trace(start):
     assert ranked.attributes["rpc.grpc.status_code"] == 0
     assert refused.attributes["rpc.grpc.status_code"] == 3
     assert not refused.status.is_ok
+
+
+def test_log_tells_of_calls_whose_callers_left(caplog):
+    caplog.set_level(logging.INFO, "serving.gateway.rpcs.handler")
+
+    async def method(request, call):
+        raise asyncio.CancelledError
+
+    context = types.SimpleNamespace(invocation_metadata=list)
+    observers = Observers(Metrics(), log_requests=True)
+    handler = observers.handler("/a.Service/Rank", method, pb.RankRequest)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(handler.unary_unary(REQUEST, context))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Rank CANCELLED in")
+
+
+def test_span_tells_of_a_call_whose_caller_left():
+    trace = pytest.importorskip("opentelemetry.sdk.trace")
+    from serving.gateway.tracing import Tracer
+
+    tracer = Tracer()
+    tracer._tracer = trace.TracerProvider().get_tracer("test")
+    spans = []
+
+    async def method(request, call):
+        from opentelemetry import trace as api
+
+        spans.append(api.get_current_span())
+        raise asyncio.CancelledError
+
+    context = types.SimpleNamespace(invocation_metadata=list)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(tracer.traced("/a.S/Rank", method)(None, Call.of(context)))
+    (span,) = spans
+    assert span.attributes["rpc.grpc.status_code"] == 1

@@ -1,16 +1,22 @@
 """Experiments as users of the gateway meet them."""
 
+import asyncio
+import dataclasses
 import json
+import threading
 
+import grpc
 import numpy as np
 import pytest
 
+from serving.contract.manifest import AdaptiveManifest
 from serving.experiments.assignment import assign
 from serving.experiments.config import Arm, Experiment, ExperimentsConfig
 from serving.experiments.joining import join
 from serving.experiments.report import make_report
 from serving.protos import recommender_pb2 as pb
 from serving.store import UserKey
+from serving.tf_serving import encode_tensor
 from tests.helpers.patience import wait_until
 from tests.helpers.toy_model import ToyOracle, ToyParameters
 
@@ -137,6 +143,146 @@ def test_version_that_is_gone_is_succeeded_and_the_answer_tells(run):
     (user,) = users_of(experiment, "gone", 1)
     told = rank(gateway, user).provenance
     assert (told.version, told.arm) == (1, "x/gone")
+
+
+def test_version_or_model_that_is_not_there_costs_no_look_for_it(run):
+    gateway, experiment = run(Arm("gone", version=7), Arm("now"))
+    (user,) = users_of(experiment, "gone", 1)
+    available_versions, looks = gateway.backend.available_versions, []
+
+    async def counted(model):
+        looks.append(model)
+        return await available_versions(model)
+
+    gateway.backend.available_versions = counted
+    assert rank(gateway, user).provenance.version == 1
+    assert submit(gateway, user, range(2)).accepted == 2
+    with pytest.raises(grpc.RpcError, match="no model 'typo'"):
+        rank(gateway, user, model="typo")
+    assert looks == []
+
+
+@pytest.fixture
+def run_without_age(run):
+    """Does so with a second model that has no feature "age"."""
+
+    def run_without_age(*arms, shadows=()):
+        gateway, experiment = run(
+            *arms, shadows=shadows, models=2, versions=(1, 2)
+        )
+        path = gateway.config.models["model1"] / "3"
+        manifest = AdaptiveManifest.load(path.with_name("2"))
+        features = tuple(f for f in manifest.user_features if f.name != "age")
+        dataclasses.replace(manifest, user_features=features).save(path)
+        backend = gateway.backend
+        predict, versions = backend.predict, backend.available_versions
+        backend.versions[3] = backend.versions[2]
+
+        async def without_age(model, version, signature, inputs):
+            # The oracle has it all the same.
+            if version == 3:
+                assert "age" not in inputs
+                rows = inputs["adaptive_weights"].tensor_shape.dim[0].size
+                ages = np.full(rows, np.nan, np.float32)
+                inputs = {**inputs, "age": encode_tensor(ages)}
+            return await predict(model, version, signature, inputs)
+
+        async def of_model(model):
+            found = await versions(model)
+            return found if model == "model1" else found[1:]
+
+        backend.predict, backend.available_versions = without_age, of_model
+        gateway.refresh()
+        return gateway, experiment
+
+    return run_without_age
+
+
+AGE = {"age": pb.FeatureValues(numbers=pb.NumberList(values=[30.0]))}
+
+
+def test_feature_that_an_arms_model_does_not_have_counts_as_missing(
+    run_without_age,
+):
+    gateway, experiment = run_without_age(
+        Arm("now"), Arm("next", model="model1")
+    )
+    (user,) = users_of(experiment, "next", 1)
+    told = rank(gateway, user, features=AGE).provenance
+    assert (told.model, told.version) == ("model1", 3)
+    assert submit(gateway, user, range(2), features=AGE).accepted == 2
+    # What no model has is a mistake all the same, as is one in a request that
+    # says whom it asks.
+    for fields in (
+        {"features": {"agee": AGE["age"]}},
+        {"features": AGE, "model": "model1"},
+    ):
+        with pytest.raises(grpc.RpcError, match="no user feature"):
+            rank(gateway, user, **fields)
+
+
+def test_shadow_without_one_of_the_features_scores_what_was_shown(
+    run_without_age,
+):
+    gateway, experiment = run_without_age(
+        Arm("now"), shadows=(Arm("next", model="model1"),)
+    )
+    (user,) = users_of(experiment, "now", 1)
+    rank(gateway, user, features=AGE)
+    wait_until(lambda: len(lines(gateway, "exposure")) == 2)
+
+
+def test_shadow_whose_version_is_gone_is_succeeded_as_well(run):
+    gateway, experiment = run(
+        Arm("a"), shadows=(Arm("old", version=7, max_support=0),)
+    )
+    (user,) = users_of(experiment, "a", 1)
+    rank(gateway, user)
+    wait_until(lambda: len(lines(gateway, "exposure")) == 2)
+    assert {line["version"] for line in lines(gateway, "exposure")} == {1}
+
+
+def test_shadow_that_learns_is_not_kept_from_it_by_one_that_does_not(run):
+    gateway, experiment = run(
+        Arm("a"),
+        shadows=(
+            Arm("off", model="model1", max_support=0),
+            Arm("on", model="model1"),
+        ),
+        models=2,
+    )
+    (user,) = users_of(experiment, "a", 1)
+    submit(gateway, user, range(3))
+    key = UserKey("model1", user)
+    wait_until(lambda: gateway.store.get(key))
+    assert gateway.store.get(key).support_count == 3
+
+
+def test_shadow_of_a_user_who_is_deleted_notes_nothing_any_more(run):
+    gateway, experiment = run(
+        Arm("a"), shadows=(Arm("slow", model="model1"),), models=2
+    )
+    (user,) = users_of(experiment, "a", 1)
+    asked, go_on, ended = (threading.Event() for _ in range(3))
+    backend_run = gateway.backend.run
+
+    async def slow(model, request):
+        if model == "model1":
+            asked.set()
+            try:
+                assert await asyncio.to_thread(go_on.wait, 20)
+            finally:
+                ended.set()
+        return await backend_run(model, request)
+
+    gateway.backend.run = slow
+    rank(gateway, user)
+    assert asked.wait(20)
+    gateway.stub.DeleteUser(pb.DeleteUserRequest(user_id=user))
+    go_on.set()
+    assert ended.wait(20)
+    gateway.end_shadows()
+    assert join(gateway.exposure_log(), 60.0) == {}
 
 
 def test_request_that_names_a_model_is_in_no_experiment(run):
