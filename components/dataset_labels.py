@@ -4,6 +4,11 @@ import dataclasses
 from typing import Any
 
 from components.spec_section import Section
+from serving.contract.protocol import WINDOW_EVENTS
+from serving.limits import Limits
+
+# What a replay sends at once is a window, and must not be refused.
+_MAX_NEGATIVES = Limits.events // WINDOW_EVENTS - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +60,11 @@ def read_label(section: Section) -> LabelSpec:
             negatives=rule.integer("negatives", 4),
             power=rule.number("power", 0.75),
         )
-        if label.negatives < 1:
+        if not 1 <= label.negatives <= _MAX_NEGATIVES:
             raise rule.error(
-                "negatives", f"expected at least 1, got {label.negatives}"
+                "negatives",
+                f"expected 1 to {_MAX_NEGATIVES}, got {label.negatives}; a "
+                "window of events with theirs must fit one request of feedback",
             )
         rule.finish()
     else:

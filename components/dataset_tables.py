@@ -148,6 +148,7 @@ def _read_feature(features: Section, name: str) -> FeatureSource:
     values = {"kind": value} if isinstance(value, str) else value
     section = Section(values, features.source, f"{features.key}.{name}")
     kind = section.choice("kind", KINDS)
+    _check_name(section, name)
     try:
         feature = Feature(name, kind)
     except FeatureError as error:
@@ -185,6 +186,17 @@ def _read_feature(features: Section, name: str) -> FeatureSource:
             f"(and no `flags`), got {source.pattern!r}",
         )
     return source
+
+
+def _check_name(section: Section, name: str) -> None:
+    """Checks that TensorFlow takes the name for an input as it stands."""
+    if name and not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name):
+        raise section.error(
+            "",
+            "the name of a feature is one of the model's inputs too: expected "
+            f"a letter, then letters, digits and '_' (no {name!r}). Give it "
+            f"such a name, and say `column: {name}`",
+        )
 
 
 def entity_dict(entity: EntitySpec, table: TableSpec) -> dict[str, Any]:

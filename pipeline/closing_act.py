@@ -29,6 +29,13 @@ from serving.store import LmdbStore
 # Once in a while feedback waits for a step of the meta state, too.
 _TIMEOUT_SECONDS = 30.0
 _REPLAY = "replay"
+# Of the gateway that a replay starts.
+REPLAY_FLAGS = (
+    "--meta-update=inline",
+    f"--backend-timeout-seconds={_TIMEOUT_SECONDS}",
+    # Months of a user's feedback come in seconds.
+    "--feedback-per-second=inf",
+)
 
 
 def close(
@@ -139,11 +146,7 @@ def _gateway(layout: RunLayout, running: str | None) -> Iterator[str]:
             models,
             store=layout.store,
             log_path=layout.logs / "gateway.log",
-            flags=[
-                "--meta-update=inline",
-                f"--meta-states={meta_states}",
-                f"--backend-timeout-seconds={_TIMEOUT_SECONDS}",
-            ],
+            flags=[*REPLAY_FLAGS, f"--meta-states={meta_states}"],
         ) as gateway,
     ):
         yield gateway.target

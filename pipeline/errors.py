@@ -34,7 +34,7 @@ class StageError(PipelineError):
 
 
 class NotBlessedError(PipelineError):
-    """The evaluation refused the new model; nothing was pushed."""
+    """The new model was refused, and not pushed."""
 
 
 class ColdStreamError(PipelineError):

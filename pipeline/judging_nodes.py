@@ -74,9 +74,11 @@ def judging_nodes(
     rebase = _rebase_nodes(config, model, evaluator, validator)
     for node in rebase:
         pusher.add_upstream_node(node)
-    # The baseline is served for comparison, blessed or not.
+    # The baseline is served for comparison, beside the candidate that was
+    # compared with it: another one's figures would be no comparison.
     joint_pusher = VersionedPusher(
         model=joint_model,
+        model_blessing=evaluator.outputs["blessing"],
         infra_blessing=joint_validator.outputs["blessing"],
         push_dir=str(serving / JOINT),
         code_fingerprint=component_fingerprint("versioned_pusher"),

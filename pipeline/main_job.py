@@ -19,6 +19,8 @@ from pipeline.stages import PipelineRun
 _EVALUATOR = "ColdStartEvaluator"
 _BLESSED = "BLESSED"
 _REASONS = "REASONS"
+_INFRA_VALIDATORS = ("InfraValidator", "InfraValidator.joint")
+_INFRA_REASONS = "INFRA_NOT_BLESSED"
 
 
 def run_main_job(config: RunConfig) -> int:
@@ -99,9 +101,10 @@ def replay_run(
 
 
 def _require_blessing(run: PipelineRun, layout: RunLayout) -> None:
-    """Stops where the new model is not good enough to be served."""
+    """Stops where the new model is not good enough, or fit, to be served."""
     blessing = run.output(_EVALUATOR, "blessing")
     if (blessing / _BLESSED).exists():
+        _require_infra_blessings(run, layout)
         return
     reasons = "; ".join((blessing / _REASONS).read_text().splitlines())
     raise NotBlessedError(
@@ -110,6 +113,21 @@ def _require_blessing(run: PipelineRun, layout: RunLayout) -> None:
         f"{run.output(_EVALUATOR, 'evaluation')}; more data, more "
         "--train-steps or --tune may help."
     )
+
+
+def _require_infra_blessings(run: PipelineRun, layout: RunLayout) -> None:
+    """Stops where a model was not pushed for what a server made of it."""
+    for node in _INFRA_VALIDATORS:
+        refusal = run.output(node, "blessing") / _INFRA_REASONS
+        if refusal.exists():
+            reasons = "; ".join(refusal.read_text().splitlines())
+            raise NotBlessedError(
+                f"{node} found its model not fit to serve, and it was not "
+                f"pushed: {reasons}. Nothing is replayed: {layout.serving} "
+                "holds no two models of this run. Look at the model server's "
+                "lines in the log; `adaptower doctor` checks the server, and "
+                "--no-cache asks it again."
+            )
 
 
 def _point_latest_at(run_dir: pathlib.Path) -> None:

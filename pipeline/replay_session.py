@@ -1,5 +1,6 @@
 """The calls of one replay: timed, counted, under user ids of its own."""
 
+import hashlib
 import secrets
 import threading
 import time
@@ -19,6 +20,7 @@ from serving.client import (
     RankResult,
 )
 from serving.contract.regimes import JOINT
+from serving.limits import Limits
 
 # Name under which the baseline is served; the other regimes ask for the
 # gateway's default model.
@@ -76,7 +78,11 @@ class Session:
 
     def served_id(self, regime: str, user: ColdUser) -> str:
         """Returns the id under which a user is known in one regime."""
-        return self.prefix(regime) + user.user_id
+        served = self.prefix(regime) + user.user_id
+        if len(served.encode()) <= Limits.id_bytes:
+            return served
+        digest = hashlib.sha256(user.user_id.encode()).hexdigest()
+        return self.prefix(regime) + digest
 
     def prefix(self, regime: str) -> str:
         """Returns what the ids of all users of one regime start with."""
@@ -132,7 +138,9 @@ class Session:
                 event_id=f"{self._token}-{row}",
                 item_id=user.item_ids[row],
                 label=float(user.labels[row]),
-                timestamp=int(user.timestamps[row]),
+                # A log in local time may be hours ahead, which examples may
+                # be and feedback may not; nothing is learned from the time.
+                timestamp=min(int(user.timestamps[row]), int(time.time())),
             )
             for row in rows
         ]

@@ -16,6 +16,7 @@ from pipeline.errors import SkewError
 from pipeline.evaluation import Evaluation
 from pipeline.replay import ReplayResult
 from serving.contract import metrics
+from serving.contract.labels import liked
 from serving.contract.regimes import REGIMES
 
 MAX_SKEW = 1e-3
@@ -85,8 +86,11 @@ def measure_skew(result: ReplayResult, evaluation: Evaluation) -> Skew:
     auc, score, worst = {}, {}, {}
     for regime in REGIMES:
         ours, theirs = served.scores[regime], evaluated.scores[regime]
-        auc[regime] = abs(
-            metrics.auc(labels, ours) - metrics.auc(labels, theirs)
+        auc[regime] = (
+            abs(metrics.auc(labels, ours) - metrics.auc(labels, theirs))
+            if len(np.unique(liked(labels))) > 1
+            # Few users may like everything, which leaves no AUC to differ.
+            else 0.0
         )
         distance = np.abs(ours - theirs)
         score[regime] = float(distance.max())

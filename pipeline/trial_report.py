@@ -22,6 +22,8 @@ from trainer.tuning.request import SearchRequest
 from trainer.tuning.trials import TrialResult
 
 _PACKAGES = ("adaptower", "keras-tuner", "tensorflow", "tf-keras")
+# How long and from which start trials trained, which a dataset doesn't tell.
+_OF_THE_SEARCH = ("max_steps", "seed")
 # Support sizes and columns that there is room for, on paper and screen.
 _SHOWN = ("0", "3", "10")
 _ON_SCREEN = (
@@ -54,7 +56,14 @@ class TrialReport:
     @property
     def training(self) -> dict[str, Any]:
         """What the dataset's spec should say under `training:`."""
-        values = {**self.request.training, **self.best.values}
+        # What was given and not searched is a part of what was tried.
+        config = dataclasses.asdict(self.request.base)
+        given = {
+            name: config[name]
+            for name in self.request.overrides
+            if name not in _OF_THE_SEARCH
+        }
+        values = {**self.request.training, **self.best.values, **given}
         return {n: _rounded(v) for n, v in values.items()}
 
     def print(self, console: Console) -> None:

@@ -54,6 +54,9 @@ def mean_figures(
         ).T
         means = (drawn @ sums) / np.maximum(drawn @ sizes, 1)
         low, high = np.percentile(means, (2.5, 97.5))
+        if len(users) == 1:
+            # Every draw is this user again, and tells of no other.
+            low = high = np.nan
         value = sums.sum() / max(sizes.sum(), 1)
         figures[regime] = Interval(float(value), float(low), float(high))
     return figures

@@ -35,6 +35,8 @@ ALLOWED = {
         # How large the store's and the log's files are made.
         "serving.lmdb_file",
         "serving.ports",
+        # What a gateway will refuse, no model should be trained for.
+        "serving.limits",
     ),
     "pipeline": OURS,
 }

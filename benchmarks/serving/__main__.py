@@ -73,6 +73,13 @@ def main() -> None:
         "beside the others",
     )
     parser.add_argument(
+        "--keep-nothing",
+        action="store_true",
+        help="have the model server score every Rank, as it does for models "
+        "without vectors (--kept-vectors 0); the figures are told beside the "
+        "others",
+    )
+    parser.add_argument(
         "--keep-awake",
         action="store_true",
         help="keep the cores awake meanwhile, as a machine does whose kernel "
@@ -98,11 +105,14 @@ def main() -> None:
         )
     }
     figures: list[Figure] = []
+    flags = list(arguments.gateway_flags)
+    if arguments.keep_nothing:
+        flags.append("--kept-vectors=0")
     with (
         kept_awake() if arguments.keep_awake else contextlib.nullcontext(),
         running(
             arguments.run,
-            arguments.gateway_flags,
+            flags,
             arguments.over_grpc,
             arguments.gateway_python,
         ) as setting,
@@ -112,6 +122,7 @@ def main() -> None:
     for is_so, words in (
         (arguments.over_grpc, "over gRPC"),
         (arguments.keep_awake, "cores kept awake"),
+        (arguments.keep_nothing, "nothing kept"),
     ):
         if is_so:
             figures = [

@@ -35,7 +35,9 @@ class Round:
         straight: Predict, straight at the model server.
         proxy: The same Predict, through a bare proxy.
         own_proxy: The same Predict, the gateway's way.
-        gateway: Rank, at the gateway.
+        gateway: Rank, at the gateway, of users it has ranked for before.
+        strangers: The same of users it meets for the first time, whom the
+            model server is asked for.
         echo: The bare server.
         cpu_ms: CPU time of a server per request, by what was asked; unlike
             the rest it tells the same on a machine that does other work.
@@ -45,6 +47,7 @@ class Round:
     proxy: Result
     own_proxy: Result
     gateway: Result
+    strangers: Result
     echo: Result
     cpu_ms: dict[str, float]
 
@@ -99,6 +102,12 @@ def measure_rank(setting: Setting, seconds: float) -> Iterator[Figure]:
                 load("proxied", proxy_target, PREDICT, predict),
                 load("own way", own_proxy_target, PREDICT, predict),
                 load("Rank", gateway.target, RANK, rank),
+                load(
+                    "Rank of strangers",
+                    gateway.target,
+                    RANK,
+                    setting.stranger_requests(),
+                ),
                 load("echo", echo_target, echo.METHOD, rank),
                 cpu_ms,
             )
@@ -124,6 +133,7 @@ def measure_rank(setting: Setting, seconds: float) -> Iterator[Figure]:
 def _throughput(rounds: list[Round]) -> Iterator[Figure]:
     rates = {
         "rank_per_second": [each.gateway.rate for each in rounds],
+        "strangers_per_second": [each.strangers.rate for each in rounds],
         "predict_per_second": [each.straight.rate for each in rounds],
         "proxied_per_second": [each.proxy.rate for each in rounds],
         "echo_per_second": [each.echo.rate for each in rounds],
@@ -137,6 +147,13 @@ def _throughput(rounds: list[Round]) -> Iterator[Figure]:
         (
             "Rank / straight Predict, throughput",
             "rank_per_second",
+            "predict_per_second",
+            0.6,
+            0.9,
+        ),
+        (
+            "Rank of strangers / straight Predict, throughput",
+            "strangers_per_second",
             "predict_per_second",
             0.6,
             0.9,
@@ -175,11 +192,24 @@ def _added_latency(rounds: list[Round]) -> Iterator[Figure]:
         f"{name}_{percent}_ms": [
             round(getattr(each, name).percentile(percent), 3) for each in rounds
         ]
-        for name in ("straight", "proxy", "own_proxy", "gateway", "echo")
+        for name in (
+            "straight",
+            "proxy",
+            "own_proxy",
+            "gateway",
+            "strangers",
+            "echo",
+        )
         for percent in (50, 99)
     }
     for name, server, floor, goal in (
         ("latency the gateway adds, p50, ms", "gateway", 1.0, 0.4),
+        (
+            "latency the gateway adds for strangers, p50, ms",
+            "strangers",
+            1.0,
+            0.4,
+        ),
         ("latency a bare proxy adds, p50, ms", "proxy", None, None),
         ("latency the gateway's way adds, p50, ms", "own_proxy", None, None),
     ):
@@ -198,5 +228,7 @@ def _cpu_ms(rounds: list[Round]) -> dict[str, float]:
             "Predict: model_server",
             "Rank: gateway",
             "Rank: model_server",
+            "Rank of strangers: gateway",
+            "Rank of strangers: model_server",
         )
     }

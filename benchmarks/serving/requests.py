@@ -46,6 +46,15 @@ class Requests:
         self._add_features(request)
         return request
 
+    def rank_of_stranger(self, user_id: str) -> pb.RankRequest:
+        """Asks it for a user whose features nobody else has told."""
+        request = self.rank(user_id)
+        for feature in self.manifest.user_features:
+            if feature.kind != NUMERIC:
+                values = request.features[feature.name].strings.values
+                values[0] = f"{values[0]}-{user_id}"
+        return request
+
     def feedback(
         self, user_id: str, events: int = EVENTS
     ) -> pb.SubmitFeedbackRequest:

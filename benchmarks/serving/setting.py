@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -26,6 +27,8 @@ from serving.store.config import StoreConfig
 
 STORE = "store"
 KNOWN_USERS = 200
+# More than come in one measurement.
+STRANGERS = 16_000
 # A busy machine takes its time to load a model.
 READY_SECONDS = 600.0
 
@@ -57,10 +60,22 @@ class Setting:
     gateway_start_seconds: float
     requests: Requests
     users: Sequence[str]
+    _strangers: Iterator[int] = dataclasses.field(
+        default_factory=itertools.count
+    )
 
     def rank_requests(self) -> list[bytes]:
         """Serialized requests for `RANK`, one of each user."""
         return [self.requests.rank(u).SerializeToString() for u in self.users]
+
+    def stranger_requests(self) -> list[bytes]:
+        """Serialized requests for `RANK`, of users that never came before."""
+        return [
+            self.requests.rank_of_stranger(
+                f"stranger-{next(self._strangers)}"
+            ).SerializeToString()
+            for _ in range(STRANGERS)
+        ]
 
     def predict_requests(self) -> list[bytes]:
         """Serialized requests for `PREDICT`."""

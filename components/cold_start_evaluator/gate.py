@@ -57,5 +57,5 @@ def refusal_reasons(
 
 def _interval(lift: Mapping[str, Any]) -> str:
     if lift["value"] is None or lift["low"] is None:
-        return "not defined (one class only)"
+        return "not defined (one class or one user only)"
     return f"{lift['value']:+.4f} [{lift['low']:+.4f}, {lift['high']:+.4f}]"

@@ -58,11 +58,12 @@ class ArrangeShard(beam.DoFn):
             counts[f"users.{name}"] = int(number)
         users = concat(tables[USERS])
         user_bytes = None
+        if self._job.spec.users.table:
+            # Also in a shard none of whose users the table lists.
+            listed = users["id"].to_pylist() if users is not None else ()
+            found = set(pc.unique(arranged.events["user_id"]).to_pylist())
+            counts["users.not_in_their_table"] = len(found.difference(listed))
         if users is not None:
-            counts["users.not_in_their_table"] = len(
-                set(pc.unique(arranged.events["user_id"]).to_pylist())
-                - set(users["id"].to_pylist())
-            )
             users, repeated = joining.drop_repeated_ids(users)
             letters += repeated_id_letters(repeated, self._job, USERS)
             user_bytes = to_bytes(users)

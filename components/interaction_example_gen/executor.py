@@ -14,7 +14,7 @@ from tfx.types import artifact_utils
 
 from components.dataset_spec import DatasetSpec
 from components.dataset_tables import TableSpec
-from components.errors import DeadLetterShareError
+from components.errors import DeadLetterShareError, InputDataError
 from components.interaction_example_gen import files, graph, writing
 from components.interaction_example_gen.csv_files import COMPRESSIONS
 from components.interaction_example_gen.dead_letters import (
@@ -78,6 +78,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             fileio.open(f"{dead_letters.uri}/{graph.SUMMARY_FILE}").read()
         )
         logging.info("Interactions read: %s", summary)
+        if not summary["rows"].get(INTERACTIONS):
+            raise InputDataError(
+                f"The log ({', '.join(job.files[INTERACTIONS])}) holds no "
+                "event. Check `files` of `interactions` in the dataset spec."
+            )
         check_dead_letter_share(summary, job.spec, dead_letters.uri)
 
         examples.split_names = artifact_utils.encode_split_names(list(SPLITS))

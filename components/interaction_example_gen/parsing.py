@@ -14,12 +14,14 @@ from components.interaction_example_gen.dead_letters import (
 )
 from components.interaction_example_gen.grading import labels_of
 from components.interaction_example_gen.raw_batch import RawBatch
+from components.interaction_example_gen.times import as_seconds
 from components.interaction_example_gen.values import (
     as_feature,
     as_number,
-    as_seconds,
     as_text,
+    is_list,
 )
+from serving.limits import Limits
 
 # `order` says which of two equal rows came first, and where it stands.
 _ROW_BITS = 40
@@ -89,6 +91,8 @@ def parse_interactions(
         ("invalid_encoding", _lost(item, item_id), item),
         ("empty_user_id", _is_blank(user_id), user),
         ("empty_item_id", _is_blank(item_id), item),
+        ("user_id_too_long", _is_too_long(user_id), user),
+        ("item_id_too_long", _is_too_long(item_id), item),
     ]
     if spec.label.column:
         ratings = _column(raw, spec.label.column)
@@ -139,9 +143,13 @@ def parse_entities(
     checks = [
         ("invalid_encoding", _lost(key, ids), key),
         (f"empty_{table[:-1]}_id", _is_blank(ids), key),
+        (f"{table[:-1]}_id_too_long", _is_too_long(ids), key),
     ]
     for name in entity_columns(entity):
         column = _column(raw, name)
+        if is_list(column.type):
+            # What of a list is no text is missing from it.
+            continue
         lost = _lost(column, as_text(column))
         checks.append(("invalid_encoding", lost, column))
     usable, letters = _judge(raw, checks, table, path)
@@ -172,6 +180,11 @@ def _is_blank(text: pa.Array) -> NDArray[np.bool_]:
     return pc.fill_null(pc.equal(trimmed, ""), True).to_numpy(
         zero_copy_only=False
     )
+
+
+def _is_too_long(text: pa.Array) -> NDArray[np.bool_]:
+    """Whom a gateway would refuse to hear of, once the model is served."""
+    return _mask(pc.greater(pc.binary_length(text), Limits.id_bytes))
 
 
 def _judge(

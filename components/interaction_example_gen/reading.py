@@ -1,5 +1,6 @@
 """Reads tables in record batches, never a whole file at a time."""
 
+import csv
 from collections.abc import Iterator
 
 import numpy as np
@@ -45,7 +46,7 @@ def read_batches(
     try:
         with open_file(path, folder) as file:
             yield from reader(file, path, table, wanted, name)
-    except (OSError, pa.ArrowException, UnicodeError) as error:
+    except (OSError, pa.ArrowException, UnicodeError, csv.Error) as error:
         raise InputDataError(
             f"{path}: can't be read as {table.format}: {error}. Check "
             f"`{name}` in the dataset spec (format, delimiter, quoting, "
@@ -81,7 +82,10 @@ def _read_tfrecord(
     wanted: list[str],
     name: str,
 ) -> Iterator[RawBatch]:
-    """tf.Examples; a feature with several values becomes a list column."""
+    """tf.Examples; a feature with several values becomes a list column.
+
+    One that no Example of a later batch has is missing there.
+    """
     del file, table
     import tensorflow as tf
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
@@ -92,10 +96,11 @@ def _read_tfrecord(
     row = 1
     for serialized in records.as_numpy_iterator():
         batch = decoder.DecodeBatch(list(serialized))
-        require_columns(wanted, batch.schema.names, path, name)
+        if row == 1:
+            require_columns(wanted, batch.schema.names, path, name)
         columns = [
-            _unwrap(batch.column(batch.schema.get_field_index(column)))
-            for column in wanted
+            _unwrap(batch.column(index)) if index >= 0 else pa.nulls(len(batch))
+            for index in map(batch.schema.get_field_index, wanted)
         ]
         yield RawBatch(
             np.arange(row, row + len(batch)),

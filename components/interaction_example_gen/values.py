@@ -1,4 +1,4 @@
-"""Turns columns of whatever type into text, numbers, times and features.
+"""Turns columns of whatever type into text, numbers and features.
 
 Every function keeps the number of rows; a value that can't be converted
 becomes null, so that the caller can say in which row it stood.
@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.dataset_spec import ISO_8601, TIMESTAMP_UNITS
 from components.dataset_tables import FeatureSource
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC
 
@@ -58,32 +57,10 @@ def as_text(values: pa.Array) -> pa.Array:
 
 def as_number(values: pa.Array) -> pa.Array:
     """Returns values as float64; null where that can't be done."""
-    if _is_textual(values.type):
+    if is_textual(values.type):
         values = pc.utf8_trim_whitespace(as_text(values))
-    return lenient(values, lambda v: v.cast(pa.float64()))
-
-
-def as_seconds(values: pa.Array, layout: str) -> pa.Array:
-    """Returns times as int64 seconds since 1970, UTC, rounded down.
-
-    Args:
-        values: Numbers, texts or Arrow timestamps, [n].
-        layout: `DatasetSpec.timestamp_format`; Arrow timestamps ignore it.
-    """
-    if pa.types.is_timestamp(values.type):
-        per_second = TIMESTAMP_UNITS[values.type.unit]
-        return _floor_divide(values.cast(pa.int64()), per_second)
-    if pa.types.is_temporal(values.type):
-        micros = values.cast(pa.timestamp("us")).cast(pa.int64())
-        return _floor_divide(micros, 1_000_000)
-    if layout in TIMESTAMP_UNITS:
-        return _floor_divide(_as_integer(values), TIMESTAMP_UNITS[layout])
-    text = pc.utf8_trim_whitespace(as_text(values))
-    if layout == ISO_8601:
-        times = lenient(text, _iso_to_timestamp)
-    else:
-        times = pc.strptime(text, format=layout, unit="us", error_is_null=True)
-    return _floor_divide(times.cast(pa.int64()), 1_000_000)
+    # A large whole number is rounded, as it is when read from text.
+    return lenient(values, lambda v: v.cast(pa.float64(), safe=False))
 
 
 def as_feature(table: pa.RecordBatch, source: FeatureSource) -> pa.Array:
@@ -98,17 +75,22 @@ def as_feature(table: pa.RecordBatch, source: FeatureSource) -> pa.Array:
     if source.pattern:
         values = _extract(as_text(values), re.compile(source.pattern))
     if source.feature.kind == NUMERIC:
-        numbers = as_number(values)
-        finite = pc.is_finite(numbers)
+        # What float32 can't hold is infinite once it is one.
+        numbers = as_number(values).cast(pa.float32(), safe=False)
         nothing = pa.scalar(None, numbers.type)
-        numbers = pc.if_else(finite, numbers, nothing)
-        return numbers.cast(pa.float32(), safe=False)
+        return pc.if_else(pc.is_finite(numbers), numbers, nothing)
     if source.feature.kind == CATEGORICAL_LIST:
         return _as_lists(values, source.separator)
     return _empty_to_null(pc.utf8_trim_whitespace(as_text(values)))
 
 
-def _is_textual(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds several values in each row."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def is_textual(kind: pa.DataType) -> bool:
+    """Whether a column holds text, checked or not."""
     return (
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
@@ -116,43 +98,6 @@ def _is_textual(kind: pa.DataType) -> bool:
         or pa.types.is_large_binary(kind)
         or pa.types.is_dictionary(kind)
     )
-
-
-def _as_integer(values: pa.Array) -> pa.Array:
-    """Whole numbers exactly, others rounded down."""
-    if pa.types.is_integer(values.type):
-        return values.cast(pa.int64())
-    if _is_textual(values.type):
-        text = pc.utf8_trim_whitespace(as_text(values))
-        try:
-            return text.cast(pa.int64())
-        except pa.ArrowInvalid:
-            whole = lenient(text, lambda v: v.cast(pa.int64()))
-            return pc.coalesce(whole, _floor(as_number(text)))
-    return _floor(as_number(values))
-
-
-def _floor(numbers: pa.Array) -> pa.Array:
-    fits = pc.less(pc.abs(numbers), 2.0**62)
-    numbers = pc.if_else(fits, numbers, pa.scalar(None, pa.float64()))
-    return pc.floor(numbers).cast(pa.int64())
-
-
-def _floor_divide(values: pa.Array, divisor: int) -> pa.Array:
-    # Arrow divides toward zero.
-    valid = pc.is_valid(values).to_numpy(zero_copy_only=False)
-    numbers = pc.fill_null(values, 0).to_numpy(zero_copy_only=False)
-    return pa.array(numbers // divisor, pa.int64(), mask=~valid)
-
-
-def _iso_to_timestamp(text: pa.Array) -> pa.Array:
-    # Arrow refuses digits beyond the unit; seconds are all that is wanted.
-    text = pc.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1")
-    try:
-        with_zone = text.cast(pa.timestamp("us", "UTC"))
-    except pa.ArrowInvalid:
-        return text.cast(pa.timestamp("us"))
-    return with_zone.cast(pa.timestamp("us"))
 
 
 def _empty_to_null(text: pa.Array) -> pa.Array:
@@ -170,7 +115,7 @@ def _extract(text: pa.Array, pattern: re.Pattern[str]) -> pa.Array:
 
 
 def _as_lists(values: pa.Array, separator: str) -> pa.Array:
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+    if is_list(values.type):
         lists = values
     elif pa.types.is_null(values.type):
         return pa.nulls(len(values), pa.list_(pa.string()))

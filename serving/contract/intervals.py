@@ -119,10 +119,12 @@ def draw_figures(
 
     Returns:
         Shape [draws + 1, figures]: first of all users as they are, then of
-        each draw.
+        each draw; NaN for a single user, whom every draw would be.
     """
     random = np.random.default_rng(seed)
     table = [figures(np.ones(num_users))]
+    if num_users == 1:
+        return np.array([*table, *draws * [[np.nan] * len(table[0])]])
     for _ in range(draws):
         drawn = random.integers(0, num_users, num_users)
         counts = np.bincount(drawn, minlength=num_users)

@@ -214,7 +214,22 @@ def test_shorthand_of_a_feature_reads_the_column_of_its_name():
             "interactions.label",
             {"implicit": {"negatives": 0}},
             "interactions.label.implicit.negatives",
-            "at least 1",
+            "expected 1 to 99, got 0",
+        ),
+        (
+            "interactions.label",
+            {"implicit": {"negatives": 100}},
+            "interactions.label.implicit.negatives",
+            "fit one request",
+        ),
+        *(
+            (
+                f"users.features.{name}",
+                "categorical",
+                f"users.features.{name}",
+                f"column: {name}",
+            )
+            for name in ("zip code", "user-type", "größe", "2nd", "_x")
         ),
         ("users.key", None, "users.key", "required"),
         ("users.features.age", "nbr", "users.features.age.kind", "numeric"),

@@ -142,7 +142,10 @@ def test_nothing_is_learned_before_the_gate(tmp_path, node):
     ("pusher", "gates"),
     [
         ("VersionedPusher", {"ColdStartEvaluator", "InfraValidator"}),
-        ("VersionedPusher.joint", {"InfraValidator.joint"}),
+        (
+            "VersionedPusher.joint",
+            {"ColdStartEvaluator", "InfraValidator.joint"},
+        ),
     ],
 )
 def test_nothing_is_pushed_before_it_is_judged(tmp_path, pusher, gates):
@@ -173,6 +176,19 @@ def test_trainers_differ_in_regime_only(tmp_path):
     assert configs["Trainer"]["user_features"] == [
         {"name": "age", "kind": "numeric"}
     ]
+
+
+def test_baseline_of_a_refused_candidate_is_not_pushed(tmp_path):
+    """Beside an earlier candidate it would be no baseline of it."""
+    nodes = compiled(make(tmp_path))
+    blessings = {
+        node: nodes[node]
+        .inputs.inputs["model_blessing"]
+        .channels[0]
+        .producer_node_query.id
+        for node in ("VersionedPusher", "VersionedPusher.joint")
+    }
+    assert set(blessings.values()) == {"ColdStartEvaluator"}
 
 
 def test_models_are_pushed_to_folders_of_their_own(tmp_path):

@@ -124,3 +124,12 @@ def test_evaluation_is_read_back_with_its_curves_over_k(tmp_path):
 def test_missing_evaluation_says_what_to_run(tmp_path):
     with pytest.raises(ConfigError, match="ColdStartEvaluator"):
         load_evaluation(tmp_path)
+
+
+def test_users_who_like_everything_are_no_skew():
+    """As the few of `adaptower replay --users 1` may."""
+    result = make_result(num_users=1)
+    liked = np.ones_like(result.rows.label)
+    rows = dataclasses.replace(result.rows, label=liked)
+    result = dataclasses.replace(result, rows=rows)
+    check_skew(measure_skew(result, _evaluation(result)))

@@ -93,6 +93,13 @@ def test_intervals_hold_the_figure_and_shrink_with_more_users():
             assert 0.15 < (other.high - other.low) / wide < 0.4
 
 
+def test_one_user_has_figures_without_intervals():
+    summary = summary_of(make_result(num_users=1))
+    for figure in (summary.auc, summary.wgauc, summary.ndcg, summary.log_loss):
+        assert np.isfinite(figure[ONLINE].value)
+        assert np.isnan([figure[ONLINE].low, figure[ONLINE].high]).all()
+
+
 def test_lifts_are_in_points_and_paired():
     summary = summary_of(make_result())
     for name, minus in ((OFFLINE, JOINT), (ONLINE, OFFLINE)):

@@ -1,5 +1,6 @@
 """The table of trials, read back by other means than it was written."""
 
+import dataclasses
 import io
 import json
 import pathlib
@@ -113,3 +114,19 @@ def test_screen_shows_the_trials_within_80_columns(report: TrialReport) -> None:
     assert INVALID in text
     assert "…" not in text
     assert "    partition: user_offset\n" in text
+
+
+def test_what_was_given_is_part_of_what_the_spec_is_told(
+    report: TrialReport,
+) -> None:
+    """Without it, the lines would train another model than the best trial."""
+    given = {"seed": 3, "max_steps": "50", "hidden_size": "32"}
+    overrides = {**given, "solver": "newton"}
+    request = dataclasses.replace(report.request, overrides=overrides)
+    assert dataclasses.replace(report, request=request).training == {
+        "query_rows": 30,
+        "dropout": 0.123,
+        "partition": "user_offset",
+        "hidden_size": 32,
+        "solver": "newton",
+    }

@@ -383,3 +383,26 @@ def test_unknown_column_is_named_with_the_closest_one(tmp_path):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(InputDataError, match=r"no file 'log\.csv'"):
         runs.run(runs.make_spec(), tmp_path, tmp_path / "out")
+
+
+def test_a_log_without_a_row_stops_the_run_and_is_named(tmp_path):
+    (tmp_path / "log.csv").write_text("user,item,rating,time\n")
+    with pytest.raises(InputDataError, match=r"log\.csv\) holds no event"):
+        runs.run(runs.make_spec(), tmp_path, tmp_path / "out")
+
+
+def test_users_that_no_row_lists_are_counted_in_every_shard(tmp_path):
+    lines = [f"u{user},b,5,1" for user in range(20)]
+    (tmp_path / "log.csv").write_text(
+        "\n".join(["user,item,rating,time", *lines])
+    )
+    (tmp_path / "users.csv").write_text("user,city\nu3,Rome\n")
+    users = {
+        "files": "users.csv",
+        "key": "user",
+        "features": {"city": "categorical"},
+    }
+    output = tmp_path / "out"
+    runs.run(runs.make_spec(users=users), tmp_path, output, num_shards=4)
+    path = output / "dead_letters" / "summary.json"
+    assert json.loads(path.read_text())["users"]["not_in_their_table"] == 19

@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,3 +117,59 @@ def test_users_without_id_or_listed_twice_become_dead_letters(tmp_path):
     folder = tmp_path / "out" / "examples" / "Split-meta_train"
     (row,) = runs.read_examples(folder)
     assert row["city"] == ["first"]
+
+
+TAGS = {"kind": "categorical_list", "separator": "|"}
+ITEMS = {"key": "id", "features": {"tags": TAGS, "price": "numeric"}}
+
+
+def write_tfrecord(path, rows):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for item_id, tags, price in rows:
+            example = tf.train.Example()
+            feature = example.features.feature
+            feature["id"].bytes_list.value.append(item_id.encode())
+            feature["tags"].bytes_list.value.extend(t.encode() for t in tags)
+            if price is not None:
+                feature["price"].float_list.value.append(price)
+            writer.write(example.SerializeToString())
+
+
+def write_parquet(path, rows):
+    names = ["id", "tags", "price"]
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    pyarrow.parquet.write_table(pa.table(columns), path)
+
+
+@pytest.mark.parametrize(
+    ("form", "write"),
+    [("parquet", write_parquet), ("tfrecord", write_tfrecord)],
+)
+def test_lists_of_a_file_that_has_lists_are_read(tmp_path, form, write):
+    (tmp_path / "log.csv").write_text("user,item,rating,time\na,x,5,1\n")
+    write(tmp_path / "items", [("x", ["new", "é"], 2.0), ("y", ["old"], 3.0)])
+    spec = runs.make_spec(items={"files": "items", "format": form, **ITEMS})
+    runs.run(spec, tmp_path, tmp_path / "out")
+    catalog = runs.read_examples(tmp_path / "out" / "catalog")
+    assert [item["tags"] for item in catalog] == [["new", "é"], ["old"]]
+
+
+def test_ids_that_a_gateway_would_refuse_become_dead_letters(tmp_path):
+    long, most = 256 * "é", 128 * "é"
+    (tmp_path / "log.csv").write_text(
+        "user,item,rating,time\n"
+        f"a,b,5,1\n{most},{most},5,1\n{long},b,5,1\na,{long},5,1\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "items").write_text(f"id\n{long}\n{most}\n", encoding="utf-8")
+    items = {"files": "items", "key": "id"}
+    spec = runs.make_spec(items=items, max_dead_letter_share=0.5)
+    runs.run(spec, tmp_path, tmp_path / "out")
+    letters = runs.read_letters(tmp_path / "out" / "dead_letters")
+    assert {
+        (letter["table"], letter["row"], letter["reason"]) for letter in letters
+    } == {
+        ("interactions", 4, "user_id_too_long"),
+        ("interactions", 5, "item_id_too_long"),
+        ("items", 2, "item_id_too_long"),
+    }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from components.dataset_tables import TableSpec
 from components.errors import InputDataError
-from components.interaction_example_gen import csv_files
+from components.interaction_example_gen import csv_files, reading
 from components.interaction_example_gen.reading import read_batches
 
 CELL = st.text(
@@ -158,3 +158,28 @@ def test_tfrecord_features_become_columns(tmp_path):
     table = TableSpec((path.name,), "tfrecord")
     rows, _ = read_file(path, ["a", "b", "tags"], table)
     assert rows == [(1, 3, None, [b"x"]), (2, 4, 0.5, [b"x", b"x"])]
+
+
+def test_feature_that_no_example_of_a_later_batch_has_is_missing_there(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(reading, "_BATCH_ROWS", 2)
+    path = tmp_path / "t.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number in range(3):
+            example = tf.train.Example()
+            feature = example.features.feature
+            feature["a"].int64_list.value.append(number)
+            if number == 0:
+                feature["b"].float_list.value.append(0.5)
+            writer.write(example.SerializeToString())
+    rows, _ = read_file(path, ["a", "b"], TableSpec((path.name,), "tfrecord"))
+    assert rows == [(1, 0, 0.5), (2, 1, None), (3, 2, None)]
+
+
+def test_bytes_that_are_no_csv_are_an_error_that_says_what_to_check(tmp_path):
+    table = io.BytesIO()
+    pyarrow.parquet.write_table(pa.table({"a": [1], "b": [2]}), table)
+    for content in (table.getvalue(), gzip.compress(b"a,b\n1,2\n", mtime=0)):
+        with pytest.raises(InputDataError, match=r"t\.csv.*format"):
+            read(tmp_path, content)

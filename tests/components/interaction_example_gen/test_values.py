@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.dataset_tables import FeatureSource
-from components.interaction_example_gen import values
+from components.interaction_example_gen import times, values
 from serving.contract.features import Feature
 
 TEXTS = st.one_of(
@@ -63,7 +63,7 @@ def test_times_are_rounded_down_to_seconds(number, unit):
     per_second = {"s": 1, "ms": 1_000, "us": 1_000_000}[unit]
     seconds = number // per_second
     for column in (pa.array([number]), pa.array([str(number)])):
-        assert values.as_seconds(column, unit).to_pylist() == [seconds]
+        assert times.as_seconds(column, unit).to_pylist() == [seconds]
 
 
 MOMENT = datetime.datetime(2017, 1, 28, 19, 6, 53, tzinfo=datetime.timezone.utc)
@@ -79,6 +79,8 @@ MOMENT = datetime.datetime(2017, 1, 28, 19, 6, 53, tzinfo=datetime.timezone.utc)
         ("2017-01-28T19:06:53.1234567Z", "iso8601"),
         ("2017-01-28 20:06:53.123456789+01:00", "iso8601"),
         ("28/01/2017 19.06.53", "%d/%m/%Y %H.%M.%S"),
+        ("2017-01-28 19:06:53.900000", "%Y-%m-%d %H:%M:%S.%f"),
+        ("2017-01-28 20:06:53.9+0100", "%Y-%m-%d %H:%M:%S.%f%z"),
         (" 1485630413 ", "s"),
         ("1485630413.75", "s"),
         ("1.485630413e9", "s"),
@@ -89,7 +91,7 @@ def test_time_is_read_in_each_format(text, layout):
     bad = "2017-13-41T99:99"
     column = pa.array([bad, text, None, "", text])
     expected = int(MOMENT.timestamp())
-    assert values.as_seconds(column, layout).to_pylist() == [
+    assert times.as_seconds(column, layout).to_pylist() == [
         None,
         expected,
         None,
@@ -101,7 +103,7 @@ def test_time_is_read_in_each_format(text, layout):
 def test_arrow_timestamps_need_no_format():
     column = pa.array([MOMENT, None], pa.timestamp("ms", "UTC"))
     expected = [int(MOMENT.timestamp()), None]
-    assert values.as_seconds(column, "s").to_pylist() == expected
+    assert times.as_seconds(column, "s").to_pylist() == expected
 
 
 def test_arrow_timestamps_in_nanoseconds_are_rounded_down():
@@ -109,7 +111,7 @@ def test_arrow_timestamps_in_nanoseconds_are_rounded_down():
     for zone in (None, "Europe/Berlin"):
         column = pa.array(nanos, pa.timestamp("ns", zone))
         expected = [1_485_630_413, -1, None]
-        assert values.as_seconds(column, "s").to_pylist() == expected
+        assert times.as_seconds(column, "s").to_pylist() == expected
 
 
 def feature(kind, column, **options):
@@ -168,3 +170,17 @@ def test_pattern_takes_its_group_or_nothing():
     column = ["Heat (1995)", "Heat", None]
     pattern = r"\((\d{4})\)$"
     assert feature("numeric", column, pattern=pattern) == [1995, None, None]
+
+
+def test_number_that_float32_cannot_hold_is_missing():
+    column = ["3.4e38", "1e39", "-1e300"]
+    [held, *others] = feature("numeric", column)
+    assert held == pytest.approx(3.4e38, rel=1e-6)
+    assert others == [None, None]
+
+
+def test_large_whole_number_is_a_number_in_parquet_as_in_csv():
+    nanos = 1_485_630_413_123_456_789
+    numbers = feature("numeric", pa.array([nanos, 1]))
+    assert numbers == feature("numeric", [str(nanos), "1"])
+    assert numbers[0] == pytest.approx(nanos)

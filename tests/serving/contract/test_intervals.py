@@ -113,3 +113,17 @@ def test_intervals_hold_the_true_auc_nineteen_times_of_twenty():
 def test_scaled_interval_is_in_points():
     scaled = Interval(0.5, 0.25, 0.75).scaled(100)
     assert scaled == Interval(50, 25, 75)
+
+
+def test_a_single_user_has_figures_but_no_interval():
+    """Whoever is drawn is that user: no width would be shown as certainty."""
+    label = np.array([0.0, 1.0, 1.0])
+    rows = Rows(np.zeros(3, int), np.zeros(3, int), label)
+    scores = {"a": np.array([0.1, 0.2, 0.0]), "b": np.zeros(3)}
+    found = bootstrap(rows, scores, {"lift": ("a", "b")}, draws=20)
+    for figure in ("auc", "wgauc"):
+        for name, value in (("a", 0.5), ("b", 0.5), ("lift", 0.0)):
+            interval = found[figure][name]
+            assert interval.value == value
+            assert math.isnan(interval.low)
+            assert math.isnan(interval.high)
