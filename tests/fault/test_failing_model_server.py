@@ -9,13 +9,21 @@ import pytest
 from serving.client import FeedbackEvent, RecommenderClient
 from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
-from tests.helpers.oracle_model_server import OracleModelServer
+from tests.helpers.oracle_model_server import (
+    KEEP_NOTHING,
+    OracleModelServer,
+)
 from tests.helpers.patience import PATIENT_SECONDS, wait_until
 
 pytestmark = pytest.mark.fault
 
 ITEMS = ["000", "003"]
 THREADS = 12
+
+
+@pytest.fixture
+def gateway(run_gateway):
+    return run_gateway(KEEP_NOTHING)
 
 
 def rank_from_many_threads(client, seconds):
@@ -65,7 +73,7 @@ def test_callers_deadline_is_kept_when_the_model_server_hangs(
 def test_hanging_model_server_is_spared_by_callers_who_wait_less_than_we(
     run_gateway, model_server
 ):
-    gateway = run_gateway("--backend-timeout-seconds=2")
+    gateway = run_gateway(KEEP_NOTHING, "--backend-timeout-seconds=2")
     request = pb.RankRequest(user_id="u", item_ids=ITEMS)
     late = grpc.StatusCode.DEADLINE_EXCEEDED
     codes = [late]
@@ -87,7 +95,7 @@ def test_hanging_model_server_is_spared_by_callers_who_wait_less_than_we(
 def test_hanging_model_server_gets_few_calls_and_callers_quick_answers(
     run_gateway, model_server
 ):
-    gateway = run_gateway("--backend-timeout-seconds=0.3")
+    gateway = run_gateway(KEEP_NOTHING, "--backend-timeout-seconds=0.3")
     with RecommenderClient(gateway.target, timeout_seconds=2) as client:
         client.rank("u", ITEMS)
         model_server.delay = 60.0
@@ -145,3 +153,23 @@ def test_failing_model_server_gets_no_more_calls_than_callers_make(
     outcomes = rank_from_many_threads(client, 1.0)
     failed = sum(code is not None for code, _ in outcomes)
     assert model_server.calls - before <= 1.1 * failed + 10
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "refuses", "is gone"])
+def test_ranks_whose_vectors_are_kept_need_no_model_server(
+    run_gateway, model_server, trouble
+):
+    gateway = run_gateway("--backend-timeout-seconds=0.5")
+    with RecommenderClient(gateway.target, PATIENT_SECONDS) as client:
+        client.submit_feedback("u", [FeedbackEvent("e1", "003", 1.0)])
+        before = client.rank("u", ITEMS)
+        if trouble == "hangs":
+            model_server.delay = 2 * PATIENT_SECONDS
+        elif trouble == "refuses":
+            model_server.status = grpc.StatusCode.INTERNAL
+        else:
+            model_server.stop()
+        for _ in range(20):
+            answer = client.rank("u", ITEMS)
+            assert answer.scores.tolist() == before.scores.tolist()
+            assert (answer.support_count, answer.degraded) == (1, False)

@@ -13,6 +13,7 @@ import pytest
 from serving.client import RecommenderClient, retry_after_seconds
 from serving.protos import recommender_pb2 as pb
 from serving.protos import recommender_pb2_grpc as pb_grpc
+from tests.helpers.oracle_model_server import KEEP_NOTHING
 
 pytestmark = pytest.mark.fault
 
@@ -25,7 +26,7 @@ REQUEST = pb.RankRequest(user_id="u", item_ids=["000", "003"])
 
 @pytest.mark.slow
 def test_overload_is_shed_and_goodput_stays(run_gateway, model_server):
-    gateway = run_gateway(f"--max-in-flight={MAX_IN_FLIGHT}")
+    gateway = run_gateway(KEEP_NOTHING, f"--max-in-flight={MAX_IN_FLIGHT}")
     model_server.delay = DELAY
     outcomes = []
     lock = threading.Lock()

@@ -63,7 +63,7 @@ class MetaGateway:
         self.stage.subscribe(lambda _, outcome: self.outcomes.append(outcome))
         self.ladder = Ladder()
         self.log = open_event_log(StoreConfig(), LogConfig())
-        self.ranker = Ranker(self.backend)
+        self.ranker = Ranker(self.backend, 0, Metrics())
 
     @property
     def progress(self):

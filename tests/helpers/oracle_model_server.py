@@ -16,6 +16,9 @@ from serving.security.tls import server_credentials
 from tests.helpers.oracle_backend import OracleBackend
 from tests.helpers.toy_model import ToyOracle, ToyParameters
 
+# Flag of a gateway that needs the model server for every Rank.
+KEEP_NOTHING = "--kept-vectors=0"
+
 
 class OracleModelServer:
     """A gRPC server in a thread of its own.
