@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.summary import LIFTS, PAPER_LIFT, Latency, Summary
-from serving.contract.intervals import Interval
 from serving.contract.regimes import REGIMES
 
 _REGIME_NOTES = {
@@ -62,7 +61,7 @@ def _regimes(summary: Summary) -> Table:
             f"[bold]{regime}[/]",
             f"[dim]{_REGIME_NOTES[regime]}[/]",
             f"[bold]{_figure(auc.value)}[/]",
-            f"{_figure(auc.low)} to {_figure(auc.high)}",
+            auc.between(".4f"),
             _figure(summary.wgauc[regime].value),
             _figure(summary.ndcg[regime].value),
         )
@@ -78,10 +77,10 @@ def _lifts(summary: Summary) -> Table:
             f"[bold]{name}[/]",
             f"[dim]{minus}[/]",
             f"[bold {style}]{_points(auc.value)}[/]",
-            _range(auc),
+            auc.between("+.2f"),
             _points(PAPER_LIFT[name]),
             _points(inside.value),
-            _range(inside),
+            inside.between("+.2f"),
         )
     return table
 
@@ -166,7 +165,3 @@ def _figure(value: float) -> str:
 
 def _points(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:+.2f}"
-
-
-def _range(interval: Interval) -> str:
-    return f"{_points(interval.low)} to {_points(interval.high)}"

@@ -152,4 +152,4 @@ def _difference(auc: dict[str, list[Interval]], window: int) -> float:
 def _figure(interval: Interval) -> str:
     if not np.isfinite(interval.value):
         return "-"
-    return f"{interval.value:.4f} ({interval.low:.4f} to {interval.high:.4f})"
+    return f"{interval.value:.4f} ({interval.between('.4f')})"

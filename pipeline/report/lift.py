@@ -49,7 +49,7 @@ def lift_section(inputs: ReportInputs) -> Section:
                 (
                     row.name,
                     f"{row.figure.value:+.2f}",
-                    f"{row.figure.low:+.2f} to {row.figure.high:+.2f}",
+                    row.figure.between("+.2f"),
                     "" if row.reference is None else f"{row.reference:+.2f}",
                 )
                 for row in rows

@@ -95,10 +95,7 @@ def _line(frame: Frame, series: Series) -> Markup:
     parts = [svg.tag("path", d=svg.path(places), class_=f"line {series.style}")]
     for (x, y), point in zip(places, series.points, strict=True):
         if math.isfinite(y):
-            hint = (
-                f"{series.name}: {point.value:.4f} "
-                f"({point.low:.4f} to {point.high:.4f})"
-            )
+            hint = f"{series.name}: {point.value:.4f} ({point.between('.4f')})"
             mark = svg.marker(
                 _MARKERS.get(series.style, "circle"),
                 x,

@@ -84,16 +84,19 @@ def whisker_chart(
 def _whisker(frame: Frame, index: int, row: Whisker) -> Markup:
     y, figure = frame.y(index), row.figure
     x = frame.x(figure.value)
-    parts = [
-        svg.tag("text", row.name, x=0, y=y + 5, class_="row-name"),
-        svg.tag(
-            "line",
-            x1=frame.x(figure.low),
-            x2=frame.x(figure.high),
-            y1=y,
-            y2=y,
-            class_=f"whisker {row.style}",
-        ),
+    parts = [svg.tag("text", row.name, x=0, y=y + 5, class_="row-name")]
+    if math.isfinite(figure.low) and math.isfinite(figure.high):
+        parts.append(
+            svg.tag(
+                "line",
+                x1=frame.x(figure.low),
+                x2=frame.x(figure.high),
+                y1=y,
+                y2=y,
+                class_=f"whisker {row.style}",
+            )
+        )
+    parts += [
         svg.marker("circle", x, y, class_=f"mark {row.style}"),
         svg.tag(
             "text",

@@ -4,6 +4,7 @@ Bootstrapped over users, because a user's rows are not independent.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -37,6 +38,12 @@ class Interval:
         return Interval(
             self.value * factor, self.low * factor, self.high * factor
         )
+
+    def between(self, form: str) -> str:
+        """Its ends for people, as `form` formats them; "-" without any."""
+        if math.isnan(self.low) or math.isnan(self.high):
+            return "-"
+        return f"{self.low:{form}} to {self.high:{form}}"
 
 
 @dataclasses.dataclass(frozen=True)

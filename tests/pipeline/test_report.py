@@ -1,10 +1,13 @@
 import dataclasses
 import html.parser
+import io
 import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
+from rich.console import Console
 
+from pipeline.closing_table import print_closing_table
 from pipeline.cold_stream import ColdStream
 from pipeline.example_user import trace_example_user
 from pipeline.replay import replay
@@ -89,6 +92,20 @@ def test_every_drawing_is_xml_with_a_title_and_a_description():
         ids.append(root[0].get("id"))
         assert "nan" not in drawing.replace(root[1].text, "").lower()
     assert len(set(ids)) == len(ids)
+
+
+def test_a_single_user_is_drawn_without_intervals():
+    user = max(make_stream().users, key=lambda user: len(user.item_ids))
+    inputs = _inputs(ColdStream((user,)))
+    assert np.isnan(inputs.summary.lift["offline"].low)
+    text = render_report(inputs)
+    _Page(text)
+    assert "nan to nan" not in text
+    for drawing in re.findall(r"<svg.*?</svg>", text, re.S):
+        assert '="nan' not in drawing.lower()
+    console = Console(file=io.StringIO(), width=200)
+    print_closing_table(inputs.summary, where={}, console=console)
+    assert "nan" not in console.file.getvalue()
 
 
 def test_titles_ids_and_notes_are_escaped():
