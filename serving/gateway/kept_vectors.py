@@ -40,6 +40,11 @@ class KeptVectors:
         self._users: dict[bytes, Floats] = {}
         self._users_before: dict[bytes, Floats] = {}
 
+    @property
+    def item_ids(self) -> list[str]:
+        """The items that are kept."""
+        return [*self._row]
+
     def items(self, item_ids: Sequence[str]) -> tuple[Floats, list[int]]:
         """Finds items.
 

@@ -86,6 +86,10 @@ class Ranker:
 
         return await _with_fallback(model, user, user.weights, ask)
 
+    async def prepare(self, model: ServedModel) -> None:
+        """Gets a version ready that is to serve."""
+        await self._scoring.prepare(model)
+
     def forget_users(self) -> None:
         """Drops what is kept of users, as when one of them was deleted."""
         self._scoring.forget_users()

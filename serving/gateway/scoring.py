@@ -8,14 +8,16 @@ model server. The others take one, as they would anyway.
 
 import collections
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from serving.errors import ServingError
 from serving.gateway.batcher import (
     MAX_SHARED_CANDIDATES,
     RankBatcher,
     RowScores,
+    RowVectors,
 )
 from serving.gateway.kept_vectors import KeptVectors, user_key
 from serving.metrics import Metrics
@@ -89,14 +91,37 @@ class Scoring:
             items[missing] = answer.items
             known = np.ones(len(row.item_ids), np.bool_)
             known[missing] = answer.known
-            kept.keep_items(
-                [item_ids[place] for place in np.flatnonzero(answer.known)],
-                answer.items[answer.known],
-            )
+            _keep(kept, item_ids, answer)
         else:
             self._metrics.count_ranks_kept()
         # Not by BLAS, whose threads would take the core from the event loop.
         return RowScores(np.einsum("nv,v->n", items, user), known)
+
+    async def prepare(self, model: ServedModel) -> None:
+        """Asks a version that is to serve for the items kept of others.
+
+        Else the first who come after a switch would ask for the same items, all
+        at the same moment.
+        """
+        if not self._max_items or not model.manifest.vector_size:
+            return
+        before = [
+            k for (name, *_), k in self._versions.items() if name == model.name
+        ]
+        kept = self._kept(model)
+        # The version that was asked last is the one that served.
+        item_ids = before[-1].item_ids if before else []
+        _, missing = kept.items(item_ids)
+        item_ids = [item_ids[place] for place in missing]
+        for start in range(0, len(item_ids), MAX_SHARED_CANDIDATES):
+            chunk = item_ids[start : start + MAX_SHARED_CANDIDATES]
+            row = RankRow(model.meta_init, {}, chunk)
+            try:
+                answer = await self._batcher.embed(model, row)
+            except ServingError:
+                # Ranks will ask for what is missing.
+                return
+            _keep(kept, chunk, answer)
 
     def forget_users(self) -> None:
         """Drops what is kept of users, as when one of them was deleted."""
@@ -119,3 +144,13 @@ class Scoring:
             for each in self._versions.values():
                 each.age_users()
         return kept
+
+
+def _keep(
+    kept: KeptVectors, item_ids: Sequence[str], answer: RowVectors
+) -> None:
+    """Keeps those of the items that the model knows."""
+    kept.keep_items(
+        [item_ids[place] for place in np.flatnonzero(answer.known)],
+        answer.items[answer.known],
+    )

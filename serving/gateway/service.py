@@ -45,6 +45,7 @@ def gateway_services(
     )
     limits = config.limits
     ranker = Ranker(parts.backend, config.kept_vectors, metrics)
+    registry.before_switch(ranker.prepare)
     shadows = Shadows(trials, registry, ranker, stage, store, ladder)
     return (
         _recommender_service(

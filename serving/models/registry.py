@@ -10,7 +10,13 @@ answer as it should is passed over.
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 
 from serving.contract.errors import ManifestError
@@ -60,6 +66,7 @@ class ModelRegistry:
         self._available: dict[str, Sequence[int]] = {}
         self._others: dict[tuple[str, int], ServedModel] = {}
         self._troubles: dict[str, str] = {}
+        self._before_switch: list[Callable[[ServedModel], Awaitable[None]]] = []
         self._looking = asyncio.Lock()
         # When the last whole look began, by the event loop's clock.
         self._looked = 0.0
@@ -108,6 +115,12 @@ class ModelRegistry:
             f"model server's log, and that {self._base_paths[name]} holds a "
             "complete version."
         )
+
+    def before_switch(
+        self, prepare: Callable[[ServedModel], Awaitable[None]]
+    ) -> None:
+        """Has something done for each version before it is the current one."""
+        self._before_switch.append(prepare)
 
     async def version(self, name: str, version: int) -> ServedModel:
         """Returns a certain version of a model, current or not.
@@ -214,7 +227,10 @@ class ModelRegistry:
         )
         if found is not None:
             version, manifest = found
-            self._served[name] = await self._pinned(name, version, manifest)
+            model = await self._pinned(name, version, manifest)
+            for prepare in self._before_switch:
+                await prepare(model)
+            self._served[name] = model
             if current is not None:
                 self._others[name, current.version] = current
             _log.info(

@@ -132,6 +132,53 @@ def test_versions_used_last_are_kept(bench):
     assert bench.score(version=2) == ["embed"]
 
 
+def prepare(bench, version):
+    asyncio.run(bench.scoring.prepare(MODELS[version]))
+
+
+def test_version_that_is_to_serve_is_asked_for_the_items_of_the_one_before(
+    bench, monkeypatch
+):
+    monkeypatch.setattr(scoring_module, "MAX_SHARED_CANDIDATES", 2)
+    for item_ids in (["003", "001"], ["004"]):
+        bench.score(ROW._replace(item_ids=item_ids))
+    bench.backend.calls.clear()
+    prepare(bench, 2)
+    assert bench.backend.calls == ["embed", "embed"]
+    sent = []
+    embed = MODELS[2].templates.embed
+    model = dataclasses.replace(MODELS[2])
+
+    def remember(rows):
+        sent.extend([*row.item_ids] for row in rows)
+        return embed(rows)
+
+    model.templates.embed = remember
+    row = ROW._replace(item_ids=["001", "004", "003"])
+    bench.score(row, version=2, model=model)
+    assert sent == [[]]
+
+
+def test_first_version_and_one_in_trouble_are_not_waited_for(bench):
+    prepare(bench, 1)
+    assert bench.backend.calls == []
+    bench.score()
+
+    async def refuse(*_):
+        raise BackendError("no")
+
+    bench.backend.predict, predict = refuse, bench.backend.predict
+    prepare(bench, 2)
+    bench.backend.predict = predict
+    assert bench.score(version=2) == ["embed"]
+
+
+def test_nothing_is_prepared_where_nothing_is_kept():
+    bench = Bench(max_items=0)
+    prepare(bench, 2)
+    assert bench.backend.calls == []
+
+
 @given(
     st.lists(
         st.tuples(

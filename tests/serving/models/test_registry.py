@@ -111,6 +111,22 @@ def test_version_that_does_not_answer_as_it_should_is_passed_over(
     assert registry.trouble("adaptower") == ""
 
 
+def test_version_is_prepared_before_anybody_is_answered_by_it(
+    registry, backend
+):
+    seen = []
+
+    async def prepare(model):
+        current = registry.served("adaptower")
+        seen.append((model.version, current and current.version))
+
+    registry.before_switch(prepare)
+    for versions in ({1: ORACLES[1]}, ORACLES, ORACLES):
+        backend.versions = versions
+        refresh(registry)
+    assert seen == [(1, None), (2, 1)]
+
+
 def test_version_whose_vectors_give_other_scores_is_passed_over(
     registry, backend
 ):
