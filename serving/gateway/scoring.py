@@ -6,7 +6,9 @@ and a user's weights move with feedback only, so most ranks need no call of the
 model server. The others take one, as they would anyway.
 """
 
+import asyncio
 import collections
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -30,6 +32,8 @@ _MAX_VERSIONS = 4
 # Users' vectors are dropped between one and two times this after their last
 # use: nothing is left for long of users that another gateway deleted.
 _USER_SECONDS = 300.0
+# So long a switch to a new version may wait for the items that are kept.
+_AHEAD_SECONDS = 2.0
 
 
 class Scoring:
@@ -98,30 +102,30 @@ class Scoring:
         return RowScores(np.einsum("nv,v->n", items, user), known)
 
     async def prepare(self, model: ServedModel) -> None:
-        """Asks a version that is to serve for the items kept of others.
+        """Asks a version that is to serve for the items kept of another.
 
         Else the first who come after a switch would ask for the same items, all
-        at the same moment.
+        at the same moment. What can't be had, or not soon, Ranks ask for.
         """
-        if not self._max_items or not model.manifest.vector_size:
-            return
-        before = [
-            k for (name, *_), k in self._versions.items() if name == model.name
-        ]
+        if self._max_items and model.manifest.vector_size:
+            with contextlib.suppress(ServingError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._ask_ahead(model), _AHEAD_SECONDS)
+
+    async def _ask_ahead(self, model: ServedModel) -> None:
         kept = self._kept(model)
+        others = [
+            each
+            for (name, *_), each in self._versions.items()
+            if name == model.name and each is not kept
+        ]
         # The version that was asked last is the one that served.
-        item_ids = before[-1].item_ids if before else []
+        item_ids = others[-1].item_ids if others else []
         _, missing = kept.items(item_ids)
         item_ids = [item_ids[place] for place in missing]
         for start in range(0, len(item_ids), MAX_SHARED_CANDIDATES):
             chunk = item_ids[start : start + MAX_SHARED_CANDIDATES]
             row = RankRow(model.meta_init, {}, chunk)
-            try:
-                answer = await self._batcher.embed(model, row)
-            except ServingError:
-                # Ranks will ask for what is missing.
-                return
-            _keep(kept, chunk, answer)
+            _keep(kept, chunk, await self._batcher.embed(model, row))
 
     def forget_users(self) -> None:
         """Drops what is kept of users, as when one of them was deleted."""

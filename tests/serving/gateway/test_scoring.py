@@ -173,6 +173,19 @@ def test_first_version_and_one_in_trouble_are_not_waited_for(bench):
     assert bench.score(version=2) == ["embed"]
 
 
+def test_switch_does_not_wait_long_for_vectors(bench, monkeypatch):
+    monkeypatch.setattr(scoring_module, "_AHEAD_SECONDS", 0.05)
+    bench.score()
+
+    async def hang(*_):
+        await asyncio.Event().wait()
+
+    bench.backend.predict, predict = hang, bench.backend.predict
+    prepare(bench, 2)
+    bench.backend.predict = predict
+    assert bench.score(version=2) == ["embed"]
+
+
 def test_nothing_is_prepared_where_nothing_is_kept():
     bench = Bench(max_items=0)
     prepare(bench, 2)
