@@ -119,8 +119,8 @@ class Metrics:
         )
         ranks = counter(
             "scored_ranks",
-            "Candidates scored of one user, from vectors that were kept or "
-            "that the model server was asked for.",
+            "Ranks of versions that give vectors, shadows' included: all of "
+            "them were kept, or the model server was asked.",
             ("vectors",),
         )
         self._ranks_kept = ranks.labels("kept")

@@ -90,8 +90,9 @@ def _parse_times(text: pa.Array, layout: str) -> pa.Array:
 def _parse_time(text: pa.StringScalar, layout: str) -> datetime.datetime | None:
     try:
         time = datetime.datetime.strptime(text.as_py(), layout)
-    except ValueError:
+        if time.tzinfo is None:
+            return time
+        return time.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        # The latter, if a zone takes it out of the years there are.
         return None
-    if time.tzinfo is None:
-        return time
-    return time.astimezone(datetime.timezone.utc).replace(tzinfo=None)

@@ -224,7 +224,7 @@ def _scores(
     model: ServedModel, sizes: Sequence[int], response: pb.PredictResponse
 ) -> list[RowScores]:
     expected = (len(sizes), max(sizes))
-    scores = decode_tensor(response.outputs[SCORE])
+    scores = _output(model, response, SCORE)
     known = _known(response)
     if scores.shape != expected or (
         known is not None and known.shape != expected
@@ -251,7 +251,7 @@ def _vectors(
     # A row has one place at least.
     place = (len(sizes), max(1, *sizes))
     users, items, known = (
-        decode_tensor(response.outputs[output])
+        _output(model, response, output)
         for output in (USER_VECTOR, ITEM_VECTOR, ITEM_KNOWN)
     )
     found = users.shape, items.shape, known.shape
@@ -263,9 +263,25 @@ def _vectors(
             "Roll it back and check how it was exported."
         )
     return [
-        RowVectors(users[index], items[index, :size], known[index, :size])
+        RowVectors(
+            users[index],
+            items[index, :size],
+            known[index, :size].astype(np.bool_, copy=False),
+        )
         for index, size in enumerate(sizes)
     ]
+
+
+def _output(
+    model: ServedModel, response: pb.PredictResponse, name: str
+) -> NDArray[Any]:
+    if name not in response.outputs:
+        raise BackendError(
+            f"Version {model.version} of {model.name!r} gave no {name}. Roll "
+            "it back and check how it was exported."
+        )
+    values: NDArray[Any] = decode_tensor(response.outputs[name])
+    return values
 
 
 def _known(response: pb.PredictResponse) -> NDArray[np.bool_] | None:

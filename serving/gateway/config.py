@@ -21,6 +21,8 @@ from serving.security.config import (
 # the events are durable.
 INLINE = "inline"
 ASYNCHRONOUS = "asynchronous"
+# More than these, some gigabytes, are a mistake.
+MAX_KEPT_VECTORS = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> GatewayConfig:
     parser = _parser()
     flags = vars(parser.parse_args(arguments))
     learning = take_learning_flags(flags, parser)
+    if flags["kept_vectors"] > MAX_KEPT_VECTORS:
+        parser.error(f"--kept-vectors can't be more than {MAX_KEPT_VECTORS:,}")
     limits = Limits(candidates=flags.pop("max_candidates"))
     security = take_security_config(flags, parser)
     return GatewayConfig(**learning, **flags, limits=limits, security=security)
@@ -99,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         type=count_flag,
         default=GatewayConfig.kept_vectors,
         metavar="N",
-        help="item vectors kept of each version, so that a Rank of known "
+        help="item vectors kept of a version, so that a Rank of known "
         "items needs no call of the model server; some 250 bytes each; 0 asks "
         "it for every Rank; default: %(default)s",
     )

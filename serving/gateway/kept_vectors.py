@@ -4,7 +4,7 @@ A score is the dot product of a user's and an item's vector. An item's vector
 depends on its id alone, a user's on the weights and features that were sent:
 whatever changes is another question, so nothing kept is ever out of date. What
 is kept is bounded, whoever asks. Items that the model does not know are not
-kept, as there is no end of them; long texts are not kept either, but a digest.
+kept, as there is no end of them; of users' features a digest is kept.
 """
 
 import hashlib
@@ -77,10 +77,13 @@ class KeptVectors:
             self._next_row = (row + 1) % len(self._vectors)
 
     def user(self, key: bytes) -> Floats | None:
-        """Finds a user's vector, [V].
+        """Finds a user's vector.
 
         Args:
             key: What `user_key` gives.
+
+        Returns:
+            float32 [V]; None if it is not kept.
         """
         vector = self._users.get(key)
         if vector is None:
@@ -94,6 +97,11 @@ class KeptVectors:
         if len(self._users) >= MAX_USERS // 2:
             self.age_users()
         self._users[key] = vector
+
+    @property
+    def has_users(self) -> bool:
+        """Whether any user's vector is kept."""
+        return bool(self._users or self._users_before)
 
     def age_users(self) -> None:
         """Drops users who were not asked for since the last time but one."""

@@ -7,10 +7,9 @@ model server. The others take one, as they would anyway.
 """
 
 import asyncio
-import collections
 import contextlib
-import time
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -26,8 +25,8 @@ from serving.metrics import Metrics
 from serving.models.served_model import ServedModel
 from serving.models.templates import RankRow
 
-# Of so many versions vectors are kept: the current one, those of experiments'
-# arms, and the one before that requests are pinned to.
+# Of so many versions of a model vectors are kept: the current one, those of
+# experiments' arms, and the one before that requests are pinned to.
 _MAX_VERSIONS = 4
 # Users' vectors are dropped between one and two times this after their last
 # use: nothing is left for long of users that another gateway deleted.
@@ -40,11 +39,7 @@ class Scoring:
     """Scores of single rows; lives inside one event loop."""
 
     def __init__(
-        self,
-        batcher: RankBatcher,
-        max_items: int,
-        metrics: Metrics,
-        clock: Callable[[], float] = time.monotonic,
+        self, batcher: RankBatcher, max_items: int, metrics: Metrics
     ) -> None:
         """Sets it up.
 
@@ -53,16 +48,15 @@ class Scoring:
             max_items: Item vectors to keep of each version; 0 leaves all
                 scoring to the model server.
             metrics: What counts where scores come from.
-            clock: Tells the time in seconds.
         """
         self._batcher = batcher
         self._max_items = max_items
         self._metrics = metrics
-        self._clock = clock
-        self._age_at = clock() + _USER_SECONDS
-        self._versions: collections.OrderedDict[
-            tuple[str, int, str], KeptVectors
-        ] = collections.OrderedDict()
+        # By model, version and fingerprint, those asked for last at the end.
+        self._versions: dict[tuple[str, int, str], KeptVectors] = {}
+        self._ageing: asyncio.TimerHandle | None = None
+        # How often users were dropped.
+        self._forgotten = 0
 
     async def score(self, model: ServedModel, row: RankRow) -> RowScores:
         """Scores one user's candidates.
@@ -82,27 +76,31 @@ class Scoring:
         known = None
         if user is None or missing:
             self._metrics.count_ranks_asked()
-            if len(missing) > MAX_SHARED_CANDIDATES:
-                # Scores are smaller than so many vectors.
+            if len(missing) > self._max_items:
+                # They could not be kept, and scores are smaller than vectors.
                 return await self._batcher.rank(model, row)
-            item_ids = [row.item_ids[place] for place in missing]
-            answer = await self._batcher.embed(
-                model, row._replace(item_ids=item_ids)
-            )
-            # Copies: an answer is a part of its whole batch's.
-            user = answer.user.copy()
-            kept.keep_user(key, user)
-            items[missing] = answer.items
+            forgotten = self._forgotten
             known = np.ones(len(row.item_ids), np.bool_)
-            known[missing] = answer.known
-            _keep(kept, item_ids, answer)
+            for places in _chunks(missing):
+                item_ids = [row.item_ids[place] for place in places]
+                answer = await self._batcher.embed(
+                    model, row._replace(item_ids=item_ids)
+                )
+                items[places], known[places] = answer.items, answer.known
+                _keep(kept, item_ids, answer)
+            # A copy: an answer is a part of its whole batch's.
+            user = answer.user.copy()
+            # Who was deleted meanwhile must not come back.
+            if forgotten == self._forgotten:
+                kept.keep_user(key, user)
+                self._age_later()
         else:
             self._metrics.count_ranks_kept()
         # Not by BLAS, whose threads would take the core from the event loop.
         return RowScores(np.einsum("nv,v->n", items, user), known)
 
     async def prepare(self, model: ServedModel) -> None:
-        """Asks a version that is to serve for the items kept of another.
+        """Asks a version that is to serve for the items kept of others.
 
         Else the first who come after a switch would ask for the same items, all
         at the same moment. What can't be had, or not soon, Ranks ask for.
@@ -113,22 +111,22 @@ class Scoring:
 
     async def _ask_ahead(self, model: ServedModel) -> None:
         kept = self._kept(model)
+        # Of the version that was asked last first of all.
         others = [
-            each
-            for (name, *_), each in self._versions.items()
+            each.item_ids
+            for (name, *_), each in reversed(self._versions.items())
             if name == model.name and each is not kept
         ]
-        # The version that was asked last is the one that served.
-        item_ids = others[-1].item_ids if others else []
+        item_ids = [*dict.fromkeys(itertools.chain(*others))][: self._max_items]
         _, missing = kept.items(item_ids)
-        item_ids = [item_ids[place] for place in missing]
-        for start in range(0, len(item_ids), MAX_SHARED_CANDIDATES):
-            chunk = item_ids[start : start + MAX_SHARED_CANDIDATES]
+        for places in _chunks(missing) if missing else ():
+            chunk = [item_ids[place] for place in places]
             row = RankRow(model.meta_init, {}, chunk)
             _keep(kept, chunk, await self._batcher.embed(model, row))
 
     def forget_users(self) -> None:
         """Drops what is kept of users, as when one of them was deleted."""
+        self._forgotten += 1
         for kept in self._versions.values():
             kept.forget_users()
 
@@ -136,18 +134,32 @@ class Scoring:
         manifest = model.manifest
         # Not by the number alone: a folder may be pushed anew.
         key = (model.name, model.version, manifest.fingerprint)
-        kept = self._versions.get(key)
+        kept = self._versions.pop(key, None)
         if kept is None:
             kept = KeptVectors(manifest.vector_size, self._max_items)
-            self._versions[key] = kept
-            if len(self._versions) > _MAX_VERSIONS:
-                self._versions.popitem(last=False)
-        self._versions.move_to_end(key)
-        if self._clock() >= self._age_at:
-            self._age_at = self._clock() + _USER_SECONDS
-            for each in self._versions.values():
-                each.age_users()
+            before = [each for each in self._versions if each[0] == model.name]
+            if len(before) >= _MAX_VERSIONS:
+                del self._versions[before[0]]
+        self._versions[key] = kept
         return kept
+
+    def _age_later(self) -> None:
+        if self._ageing is None:
+            loop = asyncio.get_running_loop()
+            self._ageing = loop.call_later(_USER_SECONDS, self._age)
+
+    def _age(self) -> None:
+        self._ageing = None
+        for kept in self._versions.values():
+            kept.age_users()
+        if any(kept.has_users for kept in self._versions.values()):
+            self._age_later()
+
+
+def _chunks(places: Sequence[int]) -> Iterator[Sequence[int]]:
+    """What one request may ask for at a time; one without places if none."""
+    for start in range(0, max(1, len(places)), MAX_SHARED_CANDIDATES):
+        yield places[start : start + MAX_SHARED_CANDIDATES]
 
 
 def _keep(

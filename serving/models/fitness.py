@@ -26,6 +26,7 @@ from serving.models.manifests import Manifests
 from serving.models.templates import (
     ADAPTIVE_WEIGHTS,
     EMBED,
+    ITEM_KNOWN,
     ITEM_VECTOR,
     RANK,
     RECOMMEND,
@@ -151,7 +152,11 @@ def _questions(manifest: AdaptiveManifest) -> Iterator[_Question]:
     k = encode_tensor(np.array(1, np.int32))
     yield RANK, {**user, "item_id": item}, {SCORE: (1, 1)}
     if length:
-        vectors = {USER_VECTOR: (1, length), ITEM_VECTOR: (1, 1, length)}
+        vectors = {
+            USER_VECTOR: (1, length),
+            ITEM_VECTOR: (1, 1, length),
+            ITEM_KNOWN: (1, 1),
+        }
         yield EMBED, {**user, "item_id": item}, vectors
     yield RECOMMEND, {**user, "k": k, "exclude_item_id": item}, {SCORE: (1, 1)}
     meta_state = {

@@ -64,5 +64,4 @@ def features_elsewhere(
     """
     if treatment.place is None:
         return ()
-    models = map(registry.served, registry.names)
-    return {name for model in models if model for name in model.user_features}
+    return {name for model in registry.in_use for name in model.user_features}

@@ -85,6 +85,11 @@ class ModelRegistry:
         """Returns the version of a model to ask now, if there is one."""
         return self._served.get(name)
 
+    @property
+    def in_use(self) -> Collection[ServedModel]:
+        """The current versions, and others that were asked for by number."""
+        return [*self._served.values(), *self._others.values()]
+
     def trouble(self, name: str) -> str:
         """Returns what the last look for new versions failed with, or ''."""
         return self._troubles.get(name, "")
@@ -229,7 +234,11 @@ class ModelRegistry:
             version, manifest = found
             model = await self._pinned(name, version, manifest)
             for prepare in self._before_switch:
-                await prepare(model)
+                try:
+                    await prepare(model)
+                except Exception:
+                    # It serves all the same, only less prepared.
+                    _log.exception("%s: version %d unprepared", name, version)
             self._served[name] = model
             if current is not None:
                 self._others[name, current.version] = current

@@ -184,3 +184,11 @@ def test_large_whole_number_is_a_number_in_parquet_as_in_csv():
     numbers = feature("numeric", pa.array([nanos, 1]))
     assert numbers == feature("numeric", [str(nanos), "1"])
     assert numbers[0] == pytest.approx(nanos)
+
+
+def test_time_beyond_the_years_there_are_is_none():
+    text = pa.array(
+        ["0001-01-01 00:00:00.0 +0500", "2017-01-28 00:00:00.0 +0000"]
+    )
+    found = times.as_seconds(text, "%Y-%m-%d %H:%M:%S.%f %z")
+    assert found.to_pylist() == [None, 1485561600]

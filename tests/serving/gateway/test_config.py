@@ -27,6 +27,8 @@ def test_only_model_is_the_default_whatever_its_name():
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (["--kept-vectors=-1"], "is no count"),
+        (["--kept-vectors=10000001"], "can't be more than 10,000,000"),
         (["--model", "nameless"], "NAME=BASE_PATH"),
         (["--port", "99999"], "1 to 65535"),
         (["--default-model", "other"], "none of the models"),

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from serving.errors import BackendError
 from serving.gateway import scoring as scoring_module
-from serving.gateway.batcher import MAX_SHARED_CANDIDATES, RankBatcher
+from serving.gateway.batcher import RankBatcher
 from serving.gateway.scoring import Scoring
 from serving.metrics import Metrics
 from serving.models.served_model import ServedModel
 from serving.models.templates import RankRow
-from tests.helpers.clock import Clock
 from tests.helpers.oracle_backend import OracleBackend
+from tests.helpers.patience import PATIENT_SECONDS
 from tests.helpers.toy_model import ITEM_IDS, NUM_ADAPTIVE, ToyOracle
 
 ORACLES = {version: ToyOracle.from_seed(version) for version in range(1, 8)}
@@ -29,14 +29,11 @@ ROW = RankRow(WEIGHTS, {"age": 30.0, "tags": ["war"]}, ["003", "001"])
 class Bench:
     """Scoring over the oracle, step by step."""
 
-    def __init__(self, max_items=100, clock=None):
+    def __init__(self, max_items=100):
         self.backend = OracleBackend(dict(ORACLES))
         self.metrics = Metrics()
         self.scoring = Scoring(
-            RankBatcher(self.backend),
-            max_items,
-            self.metrics,
-            *([clock] if clock else []),
+            RankBatcher(self.backend), max_items, self.metrics
         )
 
     def score(self, row=ROW, version=1, model=None):
@@ -159,6 +156,27 @@ def test_version_that_is_to_serve_is_asked_for_the_items_of_the_one_before(
     assert sent == [[]]
 
 
+def test_items_of_all_versions_are_asked_for_whichever_was_asked_last(bench):
+    bench.score(ROW._replace(item_ids=["003", "001"]), version=1)
+    bench.score(ROW._replace(item_ids=["004"]), version=3)
+    # An arm of an experiment has met the new one already.
+    bench.score(ROW._replace(item_ids=["005"]), version=2)
+    prepare(bench, 2)
+    row = ROW._replace(item_ids=["001", "003", "004", "005"])
+    assert bench.score(row, version=2) == []
+
+
+def test_other_models_take_no_room(bench):
+    others = [
+        dataclasses.replace(MODELS[version], name=f"other{version}")
+        for version in range(1, 7)
+    ]
+    for model in (MODELS[1], *others):
+        bench.score(version=model.version, model=model)
+    for model in (MODELS[1], *others):
+        assert bench.score(version=model.version, model=model) == []
+
+
 def test_first_version_and_one_in_trouble_are_not_waited_for(bench):
     prepare(bench, 1)
     assert bench.backend.calls == []
@@ -253,10 +271,19 @@ def test_nothing_is_kept_if_nothing_may_be():
     assert bench.backend.calls == ["rank", "rank"]
 
 
-def test_long_lists_of_new_items_are_scored_by_the_model(bench):
-    item_ids = [f"new {number}" for number in range(MAX_SHARED_CANDIDATES + 1)]
-    asyncio.run(bench.scoring.score(MODELS[1], ROW._replace(item_ids=item_ids)))
-    assert bench.backend.calls == ["rank"]
+def test_long_lists_are_asked_for_in_parts_and_kept(bench, monkeypatch):
+    monkeypatch.setattr(scoring_module, "MAX_SHARED_CANDIDATES", 3)
+    row = ROW._replace(item_ids=[*ITEM_IDS])
+    assert bench.score(row) == ["embed"] * 3
+    assert bench.score(row) == []
+
+
+def test_more_new_items_than_may_be_kept_are_scored_by_the_model():
+    bench = Bench(max_items=3)
+    row = ROW._replace(item_ids=[*ITEM_IDS])
+    for _ in range(2):
+        assert bench.score(row) == ["rank"]
+    assert bench.score() == ["embed"]
 
 
 def test_users_are_dropped_when_one_is_deleted_and_items_are_not(bench):
@@ -274,16 +301,38 @@ def test_users_are_dropped_when_one_is_deleted_and_items_are_not(bench):
     assert b"003" not in sent[0]
 
 
-def test_users_not_seen_for_long_are_dropped_under_every_version():
-    clock = Clock()
-    bench = Bench(clock=clock)
-    bench.score(version=1)
-    other = ROW._replace(features={})
-    for _ in range(2):
-        clock.now += scoring_module._USER_SECONDS
-        bench.score(other, version=2)
-    assert bench.score(version=1) == ["embed"]
-    assert bench.score(other, version=2) == []
+def test_who_is_deleted_while_the_model_server_is_asked_is_not_kept(bench):
+    predict = bench.backend.predict
+
+    async def answer(*arguments):
+        outputs = await predict(*arguments)
+        bench.scoring.forget_users()
+        return outputs
+
+    bench.backend.predict = answer
+    assert bench.score() == ["embed"]
+    bench.backend.predict = predict
+    assert bench.score() == ["embed"]
+    assert bench.score() == []
+
+
+def test_users_not_seen_for_long_are_dropped_though_nobody_comes(monkeypatch):
+    monkeypatch.setattr(scoring_module, "_USER_SECONDS", 0.02)
+    bench = Bench()
+
+    async def run():
+        await bench.scoring.score(MODELS[1], ROW)
+        (kept,) = bench.scoring._versions.values()
+        assert kept.has_users
+        while kept.has_users:
+            await asyncio.sleep(0.005)
+        # Then nothing wakes the event loop any more.
+        assert bench.scoring._ageing is None
+        bench.backend.calls.clear()
+        await bench.scoring.score(MODELS[1], ROW)
+        assert bench.backend.calls == ["embed"]
+
+    asyncio.run(asyncio.wait_for(run(), PATIENT_SECONDS))
 
 
 @pytest.mark.parametrize(
@@ -310,3 +359,17 @@ def test_vectors_of_another_shape_are_an_error_that_names_the_version(
         asyncio.run(bench.scoring.score(MODELS[1], ROW))
     bench.backend.predict = predict
     assert bench.score() == ["embed"]
+
+
+@pytest.mark.parametrize("output", ["user_vector", "item_vector", "item_known"])
+def test_a_missing_output_is_the_versions_fault(bench, output):
+    predict = bench.backend.predict
+
+    async def answer(*arguments):
+        outputs = await predict(*arguments)
+        del outputs[output]
+        return outputs
+
+    bench.backend.predict = answer
+    with pytest.raises(BackendError, match=f"'shop' gave no {output}"):
+        asyncio.run(bench.scoring.score(MODELS[1], ROW))

@@ -127,6 +127,37 @@ def test_version_is_prepared_before_anybody_is_answered_by_it(
     assert seen == [(1, None), (2, 1)]
 
 
+def test_version_that_can_not_be_prepared_serves_all_the_same(
+    registry, backend, caplog
+):
+    async def prepare(model):
+        raise MemoryError("no room")
+
+    registry.before_switch(prepare)
+    backend.versions = {1: ORACLES[1]}
+    assert refresh(registry).version == 1
+    assert "version 1 unprepared" in caplog.text
+
+
+def test_vectors_that_do_not_tell_what_is_known_are_passed_over(
+    registry, backend
+):
+    backend.versions = {1: ORACLES[1]}
+    refresh(registry)
+    predict = backend.predict
+
+    async def answer(model, version, asked, inputs):
+        outputs = await predict(model, version, asked, inputs)
+        if version == 2 and asked == "embed":
+            del outputs["item_known"]
+        return outputs
+
+    backend.predict = answer
+    backend.versions = ORACLES
+    assert refresh(registry).version == 1
+    assert "embed gives no item_known" in registry.trouble("adaptower")
+
+
 def test_version_whose_vectors_give_other_scores_is_passed_over(
     registry, backend
 ):
