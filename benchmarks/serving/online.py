@@ -41,9 +41,7 @@ def _event_to_effect(setting: Setting, seconds: float) -> Figure:
     """From sending an event to the answer of the next Rank, which uses it."""
     rank = setting.rank_requests()
     job = Job(setting.gateway.target, RANK, seconds, CLIENTS)
-    # What can be counted on: every user has to be asked for, as all are right
-    # after a switch to another version.
-    full_rate = drive(job, setting.stranger_requests()).rate
+    full_rate = drive(job, rank).rate
     driver = Driver(
         Job(
             setting.gateway.target,

@@ -25,8 +25,7 @@ CLIENTS = 32
 # Of the load before the first push, in measurements: long enough that a
 # disturbance from outside is in it as likely as during the rollovers.
 BEFORE = 15
-# Of the rate at which every user has to be asked for, as all are right after a
-# switch: loading takes its share of the same cores.
+# Of the full rate: loading takes its share of the same cores.
 SHARE = 0.4
 # From a version's first answer to what comes next.
 REST_SECONDS = 0.5
@@ -65,10 +64,8 @@ def measure_rollover(
             first push lasts `BEFORE` times as long.
         rollovers: Versions pushed, with users rebased, and again without.
     """
-    full = drive(
-        Job(setting.gateway.target, RANK, seconds, CLIENTS),
-        setting.stranger_requests(),
-    )
+    rank = setting.rank_requests()
+    full = drive(Job(setting.gateway.target, RANK, seconds, CLIENTS), rank)
     rate = SHARE * full.rate
     for rebase, name in ((True, ""), (False, ", nobody rebased")):
         before = BEFORE * seconds

@@ -139,8 +139,23 @@ def test_version_that_can_not_be_prepared_serves_all_the_same(
     assert "version 1 unprepared" in caplog.text
 
 
-def test_vectors_that_do_not_tell_what_is_known_are_passed_over(
-    registry, backend
+def tells_nothing_of_what_is_known(vectors):
+    del vectors["item_known"]
+
+
+def gives_other_scores(vectors):
+    vectors["user_vector"] = vectors["user_vector"] + 0.01
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (tells_nothing_of_what_is_known, "embed gives no item_known"),
+        (gives_other_scores, "other scores than rank"),
+    ],
+)
+def test_version_whose_vectors_are_not_good_to_score_by_is_passed_over(
+    registry, backend, spoil, words
 ):
     backend.versions = {1: ORACLES[1]}
     refresh(registry)
@@ -149,32 +164,13 @@ def test_vectors_that_do_not_tell_what_is_known_are_passed_over(
     async def answer(model, version, asked, inputs):
         outputs = await predict(model, version, asked, inputs)
         if version == 2 and asked == "embed":
-            del outputs["item_known"]
+            spoil(outputs)
         return outputs
 
     backend.predict = answer
     backend.versions = ORACLES
     assert refresh(registry).version == 1
-    assert "embed gives no item_known" in registry.trouble("adaptower")
-
-
-def test_version_whose_vectors_give_other_scores_is_passed_over(
-    registry, backend
-):
-    backend.versions = {1: ORACLES[1]}
-    refresh(registry)
-    predict = backend.predict
-
-    async def answer(model, version, asked, inputs):
-        outputs = await predict(model, version, asked, inputs)
-        if version == 2 and asked == "embed":
-            outputs["user_vector"] = outputs["user_vector"] + 0.01
-        return outputs
-
-    backend.predict = answer
-    backend.versions = ORACLES
-    assert refresh(registry).version == 1
-    assert "other scores than rank" in registry.trouble("adaptower")
+    assert words in registry.trouble("adaptower")
 
 
 @pytest.mark.parametrize("error", [BackendRefusalError, BackendError])
