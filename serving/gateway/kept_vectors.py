@@ -4,11 +4,12 @@ A score is the dot product of a user's and an item's vector. An item's vector
 depends on its id alone, a user's on the weights and features that were sent:
 whatever changes is another question, so nothing kept is ever out of date. What
 is kept is bounded, whoever asks. Items that the model does not know are not
-kept, as there is no end of them; of users' features a digest is kept.
+kept, as there is no end of them; nor is much that is told of one user.
 """
 
+import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,32 @@ from serving.models.templates import Features
 
 # Users kept at most; half of them may be of an earlier age.
 MAX_USERS = 8192
+# Of a user of whom more was told, nobody will know who it was.
+_MAX_TOLD_BYTES = 1024
 _DIGEST_BYTES = 16
 
 Floats = NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Met:
+    """A user who came, and would be known again under another version.
+
+    Attributes:
+        user_id: Whose weights were used; empty for the meta-initialization of
+            somebody without a record.
+        features: Those that were told.
+    """
+
+    user_id: str
+    features: Features
+
+
+@dataclasses.dataclass(eq=False)
+class _KeptUser:
+    vector: Floats
+    met: Met | None
+    came: bool
 
 
 class KeptVectors:
@@ -37,8 +61,8 @@ class KeptVectors:
         self._row: dict[str, int] = {}
         self._item_ids: list[str] = []
         self._next_row = 0
-        self._users: dict[bytes, Floats] = {}
-        self._users_before: dict[bytes, Floats] = {}
+        self._users: dict[bytes, _KeptUser] = {}
+        self._users_before: dict[bytes, _KeptUser] = {}
 
     @property
     def item_ids(self) -> list[str]:
@@ -76,8 +100,12 @@ class KeptVectors:
             self._vectors[row] = vector
             self._next_row = (row + 1) % len(self._vectors)
 
+    def has_user(self, key: bytes) -> bool:
+        """Whether a user's vector is kept."""
+        return key in self._users or key in self._users_before
+
     def user(self, key: bytes) -> Floats | None:
-        """Finds a user's vector.
+        """Finds the vector of a user who came.
 
         Args:
             key: What `user_key` gives.
@@ -85,18 +113,41 @@ class KeptVectors:
         Returns:
             float32 [V]; None if it is not kept.
         """
-        vector = self._users.get(key)
-        if vector is None:
-            vector = self._users_before.get(key)
-            if vector is not None:
-                self.keep_user(key, vector)
-        return vector
+        kept = self._users.get(key)
+        if kept is None:
+            kept = self._users_before.get(key)
+            if kept is None:
+                return None
+            self._keep_user(key, kept)
+        kept.came = True
+        return kept.vector
 
-    def keep_user(self, key: bytes, vector: Floats) -> None:
-        """Keeps a user's vector."""
+    def keep_user(
+        self, key: bytes, vector: Floats, met: Met, came: bool = True
+    ) -> None:
+        """Keeps a user's vector.
+
+        Args:
+            key: What `user_key` gives.
+            vector: Of the user, [V].
+            met: Who it is.
+            came: Whether the user came, or is only expected.
+        """
+        little = len(repr(met.features)) <= _MAX_TOLD_BYTES
+        self._keep_user(key, _KeptUser(vector, met if little else None, came))
+
+    def _keep_user(self, key: bytes, kept: _KeptUser) -> None:
         if len(self._users) >= MAX_USERS // 2:
             self.age_users()
-        self._users[key] = vector
+        self._users[key] = kept
+
+    @property
+    def users_met(self) -> Iterator[Met]:
+        """Who came, the last first; somebody who changed comes repeatedly."""
+        for users in (self._users, self._users_before):
+            for kept in reversed(users.values()):
+                if kept.met is not None and kept.came:
+                    yield kept.met
 
     @property
     def has_users(self) -> bool:

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BackendError
-from serving.gateway.batcher import RankBatcher, RowScores
+from serving.gateway.batcher import RowScores
 from serving.gateway.scoring import Scoring
-from serving.metrics import Metrics
 from serving.models.backend import ModelServer
 from serving.models.ladder import SCORES_NOT_FINITE, UserState, fallback
 from serving.models.served_model import ServedModel
@@ -44,18 +43,15 @@ _Ask = Callable[[Floats], Awaitable[Ranking]]
 class Ranker:
     """Scores and finds items for a user's weights."""
 
-    def __init__(
-        self, backend: ModelServer, kept_vectors: int, metrics: Metrics
-    ) -> None:
+    def __init__(self, backend: ModelServer, scoring: Scoring) -> None:
         """Sets it up.
 
         Args:
             backend: The model server.
-            kept_vectors: Item vectors to keep; see `Scoring`.
-            metrics: What counts where scores come from.
+            scoring: Scores candidates.
         """
         self._backend = backend
-        self._scoring = Scoring(RankBatcher(backend), kept_vectors, metrics)
+        self._scoring = scoring
 
     async def rank(
         self,
@@ -76,23 +72,15 @@ class Ranker:
             UnknownModelError: The version is not loaded any more.
             BackendError: The model server did not give one score per item.
         """
+        user_id = user.record.key.user_id if user.record else ""
 
         async def ask(weights: Floats) -> Ranking:
-            answer = await self._scoring.score(
-                model, RankRow(weights, features, item_ids)
-            )
+            row = RankRow(weights, features, item_ids)
+            answer = await self._scoring.score(model, row, user_id)
             unknown = _unknown(answer, item_ids)
             return Ranking(item_ids, answer.scores, user, unknown)
 
         return await _with_fallback(model, user, user.weights, ask)
-
-    async def prepare(self, model: ServedModel) -> None:
-        """Gets a version ready that is to serve."""
-        await self._scoring.prepare(model)
-
-    def forget_users(self) -> None:
-        """Drops what is kept of users, as when one of them was deleted."""
-        self._scoring.forget_users()
 
     async def recommend(
         self,

@@ -7,20 +7,20 @@ model server. The others take one, as they would anyway.
 """
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from serving.errors import ServingError
+from serving.contract.features import Feature
 from serving.gateway.batcher import (
     MAX_SHARED_CANDIDATES,
     RankBatcher,
     RowScores,
     RowVectors,
 )
-from serving.gateway.kept_vectors import KeptVectors, user_key
+from serving.gateway.kept_vectors import KeptVectors, Met, user_key
 from serving.metrics import Metrics
 from serving.models.served_model import ServedModel
 from serving.models.templates import RankRow
@@ -31,8 +31,15 @@ _MAX_VERSIONS = 4
 # Users' vectors are dropped between one and two times this after their last
 # use: nothing is left for long of users that another gateway deleted.
 _USER_SECONDS = 300.0
-# So long a switch to a new version may wait for the items that are kept.
-_AHEAD_SECONDS = 2.0
+
+
+class _Version(NamedTuple):
+    """What vectors are of; not by the number alone, as it may come anew."""
+
+    model: str
+    version: int
+    fingerprint: str
+    user_features: tuple[Feature, ...]
 
 
 class Scoring:
@@ -52,14 +59,21 @@ class Scoring:
         self._batcher = batcher
         self._max_items = max_items
         self._metrics = metrics
-        # By model, version and fingerprint, those asked for last at the end.
-        self._versions: dict[tuple[str, int, str], KeptVectors] = {}
+        # Those asked for last at the end.
+        self._versions: dict[_Version, KeptVectors] = {}
         self._ageing: asyncio.TimerHandle | None = None
         # How often users were dropped.
         self._forgotten = 0
 
-    async def score(self, model: ServedModel, row: RankRow) -> RowScores:
+    async def score(
+        self, model: ServedModel, row: RankRow, user_id: str = ""
+    ) -> RowScores:
         """Scores one user's candidates.
+
+        Args:
+            model: The pinned version to ask.
+            row: The user and candidates.
+            user_id: Who has these weights; see `Met`.
 
         Raises:
             UnknownModelError: The version is not loaded any more, and has to
@@ -67,7 +81,7 @@ class Scoring:
             BackendError: The model server has to be asked, and did not give
                 what it should.
         """
-        if not self._max_items or not model.manifest.vector_size:
+        if not self.keeps(model):
             return await self._batcher.rank(model, row)
         kept = self._kept(model)
         key = user_key(row.weights, row.features)
@@ -79,50 +93,103 @@ class Scoring:
             if len(missing) > self._max_items:
                 # They could not be kept, and scores are smaller than vectors.
                 return await self._batcher.rank(model, row)
-            forgotten = self._forgotten
             known = np.ones(len(row.item_ids), np.bool_)
+            met = Met(user_id, row.features)
             for places in _chunks(missing):
                 item_ids = [row.item_ids[place] for place in places]
-                answer = await self._batcher.embed(
-                    model, row._replace(item_ids=item_ids)
+                answer = await self._embed(
+                    model, kept, key, row._replace(item_ids=item_ids), met
                 )
                 items[places], known[places] = answer.items, answer.known
-                _keep(kept, item_ids, answer)
-            # A copy: an answer is a part of its whole batch's.
-            user = answer.user.copy()
-            # Who was deleted meanwhile must not come back.
-            if forgotten == self._forgotten:
-                kept.keep_user(key, user)
-                self._age_later()
+            user = answer.user
         else:
             self._metrics.count_ranks_kept()
         # Not by BLAS, whose threads would take the core from the event loop.
         return RowScores(np.einsum("nv,v->n", items, user), known)
 
-    async def prepare(self, model: ServedModel) -> None:
+    async def _embed(
+        self,
+        model: ServedModel,
+        kept: KeptVectors,
+        key: bytes,
+        row: RankRow,
+        met: Met,
+        came: bool = True,
+    ) -> RowVectors:
+        """Asks for vectors, and keeps them."""
+        forgotten = self._forgotten
+        answer = await self._batcher.embed(model, row)
+        _keep(kept, row.item_ids, answer)
+        # Who was deleted meanwhile must not come back.
+        if forgotten == self._forgotten:
+            # A copy: an answer is a part of its whole batch's.
+            kept.keep_user(key, answer.user.copy(), met, came)
+            self._age_later()
+        return answer
+
+    async def ask_ahead(
+        self, model: ServedModel, row: RankRow, user_id: str
+    ) -> None:
+        """Asks for the vector of a user who is expected, if it is not kept.
+
+        Args:
+            model: A version that has vectors.
+            row: The user, without candidates.
+            user_id: Who has these weights; see `Met`.
+
+        Raises:
+            UnknownModelError: The version is not loaded any more.
+            BackendError: The model server did not give a vector.
+        """
+        kept, key = self._kept(model), user_key(row.weights, row.features)
+        if not kept.has_user(key):
+            met = Met(user_id, row.features)
+            await self._embed(model, kept, key, row, met, came=False)
+
+    async def ask_for_items(self, model: ServedModel) -> None:
         """Asks a version that is to serve for the items kept of others.
 
-        Else the first who come after a switch would ask for the same items, all
-        at the same moment. What can't be had, or not soon, Ranks ask for.
+        Raises:
+            UnknownModelError: The version is not loaded any more.
+            BackendError: The model server did not give vectors.
         """
-        if self._max_items and model.manifest.vector_size:
-            with contextlib.suppress(ServingError, asyncio.TimeoutError):
-                await asyncio.wait_for(self._ask_ahead(model), _AHEAD_SECONDS)
-
-    async def _ask_ahead(self, model: ServedModel) -> None:
         kept = self._kept(model)
-        # Of the version that was asked last first of all.
-        others = [
-            each.item_ids
-            for (name, *_), each in reversed(self._versions.items())
-            if name == model.name and each is not kept
-        ]
-        item_ids = [*dict.fromkeys(itertools.chain(*others))][: self._max_items]
+        others = (each.item_ids for _, each in self._others(model))
+        every = dict.fromkeys(itertools.chain.from_iterable(others))
+        item_ids = [*every][: self._max_items]
         _, missing = kept.items(item_ids)
         for places in _chunks(missing) if missing else ():
             chunk = [item_ids[place] for place in places]
             row = RankRow(model.meta_init, {}, chunk)
             _keep(kept, chunk, await self._batcher.embed(model, row))
+
+    def users_met(self, model: ServedModel) -> list[Met]:
+        """Who came under other versions lately, the last first.
+
+        Only under versions of the same features: what was told must be what
+        this one may be told.
+        """
+        met: dict[tuple[str, str], Met] = {}
+        for version, kept in self._others(model):
+            if version.user_features == model.manifest.user_features:
+                for each in kept.users_met:
+                    # Without a name people differ by what they told.
+                    told = "" if each.user_id else repr(each.features)
+                    met.setdefault((each.user_id, told), each)
+        return [*met.values()]
+
+    def keeps(self, model: ServedModel) -> bool:
+        """Whether vectors of a version are kept."""
+        return bool(self._max_items and model.manifest.vector_size)
+
+    def _others(self, model: ServedModel) -> list[tuple[_Version, KeptVectors]]:
+        """What is kept of other versions, of that asked last first."""
+        kept = self._kept(model)
+        return [
+            (version, each)
+            for version, each in reversed(self._versions.items())
+            if version.model == model.name and each is not kept
+        ]
 
     def forget_users(self) -> None:
         """Drops what is kept of users, as when one of them was deleted."""
@@ -132,12 +199,16 @@ class Scoring:
 
     def _kept(self, model: ServedModel) -> KeptVectors:
         manifest = model.manifest
-        # Not by the number alone: a folder may be pushed anew.
-        key = (model.name, model.version, manifest.fingerprint)
+        key = _Version(
+            model.name,
+            model.version,
+            manifest.fingerprint,
+            manifest.user_features,
+        )
         kept = self._versions.pop(key, None)
         if kept is None:
             kept = KeptVectors(manifest.vector_size, self._max_items)
-            before = [each for each in self._versions if each[0] == model.name]
+            before = [e for e in self._versions if e.model == model.name]
             if len(before) >= _MAX_VERSIONS:
                 del self._versions[before[0]]
         self._versions[key] = kept

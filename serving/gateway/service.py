@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import grpc
 
+from serving.gateway.ahead import Ahead
+from serving.gateway.batcher import RankBatcher
 from serving.gateway.config import GatewayConfig
 from serving.gateway.ranker import Ranker
 from serving.gateway.rpcs.call import Method
@@ -14,6 +16,7 @@ from serving.gateway.rpcs.prediction import PredictionRpcs
 from serving.gateway.rpcs.ranking import RankingRpcs
 from serving.gateway.rpcs.status import StatusRpcs
 from serving.gateway.rpcs.user_data import UserDataRpcs
+from serving.gateway.scoring import Scoring
 from serving.gateway.shadows import Shadows
 from serving.gateway.tracing import make_tracer
 from serving.gateway.trials import Trials
@@ -44,8 +47,10 @@ def gateway_services(
         metrics, make_tracer(config.trace), config.log_requests
     )
     limits = config.limits
-    ranker = Ranker(parts.backend, config.kept_vectors, metrics)
-    registry.before_switch(ranker.prepare)
+    scoring = Scoring(RankBatcher(parts.backend), config.kept_vectors, metrics)
+    ahead = Ahead(scoring, store, ladder, parts.stragglers)
+    registry.before_switch(ahead.prepare)
+    ranker = Ranker(parts.backend, scoring)
     shadows = Shadows(trials, registry, ranker, stage, store, ladder)
     return (
         _recommender_service(
@@ -81,7 +86,7 @@ def gateway_services(
                 trials,
                 parts.meta_stage,
                 parts.log,
-                ranker,
+                scoring,
             ),
             StatusRpcs(registry, store, metrics),
             observers,

@@ -13,6 +13,8 @@ scores with the same weights. With a half-life, what a user's weights learned
 fades while the user is away:
 
     w = meta_init + 2^(-age / half_life) (stored weights - meta_init)
+
+The age is counted in hundredths of the half-life.
 """
 
 import asyncio
@@ -40,6 +42,8 @@ SCORES_NOT_FINITE = "the user's weights gave scores that are not finite"
 _MS_PER_DAY = 86_400_000.0
 # From here on the answer names the rung: one half-life without an event.
 _LONG_UNSEEN = 0.5
+# Of a half-life; between two of them weights stay, and vectors kept of them.
+_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -192,8 +196,9 @@ class Ladder:
             return 1.0
         now_ms = time.time() * 1e3 if now_ms is None else now_ms
         age_ms = max(0.0, now_ms - updated_ms)
+        steps = age_ms * _STEPS // self._half_life_ms
         # Never 0: then the weights would count as missing.
-        return float(max(2.0 ** (-age_ms / self._half_life_ms), 1e-9))
+        return float(max(2.0 ** (-steps / _STEPS), 1e-9))
 
 
 def fallback(model: ServedModel, user: UserState, reason: str) -> UserState:

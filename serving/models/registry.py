@@ -68,6 +68,7 @@ class ModelRegistry:
         self._troubles: dict[str, str] = {}
         self._before_switch: list[Callable[[ServedModel], Awaitable[None]]] = []
         self._looking = asyncio.Lock()
+        self._preparing: asyncio.Task[None] | None = None
         # When the last whole look began, by the event loop's clock.
         self._looked = 0.0
 
@@ -187,8 +188,11 @@ class ModelRegistry:
 
         A model whose status or manifest can't be read stays as it is. Those
         who ask at the same time share a look that begins after they asked:
-        one that began before might switch to what is gone by now.
+        one that began before might switch to what is gone by now. They may be
+        without an answer until then, so a switch under way is prepared no more.
         """
+        if self._preparing is not None:
+            self._preparing.cancel()
         clock = asyncio.get_running_loop().time
         asked = clock()
         async with self._looking:
@@ -233,12 +237,9 @@ class ModelRegistry:
         if found is not None:
             version, manifest = found
             model = await self._pinned(name, version, manifest)
-            for prepare in self._before_switch:
-                try:
-                    await prepare(model)
-                except Exception:
-                    # It serves all the same, only less prepared.
-                    _log.exception("%s: version %d unprepared", name, version)
+            # Not while nothing else answers.
+            if current is not None and current.version in available:
+                await self._prepare(model)
             self._served[name] = model
             if current is not None:
                 self._others[name, current.version] = current
@@ -251,6 +252,25 @@ class ModelRegistry:
                 manifest.num_adaptive,
             )
         return trouble
+
+    async def _prepare(self, model: ServedModel) -> None:
+        """Has done what comes before a switch, unless somebody can't wait."""
+        self._preparing = asyncio.create_task(self._prepare_all(model))
+        try:
+            await asyncio.wait((self._preparing,))
+        finally:
+            self._preparing.cancel()
+            self._preparing = None
+
+    async def _prepare_all(self, model: ServedModel) -> None:
+        for prepare in self._before_switch:
+            try:
+                await prepare(model)
+            except Exception:
+                # It serves all the same, only less prepared.
+                _log.exception(
+                    "%s: version %d unprepared", model.name, model.version
+                )
 
     async def _refresh_meta_states(self, name: str) -> None:
         """Takes over what other processes learned, for all that is in use."""

@@ -95,20 +95,29 @@ class Stragglers:
         while self._waiting:
             start = clock()
             model, keys = self._take()
-            try:
-                await self._learn(model, keys)
-            except UnknownModelError:
-                # The version is gone; they are met by its successor.
-                gone = len(keys) + self._forget(model)
-                self._count(model.name, DROPPED, gone)
-            except ServingError as error:
-                self._count(model.name, FAILED, len(keys))
-                _log.warning("Users stay behind: %s", error)
-            except Exception:
-                self._count(model.name, FAILED, len(keys))
-                _log.exception("Users stay behind")
+            await self.learn(model, keys)
             await asyncio.sleep(clock() - start)
         self._task = None
+
+    async def learn(self, model: ServedModel, keys: Sequence[UserKey]) -> None:
+        """Learns users now; trouble is counted and logged.
+
+        Args:
+            model: The version to learn for.
+            keys: At most `MAX_BATCH`; who is not behind stays as is.
+        """
+        try:
+            await self._learn(model, keys)
+        except UnknownModelError:
+            # The version is gone; they are met by its successor.
+            gone = len(keys) + self._forget(model)
+            self._count(model.name, DROPPED, gone)
+        except ServingError as error:
+            self._count(model.name, FAILED, len(keys))
+            _log.warning("Users stay behind: %s", error)
+        except Exception:
+            self._count(model.name, FAILED, len(keys))
+            _log.exception("Users stay behind")
 
     def _take(self) -> tuple[ServedModel, list[UserKey]]:
         """Takes a batch of users of one version, those met first."""

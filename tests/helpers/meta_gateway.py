@@ -9,7 +9,9 @@ from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.timeline import RANK, arrival_order, timeline
 from serving.event_log import LogConfig, LoggedEvent, Submission
 from serving.event_log.config import open_event_log
+from serving.gateway.batcher import RankBatcher
 from serving.gateway.ranker import Ranker
+from serving.gateway.scoring import Scoring
 from serving.metrics import Metrics
 from serving.models.ladder import Ladder
 from serving.models.registry import ModelRegistry
@@ -63,7 +65,8 @@ class MetaGateway:
         self.stage.subscribe(lambda _, outcome: self.outcomes.append(outcome))
         self.ladder = Ladder()
         self.log = open_event_log(StoreConfig(), LogConfig())
-        self.ranker = Ranker(self.backend, 0, Metrics())
+        scoring = Scoring(RankBatcher(self.backend), 0, Metrics())
+        self.ranker = Ranker(self.backend, scoring)
 
     @property
     def progress(self):

@@ -2,11 +2,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.gateway.kept_vectors import MAX_USERS, KeptVectors, user_key
+from serving.gateway.kept_vectors import MAX_USERS, KeptVectors, Met, user_key
 
 LENGTH = 3
 MAX_ITEMS = 5
 WEIGHTS = np.arange(4, dtype=np.float32)
+MET = Met("ann", {"age": 30.0})
 
 
 def vector(name):
@@ -52,9 +53,9 @@ def test_vectors_found_stay_as_they_are_when_others_take_their_place():
 
 def test_users_are_bounded_and_those_asked_for_stay():
     kept = KeptVectors(LENGTH, MAX_ITEMS)
-    kept.keep_user(b"loyal", vector("loyal"))
+    kept.keep_user(b"loyal", vector("loyal"), MET)
     for number in range(3 * MAX_USERS):
-        kept.keep_user(str(number).encode(), vector("x"))
+        kept.keep_user(str(number).encode(), vector("x"), MET)
         assert kept.user(b"loyal") is not None
         assert len(kept._users) + len(kept._users_before) <= MAX_USERS + 1
     assert kept.user(b"0") is None
@@ -62,8 +63,8 @@ def test_users_are_bounded_and_those_asked_for_stay():
 
 def test_a_user_not_asked_for_is_gone_after_two_ages():
     kept = KeptVectors(LENGTH, MAX_ITEMS)
-    kept.keep_user(b"gone", vector("gone"))
-    kept.keep_user(b"here", vector("here"))
+    kept.keep_user(b"gone", vector("gone"), MET)
+    kept.keep_user(b"here", vector("here"), MET)
     kept.age_users()
     np.testing.assert_array_equal(kept.user(b"here"), vector("here"))
     kept.age_users()
@@ -74,7 +75,7 @@ def test_a_user_not_asked_for_is_gone_after_two_ages():
 def test_all_users_are_forgotten_at_once():
     kept = KeptVectors(LENGTH, MAX_ITEMS)
     for name in (b"a", b"b"):
-        kept.keep_user(name, vector("x"))
+        kept.keep_user(name, vector("x"), MET)
         kept.age_users()
     kept.forget_users()
     assert kept.user(b"a") is None
@@ -108,3 +109,29 @@ def test_other_weights_are_another_key_and_long_texts_no_longer_one():
     assert len(user_key(WEIGHTS, {"tags": ["x" * 1000] * 1000})) == len(
         user_key(WEIGHTS, {})
     )
+
+
+def test_users_who_came_last_are_named_first_and_those_only_expected_not():
+    kept = KeptVectors(LENGTH, MAX_ITEMS)
+    for name in ("ann", "bob", "cem"):
+        kept.keep_user(
+            name.encode(), vector(name), Met(name, {}), came=name != "bob"
+        )
+    assert [met.user_id for met in kept.users_met] == ["cem", "ann"]
+    kept.age_users()
+    kept.keep_user(b"dee", vector("dee"), Met("dee", {}))
+    assert kept.has_user(b"bob")
+    assert [met.user_id for met in kept.users_met] == ["dee", "cem", "ann"]
+    # Now he did come.
+    assert kept.user(b"bob") is not None
+    assert next(kept.users_met).user_id == "bob"
+    kept.forget_users()
+    assert not kept.has_user(b"bob")
+    assert [*kept.users_met] == []
+
+
+def test_what_was_told_at_length_is_not_kept():
+    kept = KeptVectors(LENGTH, MAX_ITEMS)
+    kept.keep_user(b"x", vector("x"), Met("x", {"tags": ["long"] * 1000}))
+    assert kept.user(b"x") is not None
+    assert [*kept.users_met] == []

@@ -130,7 +130,7 @@ def test_versions_used_last_are_kept(bench):
 
 
 def prepare(bench, version):
-    asyncio.run(bench.scoring.prepare(MODELS[version]))
+    asyncio.run(bench.scoring.ask_for_items(MODELS[version]))
 
 
 def test_version_that_is_to_serve_is_asked_for_the_items_of_the_one_before(
@@ -177,36 +177,8 @@ def test_other_models_take_no_room(bench):
         assert bench.score(version=model.version, model=model) == []
 
 
-def test_first_version_and_one_in_trouble_are_not_waited_for(bench):
+def test_first_version_is_asked_for_nothing(bench):
     prepare(bench, 1)
-    assert bench.backend.calls == []
-    bench.score()
-
-    async def refuse(*_):
-        raise BackendError("no")
-
-    bench.backend.predict, predict = refuse, bench.backend.predict
-    prepare(bench, 2)
-    bench.backend.predict = predict
-    assert bench.score(version=2) == ["embed"]
-
-
-def test_switch_does_not_wait_long_for_vectors(bench, monkeypatch):
-    monkeypatch.setattr(scoring_module, "_AHEAD_SECONDS", 0.05)
-    bench.score()
-
-    async def hang(*_):
-        await asyncio.Event().wait()
-
-    bench.backend.predict, predict = hang, bench.backend.predict
-    prepare(bench, 2)
-    bench.backend.predict = predict
-    assert bench.score(version=2) == ["embed"]
-
-
-def test_nothing_is_prepared_where_nothing_is_kept():
-    bench = Bench(max_items=0)
-    prepare(bench, 2)
     assert bench.backend.calls == []
 
 

@@ -50,8 +50,13 @@ def test_decay_is_the_closed_form(half_life, age_days, seed):
     user = Ladder(half_life).state_of(
         MODEL, record(weights=weights), UPDATED_MS + age_days * DAY_MS
     )
-    share = 0.5 ** (age_days / half_life)
-    expected = share * weights + (1 - share) * META_INIT
+    # Counted in hundredths of the half-life.
+    least, most = (
+        0.5 ** (max(0.0, age) / half_life)
+        for age in (age_days, age_days - 0.01001 * half_life)
+    )
+    assert least * 0.9999 - 1e-9 <= user.kept_share <= most * 1.0001 + 1e-9
+    expected = user.kept_share * (weights - META_INIT) + META_INIT
     np.testing.assert_allclose(user.weights, expected, atol=1e-6)
     assert user.hit
     assert user.rung(True) in (pb.RUNG_ADAPTED, pb.RUNG_DECAYED)
@@ -67,6 +72,19 @@ def test_decayed_rung_begins_after_one_half_life(age_days, rung):
         MODEL, record(), UPDATED_MS + age_days * DAY_MS
     )
     assert user.rung(False) == rung
+
+
+def test_weights_stay_between_two_steps_of_their_decay():
+    weights = [
+        Ladder(10.0)
+        .state_of(MODEL, record(), UPDATED_MS + age_days * DAY_MS)
+        .weights.tobytes()
+        for age_days in (0.01, 0.09, 0.11, 0.19, 0.21)
+    ]
+    first, again, second, still, third = weights
+    assert first == again
+    assert second == still
+    assert len({first, second, third}) == 3
 
 
 def test_clock_behind_the_record_does_not_amplify_the_weights():

@@ -12,6 +12,7 @@ from serving.errors import (
 from serving.models.manifests import Manifests
 from serving.models.registry import ModelRegistry
 from tests.helpers.oracle_backend import OracleBackend
+from tests.helpers.patience import PATIENT_SECONDS
 from tests.helpers.toy_model import ToyOracle, ToyParameters
 
 ORACLES = {version: ToyOracle.from_seed(version) for version in (1, 2)}
@@ -124,7 +125,8 @@ def test_version_is_prepared_before_anybody_is_answered_by_it(
     for versions in ({1: ORACLES[1]}, ORACLES, ORACLES):
         backend.versions = versions
         refresh(registry)
-    assert seen == [(1, None), (2, 1)]
+    # Nobody is answered before the first version is there.
+    assert seen == [(2, 1)]
 
 
 def test_version_that_can_not_be_prepared_serves_all_the_same(
@@ -135,8 +137,86 @@ def test_version_that_can_not_be_prepared_serves_all_the_same(
 
     registry.before_switch(prepare)
     backend.versions = {1: ORACLES[1]}
-    assert refresh(registry).version == 1
-    assert "version 1 unprepared" in caplog.text
+    refresh(registry)
+    backend.versions = ORACLES
+    assert refresh(registry).version == 2
+    assert "version 2 unprepared" in caplog.text
+
+
+def test_nobody_waits_for_preparations_while_no_version_answers(
+    registry, backend
+):
+    seen = []
+
+    async def prepare(model):
+        seen.append(model.version)
+
+    registry.before_switch(prepare)
+    backend.versions = {1: ORACLES[1]}
+    refresh(registry)
+    # As of a model server that keeps one version only.
+    backend.versions = {2: ORACLES[2]}
+    assert refresh(registry).version == 2
+    assert seen == []
+
+
+def test_preparations_end_when_somebody_needs_the_new_version(
+    registry, backend
+):
+    ended = []
+
+    async def run():
+        preparing = asyncio.Event()
+
+        async def prepare(model):
+            preparing.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(model.version)
+
+        backend.versions = {1: ORACLES[1]}
+        await registry.refresh()
+        registry.before_switch(prepare)
+        backend.versions = ORACLES
+        look = asyncio.create_task(registry.refresh())
+        await preparing.wait()
+        assert registry.resolve().version == 1
+        # Whose version is gone asks for another look.
+        await registry.refresh()
+        assert registry.resolve().version == 2
+        await look
+
+    asyncio.run(asyncio.wait_for(run(), PATIENT_SECONDS))
+    assert ended == [2]
+
+
+def test_preparations_end_with_the_gateway(registry, backend):
+    ended = []
+
+    async def run():
+        preparing = asyncio.Event()
+
+        async def prepare(model):
+            preparing.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(model.version)
+
+        backend.versions = {1: ORACLES[1]}
+        await registry.refresh()
+        registry.before_switch(prepare)
+        backend.versions = ORACLES
+        look = asyncio.create_task(registry.refresh())
+        await preparing.wait()
+        look.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await look
+        assert registry.resolve().version == 1
+
+    asyncio.run(asyncio.wait_for(run(), PATIENT_SECONDS))
+    assert ended == [2]
 
 
 def tells_nothing_of_what_is_known(vectors):
