@@ -100,7 +100,7 @@ class Ahead:
         """Finds the weights; of the empty id those that nobody has."""
         known = sorted({*user_ids} - {""})
         keys = [UserKey(model.name, user_id) for user_id in known]
-        records = await asyncio.to_thread(self._store.get_many, keys)
+        records = await self._store.aget_many(keys)
         return {
             user_id: self._ladder.state_of(model, record)
             for user_id, record in zip(

@@ -1,6 +1,5 @@
 """The inner loop of many users: calls of the model's `adapt`, guarded."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from serving.models.served_model import ServedModel
 from serving.models.templates import ADAPTIVE_WEIGHTS, ITEM_KNOWN
 from serving.online.pupils import Pupil, PupilBatch, places_by_call
 from serving.tf_serving import decode_tensor
+from serving.together import together
 
 # Losses of events, from models that tell them.
 _EVENT_LOSSES = ("event_loss", "event_loss_meta_init")
@@ -76,7 +76,7 @@ class Adapting:
                 shape.
         """
         batches = list(places_by_call(pupils))
-        answers = await asyncio.gather(
+        answers = await together(
             *(
                 self._adapt(model, [pupils[place] for place in places])
                 for places in batches

@@ -22,6 +22,7 @@ from serving.online.meta_stage import MetaStage
 from serving.online.study import Study
 from serving.online.teaching import Taught, Teaching
 from serving.store import AdaptiveStore
+from serving.together import together
 
 _log = logging.getLogger(__name__)
 # What became of a lesson; None: another writer was quicker, try again.
@@ -74,9 +75,7 @@ class Learner:
             BackendError: The inner loop failed.
             StoreError: Records can't be read or stored.
         """
-        records = await asyncio.to_thread(
-            self._store.get_many, [lesson.key for lesson in lessons]
-        )
+        records = await self._store.aget_many([each.key for each in lessons])
         studies = [
             Study.of(
                 lesson,
@@ -89,7 +88,7 @@ class Learner:
         groups = collections.defaultdict(list)
         for study in studies:
             groups[study.treatment.model, study.treatment.version].append(study)
-        groups_taught = await asyncio.gather(
+        groups_taught = await together(
             *map(self._teaching.teach, groups.values())
         )
         taught = {each.study: each for each in itertools.chain(*groups_taught)}

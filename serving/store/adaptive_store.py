@@ -1,6 +1,7 @@
 """The contract of a store of adaptive weights."""
 
 import abc
+import asyncio
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -55,6 +56,12 @@ class AdaptiveStore(abc.ABC):
 
         None stands for those that are missing or damaged; `get` tells which.
         """
+
+    async def aget_many(
+        self, keys: Sequence[UserKey]
+    ) -> list[UserRecord | None]:
+        """Like `get_many`, without holding up the event loop."""
+        return await asyncio.to_thread(self.get_many, keys)
 
     @abc.abstractmethod
     def compare_and_put_many(

@@ -82,6 +82,16 @@ class AdaptiveStoreSuite:
         assert_same(store.get(KEY), make_record())
         assert_same(asyncio.run(store.aget(KEY)), make_record())
 
+    @pytest.mark.parametrize("count", [0, 1, 20])
+    def test_many_are_read_in_order_from_an_event_loop(self, store, count):
+        keys = [UserKey("adaptower", str(number)) for number in range(count)]
+        for key in keys[1::2]:
+            store.compare_and_put(make_record(key.user_id))
+        found = asyncio.run(store.aget_many(keys))
+        assert [record and record.key for record in found] == [
+            key if number % 2 else None for number, key in enumerate(keys)
+        ]
+
     def test_models_and_users_keep_apart(self, store):
         for model, user in (("a", "b"), ("ab", ""), ("a", "bc")):
             store.compare_and_put(make_record(user, model=model))
