@@ -114,7 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=90.0,
         metavar="D",
-        help="remove files not written to for so long; default: %(default)s",
+        help="remove files not written to for so long, but none written to "
+        "within a day; default: %(default)s",
     )
     return parser
 

@@ -15,7 +15,8 @@ is deleted is forgotten: reports leave out what came before, and purging
 removes it for good.
 
 Moments are milliseconds with three digits more: what a program makes of an
-answer comes back within the same millisecond.
+answer comes back within the same millisecond. An exposure's is when the user
+was shown the items, also where a shadow scored them later.
 """
 
 import contextlib
@@ -108,7 +109,8 @@ class ExposureLog:
         version: int,
         item_ids: Sequence[str],
         scores: NDArray[np.floating[Any]],
-    ) -> None:
+        ms: float | None = None,
+    ) -> float:
         """Notes that a user was shown items (or would have been).
 
         Args:
@@ -118,9 +120,15 @@ class ExposureLog:
             version: Its version.
             item_ids: The items.
             scores: Their scores, shape [items].
+            ms: When the user was shown them; None: now.
+
+        Returns:
+            When that was.
         """
         best = np.argsort(-scores, kind="stable")[:MAX_ITEMS]
+        ms = self._now() if ms is None else ms
         self._append(
+            ms=ms,
             kind="exposure",
             experiment=place.experiment.name,
             arm=place.arm.name,
@@ -130,6 +138,7 @@ class ExposureLog:
             items=[item_ids[index] for index in best.tolist()],
             scores=scores[best].astype(float).round(_SCORE_DIGITS).tolist(),
         )
+        return ms
 
     def outcome(
         self, user_id: str, event_id: str, item_id: str, label: float
@@ -163,9 +172,12 @@ class ExposureLog:
 
     def _line(self, **line: Any) -> tuple[int, str]:
         """Returns the day whose file a line goes to, and the line."""
-        ms = round(self._clock() * 1000, 3)
-        text = json.dumps({"ms": ms, **line}, separators=(",", ":"))
-        return int(ms // _MS_PER_DAY), text
+        now = self._now()
+        text = json.dumps({"ms": now, **line}, separators=(",", ":"))
+        return int(now // _MS_PER_DAY), text
+
+    def _now(self) -> float:
+        return round(self._clock() * 1000, 3)
 
 
 def _read_or_make_key(path: Path) -> bytes:

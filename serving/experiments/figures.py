@@ -2,13 +2,14 @@
 
 Intervals are bootstrapped over all users of an experiment at once: an arm is
 figured from those of its users that a draw holds, as often as it holds them.
-Arms with users of their own are so drawn independently, and a shadow, which
-has the same users as the arms beside it, is compared pairwise.
+Arms with users of their own are so drawn independently. A shadow, which scores
+what the users of all arms were shown, is judged on the first arm's users and
+so compared pairwise: on the same lists, only the scores differ.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ class ArmFigures:
         exposures: Exposures.
         judged: Exposed items that a label came back for.
         values: Each of `FIGURES`: AUC and wGAUC of the scores against the
-            labels that came back, and the labels' sum per exposure.
+            labels that came back, and the labels' sum per exposure. No user
+            was shown a shadow's lists, so it has no reward: NaN.
         lifts: The same minus the first arm's.
     """
 
@@ -54,6 +56,7 @@ def arm_figures(
     unanswered_are_negative: bool = False,
     draws: int = 1000,
     seed: int = 0,
+    shadows: Collection[str] = (),
 ) -> dict[str, ArmFigures]:
     """Returns the figures of an experiment's arms.
 
@@ -64,7 +67,13 @@ def arm_figures(
             than not at all. It never counts in an exposure without outcome.
         draws: Bootstrap draws.
         seed: Seed of the draws.
+        shadows: Names of the arms that users were not shown.
     """
+    shown = {exposure.user for exposure in next(iter(arms.values()))}
+    arms = {
+        name: [e for e in exposures if name not in shadows or e.user in shown]
+        for name, exposures in arms.items()
+    }
     names = {e.user: 0 for exposures in arms.values() for e in exposures}
     index = {user: number for number, user in enumerate(sorted(names))}
     judged = {
@@ -75,6 +84,8 @@ def arm_figures(
         name: draw_figures(rows.figures(), len(index), draws, seed)
         for name, rows in judged.items()
     }
+    for name in shadows:
+        drawn[name][:, FIGURES.index(REWARD)] = math.nan
     control = next(iter(drawn.values()))
     return {
         name: ArmFigures(

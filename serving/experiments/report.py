@@ -31,11 +31,13 @@ class Report:
     Attributes:
         experiment: Its name.
         arms: What each arm achieved, the one compared with first.
+        shadows: Names of those that users were not shown.
         sample_ratio_z: See `figures.sample_ratio_z`.
     """
 
     experiment: str
     arms: Mapping[str, ArmFigures]
+    shadows: Sequence[str]
     sample_ratio_z: float
 
     @property
@@ -52,7 +54,11 @@ class Report:
 
     def as_text(self) -> str:
         """Returns a table."""
-        rows = [_COLUMNS, *map(_row, self.arms, self.arms.values())]
+        names = [
+            f"{name} (shadow)" if name in self.shadows else name
+            for name in self.arms
+        ]
+        rows = [_COLUMNS, *map(_row, names, self.arms.values())]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(
@@ -84,12 +90,15 @@ def make_report(
         arm.name: joined.get((experiment.name, arm.name), [])
         for arm in (*experiment.arms, *experiment.shadows)
     }
-    figures = arm_figures(exposures, unanswered_are_negative, draws, seed)
+    shadows = [shadow.name for shadow in experiment.shadows]
+    figures = arm_figures(
+        exposures, unanswered_are_negative, draws, seed, shadows
+    )
     z = sample_ratio_z(
         [figures[arm.name].users for arm in experiment.arms],
         [arm.weight for arm in experiment.arms],
     )
-    return Report(experiment.name, figures, z)
+    return Report(experiment.name, figures, shadows, z)
 
 
 def _row(name: str, arm: ArmFigures) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from serving.gateway.service import SERVICE_NAME, gateway_services
 from serving.gateway.trials import Trials
 from serving.models.registry import ModelRegistry
 from serving.online.parts import open_parts
+from serving.online.stage import OnlineStage
 from serving.rpc.async_server import AsyncServer
 from serving.security.wiring import (
     KEEPALIVE_OPTIONS,
@@ -30,6 +31,11 @@ from serving.security.wiring import (
 )
 
 _log = logging.getLogger(__name__)
+# Of the time for what has begun, so much is the online stage's at least.
+_STAGE_SHARE = 0.1
+# What the end takes beyond it where nothing ends by itself: calls and health
+# checks that are cancelled, and exposures for a disk that hangs.
+AFTER_GRACE_SECONDS = 15.0
 # How often readiness is looked at before the first version is known.
 _STARTUP_POLL_SECONDS = 0.1
 
@@ -74,9 +80,25 @@ async def serve(config: GatewayConfig) -> None:
         # First tell load balancers, then finish what has begun.
         health_service.shut_down()
         refresher.cancel()
-        await server.stop(config.grace_seconds)
-        await parts.stage.close(config.grace_seconds)
+        await drain(server, parts.stage, config.grace_seconds)
         _log.info("Stopped")
+
+
+async def drain(
+    server: AsyncServer, stage: OnlineStage, grace_seconds: float
+) -> None:
+    """Lets calls end, then learning, within one time for both.
+
+    Args:
+        server: Takes no more calls.
+        stage: Has what calls leave of the time, and a tenth of it at least.
+        grace_seconds: How long what has begun may take.
+    """
+    clock = asyncio.get_running_loop().time
+    end = clock() + grace_seconds
+    least = _STAGE_SHARE * grace_seconds
+    await server.stop(grace_seconds - least)
+    await stage.close(max(end - clock(), least))
 
 
 def _build_server(

@@ -99,7 +99,7 @@ def gateway_services(
                 ladder,
                 limits,
                 metrics,
-                PredictTrials(trials, shadows, registry.default_model),
+                PredictTrials(trials, shadows, registry),
             ),
             observers,
         ),

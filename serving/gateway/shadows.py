@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from serving.experiments.assignment import Assignment
 from serving.experiments.treatments import Treatment, treatment_of
 from serving.gateway.ranker import Ranker
+from serving.gateway.rpcs.call import Call
 from serving.gateway.trials import Trials
 from serving.models.ladder import Ladder, UserState
 from serving.models.pinned import current_version, on_current_version
@@ -44,24 +45,32 @@ class Shadows:
     def rank(
         self,
         place: Assignment | None,
-        user_id: str,
+        call: Call,
         item_ids: Sequence[str],
         features: Features,
+        shown_ms: float | None,
     ) -> None:
-        """Has the shadows score what the user was shown."""
+        """Has the shadows score what the user was shown, and when."""
+        user_id = self._trials.user_of(call)
+        if user_id is None:
+            return
         for treatment in _shadows_of(place):
-            self._trials.in_shadow(
-                user_id, self._rank(treatment, user_id, item_ids, features)
+            work = self._rank(
+                treatment, user_id, call, item_ids, features, shown_ms
             )
+            self._trials.in_shadow(user_id, work)
 
     def learn(
         self,
         place: Assignment | None,
-        user_id: str,
+        call: Call,
         events: Sequence[pb.FeedbackEvent],
         features: Features,
     ) -> None:
         """Has the shadows learn from the user's events."""
+        user_id = self._trials.user_of(call)
+        if user_id is None:
+            return
         for treatment in _shadows_of(place):
             if treatment.adapts:
                 self._trials.in_shadow(
@@ -72,8 +81,10 @@ class Shadows:
         self,
         treatment: Treatment,
         user_id: str,
+        call: Call,
         item_ids: Sequence[str],
         features: Features,
+        shown_ms: float | None,
     ) -> None:
         async def score(model: ServedModel) -> None:
             user = UserState(model.meta_init)
@@ -84,7 +95,7 @@ class Shadows:
                 pb.Told(features=features), model.user_features
             )
             ranking = await self._ranker.rank(model, user, item_ids, known)
-            self._trials.shown(treatment.place, user_id, model, ranking)
+            self._trials.shown(treatment.place, call, model, ranking, shown_ms)
 
         await on_current_version(self._registry, treatment, score)
 

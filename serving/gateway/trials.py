@@ -5,6 +5,7 @@ Requests that name a model are answered as they ask, whoever the user is.
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -50,6 +51,11 @@ class Trials:
         )
         # And for whom.
         self._shadows: dict[asyncio.Task[None], str] = {}
+        # Calls that something may be noted of, and their users.
+        self._noted: weakref.WeakKeyDictionary[Call, str] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._forgetting: list[str] = []
 
     def treat(self, user_id: str, model: str, call: Call) -> Treatment:
         """Returns how to answer, and notes the arm in the call."""
@@ -59,34 +65,59 @@ class Trials:
         if place is None:
             return Treatment()
         call.arm = place.label
+        if user_id not in self._forgetting:
+            self._noted[call] = user_id
         return treatment_of(place.arm, place)
+
+    def user_of(self, call: Call) -> str | None:
+        """Returns whose call it is; None if nothing is noted of it.
+
+        That is so for users in no experiment, and for those who were deleted
+        after the call had begun.
+        """
+        return self._noted.get(call)
 
     def shown(
         self,
         place: Assignment | None,
-        user_id: str,
+        call: Call,
         model: ServedModel,
         ranking: Ranking,
-    ) -> None:
-        """Notes what the user was shown, or would have been."""
-        if self._exposures is not None and place is not None:
-            self._exposures.exposure(
-                place,
-                user_id,
-                model.name,
-                model.version,
-                ranking.item_ids,
-                ranking.scores,
-            )
+        ms: float | None = None,
+    ) -> float | None:
+        """Notes what the user was shown, or would have been.
+
+        Args:
+            place: Experiment and arm.
+            call: The user's.
+            model: What scored the items.
+            ranking: The items.
+            ms: When it was shown; None: now.
+
+        Returns:
+            When that was; None if nothing is noted.
+        """
+        user_id = self.user_of(call)
+        if self._exposures is None or place is None or user_id is None:
+            return None
+        return self._exposures.exposure(
+            place,
+            user_id,
+            model.name,
+            model.version,
+            ranking.item_ids,
+            ranking.scores,
+            ms,
+        )
 
     def answered(
         self,
-        place: Assignment | None,
-        user_id: str,
+        call: Call,
         events: Iterable[pb.FeedbackEvent],
     ) -> None:
         """Notes what the user made of items."""
-        if self._exposures is not None and place is not None:
+        user_id = self.user_of(call)
+        if self._exposures is not None and user_id is not None:
             for event in events:
                 self._exposures.outcome(
                     user_id, event.event_id, event.item_id, event.label
@@ -95,15 +126,24 @@ class Trials:
     async def forget(self, user_id: str) -> None:
         """Has reports leave out a user who was deleted, durably.
 
+        Of calls that began before it is durable, nothing is noted any more.
+
         Raises:
             ExposureLogError: The exposure log can't be written.
         """
         # What they noted after this would count as of somebody who came back.
+        for call, of_user in [*self._noted.items()]:
+            if of_user == user_id:
+                del self._noted[call]
         for task, of_user in self._shadows.items():
             if of_user == user_id:
                 task.cancel()
         if self._exposures is not None:
-            await self._exposures.forget(user_id)
+            self._forgetting.append(user_id)
+            try:
+                await self._exposures.forget(user_id)
+            finally:
+                self._forgetting.remove(user_id)
 
     def in_shadow(self, user_id: str, work: Coroutine[Any, Any, None]) -> None:
         """Does work that no answer waits for; what fails is logged only.

@@ -48,6 +48,15 @@ class FeedbackRateLimit:
         """Users remembered."""
         return len(self._full_at)
 
+    def check(self, user_id: str, num_events: int) -> None:
+        """Looks whether there is room for events, and takes none.
+
+        Raises:
+            RateLimitedError: As `spend` does.
+            InvalidRequestError: As `spend` does.
+        """
+        self._full_after(user_id, num_events, self._clock())
+
     def spend(self, user_id: str, num_events: int) -> None:
         """Takes events out of a user's bucket: all of them, or none.
 
@@ -56,12 +65,18 @@ class FeedbackRateLimit:
                 be enough.
             InvalidRequestError: So many never fit.
         """
+        now = self._clock()
+        self._full_at[user_id] = self._full_after(user_id, num_events, now)
+        self._full_at.move_to_end(user_id)
+        self._forget(now)
+
+    def _full_after(self, user_id: str, num_events: int, now: float) -> float:
+        """Returns when the bucket is full again if events are taken out."""
         if num_events > self._burst:
             raise InvalidRequestError(
                 f"{num_events} events at once are more than the "
                 f"{self._burst} that one user may send (--feedback-burst)."
             )
-        now = self._clock()
         full_at = (
             max(self._full_at.get(user_id, now), now)
             + num_events * self._seconds_per_event
@@ -75,9 +90,7 @@ class FeedbackRateLimit:
                 f"room for these {num_events} in {wait:.1f} s.",
                 wait,
             )
-        self._full_at[user_id] = full_at
-        self._full_at.move_to_end(user_id)
-        self._forget(now)
+        return full_at
 
     def _forget(self, now: float) -> None:
         # None is left where buckets fill at once: the limit is then off.

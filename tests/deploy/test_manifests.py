@@ -18,6 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from serving.gateway.config import GatewayConfig, parse_args
+from serving.gateway.server import AFTER_GRACE_SECONDS
 from serving.limits import Limits
 from serving.rpc.call_server import MAX_UNREAD
 from serving.tf_serving_command import tf_serving_command, tf_serving_config
@@ -250,10 +251,11 @@ def test_pods_wait_for_what_has_begun():
     here = container("Deployment", "gateway")
     slept = float(here["lifecycle"]["preStop"]["exec"]["command"][-1])
     grace = pod("Deployment", "gateway")["terminationGracePeriodSeconds"]
-    assert grace > slept + config.grace_seconds
+    assert grace > slept + config.grace_seconds + AFTER_GRACE_SECONDS
     composed = parse_args(GATEWAY_ARGUMENTS["compose"])
     stop = compose(COMPOSE)["services"]["gateway"]["stop_grace_period"]
-    assert float(stop.removesuffix("s")) > composed.grace_seconds
+    longest = composed.grace_seconds + AFTER_GRACE_SECONDS
+    assert float(stop.removesuffix("s")) > longest
 
 
 def test_requests_of_strangers_fit_into_the_gateways_memory():

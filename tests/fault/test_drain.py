@@ -100,6 +100,28 @@ def test_drain_is_announced_and_breaks_nothing_off(
             assert record.support_count == count
 
 
+def test_calls_and_learning_that_hang_share_one_grace(
+    model_server, run_gateway
+):
+    grace = 6.0
+    gateway = run_gateway(f"--grace-seconds={grace}")
+    with grpc.insecure_channel(gateway.target) as channel:
+        stub = pb_grpc.RecommenderStub(channel)
+        model_server.delay = 60.0
+        before = model_server.calls
+        event = pb.FeedbackEvent(event_id="1", item_id="003")
+        answer = stub.SubmitFeedback.future(
+            pb.SubmitFeedbackRequest(user_id="u", events=[event])
+        )
+        wait_until(lambda: model_server.calls > before)
+        began = time.monotonic()
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(PATIENT_SECONDS) == 0
+        took = time.monotonic() - began
+        assert answer.exception() is not None
+    assert 0.8 * grace < took < 1.7 * grace
+
+
 def test_clients_of_two_gateways_notice_nothing_when_one_drains(
     model_server, run_gateway, tmp_path
 ):

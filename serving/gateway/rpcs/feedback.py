@@ -59,7 +59,9 @@ class FeedbackRpcs:
         check_id("user_id", user_id, self._limits)
         check_user(user_id)
         check_events(request.events, self._limits)
-        self._rate_limit.spend(user_id, len(request.events))
+        # Who has nothing left costs no more than to be told so, and who is
+        # refused for something else has spent nothing.
+        self._rate_limit.check(user_id, len(request.events))
         treatment = self._trials.treat(user_id, request.model, call)
         model = await current_version(self._registry, treatment)
         sent_features(
@@ -68,15 +70,16 @@ class FeedbackRpcs:
             self._limits,
             features_elsewhere(self._registry, treatment),
         )
+        self._rate_limit.spend(user_id, len(request.events))
         told = encode_told(request.features, bool(request.model))
         submitted = await self._stage.submit(
             submission_of(model.name, user_id, request.events, told),
             self._seconds_to_wait(call),
         )
         response = await self._response(request, submitted, model, call)
-        self._trials.answered(treatment.place, user_id, request.events)
+        self._trials.answered(call, request.events)
         self._shadows.learn(
-            treatment.place, user_id, request.events, request.features
+            treatment.place, call, request.events, request.features
         )
         return response
 

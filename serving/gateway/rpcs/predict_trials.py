@@ -6,22 +6,23 @@ several users is in none: each may be in an arm that asks another model, and an
 answer is one model's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.contract.features import NUMERIC
 from serving.experiments.treatments import Treatment
 from serving.gateway.ranker import ITEM_ID, Ranking
 from serving.gateway.rpcs.call import Call
+from serving.gateway.rpcs.predict_features import fitted, told_features
 from serving.gateway.shadows import Shadows
 from serving.gateway.trials import Trials
 from serving.models.ladder import UserState
+from serving.models.pinned import features_elsewhere
+from serving.models.registry import ModelRegistry
 from serving.models.served_model import ServedModel
 from serving.models.templates import SCORE
-from serving.protos import recommender_pb2
 from serving.protos import tf_serving_pb2 as pb
 from serving.tf_serving import decode_tensor
 
@@ -30,27 +31,46 @@ class PredictTrials:
     """Finds a request's treatment, and notes what its user is shown."""
 
     def __init__(
-        self, trials: Trials, shadows: Shadows, default_model: str
+        self, trials: Trials, shadows: Shadows, registry: ModelRegistry
     ) -> None:
         self._trials = trials
         self._shadows = shadows
-        self._default_model = default_model
+        self._registry = registry
 
     def treat(
         self, model: str, user_ids: Sequence[str], call: Call
     ) -> Treatment:
         """Returns how to answer a request that names no version."""
-        if model != self._default_model or len(set(user_ids)) != 1:
+        if model != self._registry.default_model or len({*user_ids}) != 1:
             return Treatment(model)
         # Whom the empty id names is nobody, and in no experiment.
         if not user_ids[0]:
             return Treatment(model)
         return self._trials.treat(user_ids[0], "", call)
 
+    def fitted(
+        self,
+        treatment: Treatment,
+        model: ServedModel,
+        request: pb.PredictRequest,
+        batch: int,
+    ) -> pb.PredictRequest:
+        """Returns the request as the arm's model takes it."""
+        if treatment.place is None:
+            return request
+        asked = self._registry.served(self._registry.default_model)
+        return fitted(
+            request,
+            model.user_features,
+            asked.user_features if asked else (),
+            features_elsewhere(self._registry, treatment),
+            batch,
+        )
+
     def note(
         self,
         treatment: Treatment,
-        user_id: str,
+        call: Call,
         user: UserState,
         model: ServedModel,
         request: pb.PredictRequest,
@@ -69,11 +89,13 @@ class PredictTrials:
         scores = decode_tensor(outputs[SCORE])
         # A row of an input may stand for all of them.
         items = np.broadcast_to(decode_tensor(named[ITEM_ID]), scores.shape)
-        features = _features(model, inputs, len(scores))
-        for names, values, told in zip(items, scores, features, strict=True):
-            ranking = _without_padding(names, values, user)
-            self._trials.shown(treatment.place, user_id, model, ranking)
-            self._shadows.rank(treatment.place, user_id, ranking.item_ids, told)
+        names = features_elsewhere(self._registry, treatment)
+        features = told_features(inputs, names, len(scores))
+        place = treatment.place
+        for row, values, told in zip(items, scores, features, strict=True):
+            ranking = _without_padding(row, values, user)
+            ms = self._trials.shown(place, call, model, ranking)
+            self._shadows.rank(place, call, ranking.item_ids, told, ms)
 
 
 def _without_padding(
@@ -85,26 +107,3 @@ def _without_padding(
         scores[kept],
         user,
     )
-
-
-def _features(
-    model: ServedModel, inputs: Mapping[str, pb.TensorProto], rows: int
-) -> list[dict[str, recommender_pb2.FeatureValues]]:
-    """Returns what the inputs tell of each row's user, as Rank takes it."""
-    found: list[dict[str, recommender_pb2.FeatureValues]] = [
-        {} for _ in range(rows)
-    ]
-    for name, feature in model.user_features.items():
-        column = decode_tensor(inputs[name])
-        column = np.broadcast_to(column, (rows, *column.shape[1:]))
-        for row, values in zip(found, column, strict=True):
-            told = row[name] = recommender_pb2.FeatureValues()
-            if feature.kind == NUMERIC:
-                told.numbers.values.extend(np.atleast_1d(values).tolist())
-            else:
-                told.strings.values.extend(
-                    value.decode(errors="replace")
-                    for value in np.atleast_1d(values)
-                    if value
-                )
-    return found

@@ -140,12 +140,13 @@ class PredictionRpcs:
             weights = np.stack([user.weights for user in users])
             if len(users) != batch:
                 weights = np.broadcast_to(weights, (batch, weights.shape[1]))
+            asked = self._trials.fitted(treatment, model, request, batch)
             tensor = encode_tensor(weights)
-            request.inputs[ADAPTIVE_WEIGHTS].CopyFrom(tensor)
-            spec.name = model.name
-            spec.version.value = model.version
+            asked.inputs[ADAPTIVE_WEIGHTS].CopyFrom(tensor)
+            asked.model_spec.name = model.name
+            asked.model_spec.version.value = model.version
             self._explain(model, users, request.inputs, call)
-            data = request.SerializeToString()
+            data = asked.SerializeToString()
             try:
                 response = await self._pass_on(PREDICT, data, call)
             except grpc.aio.AioRpcError as error:
@@ -153,7 +154,7 @@ class PredictionRpcs:
                     raise
                 raise UnknownModelError(error.details() or "") from error
             self._trials.note(
-                treatment, ids[0], users[0], model, request, response
+                treatment, call, users[0], model, request, response
             )
             return response
 

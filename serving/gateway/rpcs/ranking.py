@@ -68,7 +68,7 @@ class RankingRpcs:
             features = self._features(request.features, model, treatment)
             user = await self._read(treatment, model, request.user_id, call)
             ranking = await self._ranker.rank(model, user, item_ids, features)
-            self._note(treatment, model, ranking, request)
+            self._note(treatment, model, ranking, request.features, call)
             self._metrics.count_unknown_items("Rank", len(ranking.unknown))
             response = pb.RankResponse(
                 provenance=self._explain(model, ranking, features, call),
@@ -104,7 +104,7 @@ class RankingRpcs:
                 [*{*seen, *request.exclude_item_ids}],
                 features,
             )
-            self._note(treatment, model, ranking, request)
+            self._note(treatment, model, ranking, request.features, call)
             return pb.RecommendResponse(
                 item_ids=ranking.item_ids,
                 scores=ranking.scores.tolist(),
@@ -131,12 +131,13 @@ class RankingRpcs:
         treatment: Treatment,
         model: ServedModel,
         ranking: Ranking,
-        request: pb.RankRequest | pb.RecommendRequest,
+        sent: Mapping[str, pb.FeatureValues],
+        call: Call,
     ) -> None:
         """Tells experiments what the user is shown."""
-        place, user_id = treatment.place, request.user_id
-        self._trials.shown(place, user_id, model, ranking)
-        self._shadows.rank(place, user_id, ranking.item_ids, request.features)
+        place = treatment.place
+        ms = self._trials.shown(place, call, model, ranking)
+        self._shadows.rank(place, call, ranking.item_ids, sent, ms)
 
     def _features(
         self,

@@ -203,6 +203,55 @@ def test_damaged_lines_keep_nobody_elses_in_a_purge(log, folder, clock):
     assert [line["kind"] for line in lines(folder)] == ["exposure", "forget"]
 
 
+def test_purge_leaves_files_that_a_gateway_may_still_write_to(
+    log, folder, clock
+):
+    show(log)
+    close(log)
+    (path,) = folder.glob("*.jsonl")
+    stamp(path, clock.now)
+    clock.now += 0.9 * DAY
+    for days in (1e-9, 0.5, 1.0):
+        assert purge(folder, keep_days=days, clock=clock) == (0, 0)
+    clock.now += 0.2 * DAY
+    assert purge(folder, keep_days=0.5, clock=clock) == (1, 0)
+
+
+@pytest.mark.parametrize("days", [0.0, -1.0, float("nan")])
+def test_purge_refuses_to_keep_files_for_no_time(log, folder, clock, days):
+    show(log)
+    close(log)
+    with pytest.raises(LaunchError, match="must be more than 0"):
+        purge(folder, days, clock)
+
+
+def test_purge_keeps_forgotten_users_of_whom_younger_files_have_lines(
+    folder, make_log, clock
+):
+    busy, idle = make_log(), make_log()
+    for user in ("ann", "bob"):
+        show(busy, user)
+        show(idle, user)
+    clock.now += 1.0
+    forget(idle, "ann")
+    close(idle)
+    close(busy)
+    (old,) = (p for p in folder.glob("*.jsonl") if "forget" in p.read_text())
+    (young,) = {*folder.glob("*.jsonl")} - {old}
+    stamp(old, clock.now)
+    # Somebody else was shown something in the evening.
+    stamp(young, clock.now + 0.9 * DAY)
+    clock.now += 1.5 * DAY
+    assert purge(folder, keep_days=1, clock=clock) == (0, 2)
+    (exposures,) = join(lines(folder), horizon_seconds=1.0).values()
+    assert len(exposures) == 1
+    clock.now += DAY
+    # The younger one loses her line, and then there is nothing to keep.
+    assert purge(folder, keep_days=2, clock=clock) == (1, 1)
+    (line,) = lines(folder)
+    assert line["kind"] == "exposure"
+
+
 def stamp(path, seconds):
     os.utime(path, (seconds, seconds))
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import time
 
 import numpy as np
 import pytest
@@ -231,6 +233,38 @@ def test_pairing_narrows_the_interval_of_a_shadow():
     assert width("u") < width("others") / 2
 
 
+def test_shadow_is_judged_on_what_the_first_arms_users_were_shown():
+    """Other arms show other lists, on which the first was not judged."""
+    first, second = make_arm(40, 1.0, 4, "u"), make_arm(40, 3.0, 5, "v")
+    arms = {"a": first, "b": second, "shadow": [*first, *second]}
+    found = arm_figures(arms, draws=50, shadows=["shadow"])
+    assert found["shadow"].lifts[AUC] == Interval(0.0, 0.0, 0.0)
+    assert found["shadow"].values[AUC] == found["a"].values[AUC]
+    sizes = (found["shadow"].users, found["shadow"].exposures)
+    assert sizes == (found["a"].users, found["a"].exposures)
+
+
+def test_shadow_has_no_reward_and_is_called_one():
+    """What the users made of lists, they made of those of other arms."""
+    experiment = Experiment("x", (Arm("a"), Arm("b")), (Arm("s"),))
+    shown = make_arm(30, 1.0, 4, "u")
+    joined = {
+        ("x", "a"): shown,
+        ("x", "b"): make_arm(30, 1.0, 5, "v"),
+        ("x", "s"): make_arm(30, 2.0, 6, "u"),
+    }
+    found = make_report(experiment, joined, draws=20)
+    told = found.as_json()["arms"]["s"]
+    assert told["values"]["reward"]["value"] is None
+    assert told["lifts"]["reward"]["value"] is None
+    assert told["lifts"]["auc"]["value"] > 0.0
+    assert [*found.as_json()["shadows"]] == ["s"]
+    *_, arm, shadow = found.as_text().splitlines()
+    assert shadow.startswith("s (shadow)")
+    assert "(shadow)" not in arm
+    assert shadow.split()[-2:] == ["-", "-"]
+
+
 def test_unanswered_items_count_as_told():
     shown = Exposure("u", 0, ["1", "2", "3"], [3.0, 2.0, 1.0], {"1": 1.0})
     silent = Exposure("v", 0, ["1", "2"], [1.0, 0.0])
@@ -324,5 +358,17 @@ def test_commands_say_what_is_missing(tmp_path, capsys):
 
 
 def test_purge_command_tells_what_it_removed(experiment_file, capsys):
-    assert main(["purge", str(experiment_file), "--keep-days=0"]) == 0
+    (path,) = (experiment_file.parent / "exposures").glob("*")
+    days_ago = time.time() - 3 * 86_400
+    os.utime(path, (days_ago, days_ago))
+    assert main(["purge", str(experiment_file), "--keep-days=2"]) == 0
     assert "Removed 1 files" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "nan"])
+def test_purge_command_refuses_a_time_that_is_none(
+    experiment_file, capsys, days
+):
+    assert main(["purge", str(experiment_file), f"--keep-days={days}"]) == 1
+    assert "must be more than 0" in capsys.readouterr().err
+    assert [*(experiment_file.parent / "exposures").glob("*.jsonl")]

@@ -49,6 +49,19 @@ def test_lets_through_what_a_plain_token_bucket_does(rate, burst, steps):
         assert fits == plain.spend(user, size, clock.now)
 
 
+def test_check_refuses_what_could_not_be_spent_and_takes_nothing():
+    limit = FeedbackRateLimit(1.0, 4, clock=Clock())
+    for _ in range(3):
+        limit.check("u", 4)
+    assert len(limit) == 0
+    limit.spend("u", 3)
+    with pytest.raises(RateLimitedError):
+        limit.check("u", 2)
+    with pytest.raises(InvalidRequestError):
+        limit.check("u", 5)
+    limit.spend("u", 1)
+
+
 def test_refused_user_is_let_in_at_the_time_told():
     clock = Clock()
     limit = FeedbackRateLimit(2.0, 10, clock=clock)

@@ -11,6 +11,7 @@ from serving.contract.support import SupportEvent
 from serving.errors import BackendUnavailableError
 from serving.limits import Limits
 from serving.protos import recommender_pb2 as pb
+from serving.security.config import SecurityConfig
 from serving.store import UserKey, UserRecord, fingerprint_digest
 from serving.store.record_bytes import encode_record
 from tests.helpers.patience import wait_until
@@ -192,3 +193,44 @@ def test_what_a_user_told_is_exported(gateway):
     assert dict(export.models[0].features) == told
     (model,) = user_export(export).models
     assert model.features == {"age": (33.0,)}
+
+
+def with_rate(start, burst):
+    """Starts a gateway where a user has so many events, for long."""
+    return start(
+        security=SecurityConfig(feedback_per_second=1e-3, feedback_burst=burst)
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "typo"},
+        {"features": {"nosuch": pb.FeatureValues()}},
+        {
+            "features": {
+                "age": pb.FeatureValues(strings=pb.StringList(values=["old"]))
+            }
+        },
+    ],
+    ids=["unknown model", "unknown feature", "feature of another kind"],
+)
+def test_refused_request_costs_its_user_nothing(start, fields):
+    gateway = with_rate(start, 2)
+    for _ in range(3):
+        with pytest.raises(grpc.RpcError) as refused:
+            submit(gateway, [event(1), event(2)], **fields)
+        assert refused.value.code() in (
+            grpc.StatusCode.NOT_FOUND,
+            grpc.StatusCode.INVALID_ARGUMENT,
+        )
+    assert submit(gateway, [event(1), event(2)]).accepted == 2
+
+
+def test_user_with_nothing_left_is_told_so_before_all_else(start):
+    gateway = with_rate(start, 2)
+    submit(gateway, [event(1), event(2)])
+    for fields in ({}, {"model": "typo"}):
+        with pytest.raises(grpc.RpcError) as refused:
+            submit(gateway, [event(3)], **fields)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -1,9 +1,12 @@
 """Experiments as clients of TF Serving's API meet them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
 import numpy as np
 import pytest
 
-from serving.experiments.config import Arm, Experiment, ExperimentsConfig
+from serving.experiments.config import Arm
 from serving.experiments.joining import join
 from serving.protos import recommender_pb2
 from serving.protos import tf_serving_pb2 as pb
@@ -16,24 +19,11 @@ from serving.tf_serving import (
 from tests.helpers.patience import wait_until
 from tests.serving.gateway.rpcs.test_trials import (
     ITEMS,
+    hold,
     lines,
     submit,
     users_of,
 )
-
-
-@pytest.fixture
-def run(start, tmp_path):
-    """Starts a gateway with one experiment; returns both."""
-
-    def run(*arms, shadows=(), models=1, versions=(1,)):
-        experiment = Experiment("x", arms, shadows, salt="s")
-        log = tmp_path / "exposures"
-        config = ExperimentsConfig((experiment,), log, log / "key")
-        gateway = start(versions=versions, models=models, experiments=config)
-        return gateway, experiment
-
-    return run
 
 
 def predict(
@@ -44,6 +34,7 @@ def predict(
     version=None,
     outputs=(),
     shared=(),
+    left_out=(),
 ):
     """Returns the response, and what explains it.
 
@@ -67,6 +58,8 @@ def predict(
         inputs["exclude_item_id"] = string_tensor(ITEMS * rows, (rows, 3))
     else:
         inputs["item_id"] = string_tensor([*ITEMS, ""] * rows, (rows, 4))
+    for name in left_out:
+        del inputs[name]
     for name, tensor in inputs.items():
         if name in shared:
             tensor = encode_tensor(decode_tensor(tensor)[:1])
@@ -198,4 +191,76 @@ def test_requests_that_say_more_are_in_no_experiment(run):
     ):
         _, told = predict(gateway, *users, **more)
         assert told.arm == ""
+    assert lines(gateway, "exposure") == []
+
+
+@pytest.mark.parametrize("signature", ["rank", "recommend"])
+def test_feature_that_an_arms_model_does_not_have_is_left_out(
+    run_without_age, signature
+):
+    gateway, experiment = run_without_age(
+        Arm("now"), Arm("next", model="model1")
+    )
+    (user,) = users_of(experiment, "next", 1)
+    _, told = predict(gateway, user, signature=signature)
+    assert (told.model, told.version) == ("model1", 3)
+    assert list(told.missing_features) == []
+
+
+@pytest.mark.parametrize("users", [1, 3])
+def test_feature_that_only_an_arms_model_has_gets_its_default(
+    run_without_age, oracle, users
+):
+    gateway, experiment = run_without_age(
+        Arm("now"), Arm("next", model="model1", version=1), without="model0"
+    )
+    (user,) = users_of(experiment, "next", 1)
+    response, told = predict(gateway, *[user] * users, left_out=["age"])
+    assert (told.model, told.version) == ("model1", 1)
+    assert list(told.missing_features) == ["age"]
+    features = {"segment": "artist", "tags": ["drama", "war"]}
+    scores = decode_tensor(response.outputs["score"])[:, :3]
+    expected = np.broadcast_to(oracle.rank(features, ITEMS), scores.shape)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_feature_that_the_asked_model_lacks_as_well_is_the_clients_mistake(
+    run_without_age,
+):
+    gateway, experiment = run_without_age(
+        Arm("now"), Arm("next", model="model1")
+    )
+    (user,) = users_of(experiment, "next", 1)
+    for outside in ({"left_out": ["segment"]}, {"model": "model1"}):
+        with pytest.raises(grpc.RpcError):
+            predict(gateway, user, **outside)
+
+
+def test_shadow_gets_a_feature_that_the_model_shown_does_not_have(
+    run_without_age, oracle
+):
+    gateway, experiment = run_without_age(
+        Arm("next", model="model1"), shadows=(Arm("now", version=1),)
+    )
+    (user,) = users_of(experiment, "next", 1)
+    predict(gateway, user)
+    wait_until(lambda: len(lines(gateway, "exposure")) == 2)
+    (shadow,) = (e for e in lines(gateway, "exposure") if e["arm"] == "now")
+    features = {"segment": "artist", "tags": ["drama", "war"], "age": 30.0}
+    expected = dict(zip(ITEMS, oracle.rank(features, ITEMS), strict=True))
+    scores = dict(zip(shadow["items"], shadow["scores"], strict=True))
+    assert scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_predict_under_way_while_its_user_is_deleted_is_no_exposure(run):
+    gateway, experiment = run(Arm("a"), shadows=(Arm("b"),))
+    (user,) = users_of(experiment, "a", 1)
+    asked, go_on = hold(gateway)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(predict, gateway, user)
+        assert asked.wait(20)
+        gateway.stub.DeleteUser(recommender_pb2.DeleteUserRequest(user_id=user))
+        go_on.set()
+        answer.result(20)
+    gateway.end_shadows()
     assert lines(gateway, "exposure") == []

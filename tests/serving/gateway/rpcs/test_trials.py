@@ -1,40 +1,26 @@
 """Experiments as users of the gateway meet them."""
 
 import asyncio
-import dataclasses
+import contextlib
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
 import pytest
 
-from serving.contract.manifest import AdaptiveManifest
 from serving.experiments.assignment import assign
-from serving.experiments.config import Arm, Experiment, ExperimentsConfig
+from serving.experiments.config import Arm
 from serving.experiments.joining import join
+from serving.experiments.line_writer import LineWriter
 from serving.experiments.report import make_report
 from serving.protos import recommender_pb2 as pb
 from serving.store import UserKey
-from serving.tf_serving import encode_tensor
 from tests.helpers.patience import wait_until
 from tests.helpers.toy_model import ToyOracle, ToyParameters
 
 ITEMS = ["000", "003", "005"]
-
-
-@pytest.fixture
-def run(start, tmp_path):
-    """Starts a gateway with one experiment; returns both."""
-
-    def run(*arms, shadows=(), models=1, versions=(1,), share=1.0):
-        experiment = Experiment("x", arms, shadows, share, salt="s")
-        log = tmp_path / "exposures"
-        config = ExperimentsConfig((experiment,), log, log / "key")
-        gateway = start(versions=versions, models=models, experiments=config)
-        return gateway, experiment
-
-    return run
 
 
 def users_of(experiment, arm, count=3):
@@ -162,42 +148,6 @@ def test_version_or_model_that_is_not_there_costs_no_look_for_it(run):
     assert looks == []
 
 
-@pytest.fixture
-def run_without_age(run):
-    """Does so with a second model that has no feature "age"."""
-
-    def run_without_age(*arms, shadows=()):
-        gateway, experiment = run(
-            *arms, shadows=shadows, models=2, versions=(1, 2)
-        )
-        path = gateway.config.models["model1"] / "3"
-        manifest = AdaptiveManifest.load(path.with_name("2"))
-        features = tuple(f for f in manifest.user_features if f.name != "age")
-        dataclasses.replace(manifest, user_features=features).save(path)
-        backend = gateway.backend
-        predict, versions = backend.predict, backend.available_versions
-        backend.versions[3] = backend.versions[2]
-
-        async def without_age(model, version, signature, inputs):
-            # The oracle has it all the same.
-            if version == 3:
-                assert "age" not in inputs
-                rows = inputs["adaptive_weights"].tensor_shape.dim[0].size
-                ages = np.full(rows, np.nan, np.float32)
-                inputs = {**inputs, "age": encode_tensor(ages)}
-            return await predict(model, version, signature, inputs)
-
-        async def of_model(model):
-            found = await versions(model)
-            return found if model == "model1" else found[1:]
-
-        backend.predict, backend.available_versions = without_age, of_model
-        gateway.refresh()
-        return gateway, experiment
-
-    return run_without_age
-
-
 AGE = {"age": pb.FeatureValues(numbers=pb.NumberList(values=[30.0]))}
 
 
@@ -283,6 +233,100 @@ def test_shadow_of_a_user_who_is_deleted_notes_nothing_any_more(run):
     assert ended.wait(20)
     gateway.end_shadows()
     assert join(gateway.exposure_log(), 60.0) == {}
+
+
+def hold(gateway, model="model0"):
+    """Keeps back what a model is asked for.
+
+    Returns:
+        What is set once it was asked, and what lets the answer go.
+    """
+    asked, go_on = threading.Event(), threading.Event()
+    backend_run = gateway.backend.run
+
+    async def held(name, request):
+        if name == model:
+            asked.set()
+            assert await asyncio.to_thread(go_on.wait, 20)
+        return await backend_run(name, request)
+
+    gateway.backend.run = held
+    return asked, go_on
+
+
+def recommend(gateway, user):
+    return gateway.stub.Recommend(pb.RecommendRequest(user_id=user, k=3))
+
+
+def feed_back(gateway, user):
+    with contextlib.suppress(grpc.RpcError):
+        submit(gateway, user, range(3))
+
+
+@pytest.mark.parametrize("ask", [rank, recommend, feed_back])
+def test_call_under_way_while_its_user_is_deleted_notes_nothing(run, ask):
+    gateway, experiment = run(
+        Arm("a"), shadows=(Arm("b", model="model1"),), models=2
+    )
+    (user,) = users_of(experiment, "a", 1)
+    asked, go_on = hold(gateway)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(ask, gateway, user)
+        assert asked.wait(20)
+        gateway.stub.DeleteUser(pb.DeleteUserRequest(user_id=user))
+        go_on.set()
+        answer.result(20)
+    gateway.end_shadows()
+    noted = [line["kind"] for line in gateway.exposure_log()]
+    assert {*noted} == {"forget"}
+    # Who comes back after that is somebody new.
+    rank(gateway, user)
+    assert lines(gateway, "exposure")
+
+
+def test_call_that_begins_while_its_user_is_deleted_notes_nothing(
+    run, monkeypatch
+):
+    gateway, experiment = run(Arm("a"))
+    user, other = users_of(experiment, "a", 2)
+    asked, go_on = threading.Event(), threading.Event()
+    append_durably = LineWriter.append_durably
+
+    async def slow(self, day, line):
+        asked.set()
+        assert await asyncio.to_thread(go_on.wait, 20)
+        await append_durably(self, day, line)
+
+    monkeypatch.setattr(LineWriter, "append_durably", slow)
+    with ThreadPoolExecutor() as pool:
+        deleted = pool.submit(
+            gateway.stub.DeleteUser, pb.DeleteUserRequest(user_id=user)
+        )
+        assert asked.wait(20)
+        rank(gateway, user)
+        rank(gateway, other)
+        go_on.set()
+        deleted.result(20)
+    assert len(lines(gateway, "exposure")) == 1
+
+
+def test_shadow_counts_from_when_the_user_was_shown_the_list(run):
+    gateway, experiment = run(
+        Arm("a"), shadows=(Arm("slow", model="model1"),), models=2
+    )
+    (user,) = users_of(experiment, "a", 1)
+    asked, go_on = hold(gateway, "model1")
+    rank(gateway, user)
+    assert asked.wait(20)
+    # What the user makes of it comes back before the shadow has scored it.
+    submit(gateway, user, range(3))
+    go_on.set()
+    wait_until(lambda: len(lines(gateway, "exposure")) == 2)
+    joined = join(gateway.exposure_log(), 60.0)
+    (served,), (shadow,) = joined["x", "a"], joined["x", "slow"]
+    assert shadow.ms == served.ms
+    assert shadow.labels == served.labels
+    assert len(served.labels) == 3
 
 
 def test_request_that_names_a_model_is_in_no_experiment(run):
