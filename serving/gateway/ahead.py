@@ -9,11 +9,12 @@ without.
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Sequence
 
 from serving.errors import ServingError
-from serving.gateway.kept_vectors import Met
+from serving.gateway.kept_vectors import MAX_USERS, Met
 from serving.gateway.scoring import Scoring
 from serving.models.ladder import Ladder, UserState
 from serving.models.served_model import ServedModel
@@ -68,13 +69,20 @@ class Ahead:
     async def _prepare(self, model: ServedModel) -> None:
         clock = asyncio.get_running_loop().time
         await self._scoring.ask_for_items(model)
-        met = self._scoring.users_met(model)
-        for start in range(0, len(met), _USERS):
+        forgotten = self._scoring.forgotten
+        # More would push out those who came last.
+        met = itertools.islice(self._scoring.users_met(model), MAX_USERS // 2)
+        while users := [*itertools.islice(met, _USERS)]:
             begin = clock()
-            await self._expect(model, met[start : start + _USERS])
+            await self._expect(model, users, forgotten)
+            if self._scoring.forgotten != forgotten:
+                # Those who are left are forgotten.
+                return
             await asyncio.sleep(_REST * (clock() - begin))
 
-    async def _expect(self, model: ServedModel, met: Sequence[Met]) -> None:
+    async def _expect(
+        self, model: ServedModel, met: Sequence[Met], forgotten: int
+    ) -> None:
         """Learns users who are behind, and asks for everybody's vector."""
         users = await self._read(model, [each.user_id for each in met])
         behind = [user_id for user_id, user in users.items() if user.behind]
@@ -85,7 +93,10 @@ class Ahead:
         await asyncio.gather(
             *(
                 self._scoring.ask_ahead(
-                    model, RankRow(user.weights, each.features, ()), user_id
+                    model,
+                    RankRow(user.weights, each.features, ()),
+                    user_id,
+                    forgotten,
                 )
                 for each in met
                 # Not of somebody who is gone.

@@ -85,6 +85,10 @@ class KeptVectors:
             missing = [place for place, row in enumerate(rows) if row < 0]
         return self._vectors.take(rows, axis=0), missing
 
+    def has_item(self, item_id: str) -> bool:
+        """Whether an item's vector is kept."""
+        return item_id in self._row
+
     def keep_items(self, item_ids: Sequence[str], vectors: Floats) -> None:
         """Keeps items; those that are kept already stay as they are."""
         for item_id, vector in zip(item_ids, vectors, strict=True):

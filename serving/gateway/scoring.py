@@ -8,8 +8,14 @@ model server. The others take one, as they would anyway.
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import (
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -31,6 +37,8 @@ _MAX_VERSIONS = 4
 # Users' vectors are dropped between one and two times this after their last
 # use: nothing is left for long of users that another gateway deleted.
 _USER_SECONDS = 300.0
+
+_T = TypeVar("_T")
 
 
 class _Version(NamedTuple):
@@ -94,11 +102,16 @@ class Scoring:
                 # They could not be kept, and scores are smaller than vectors.
                 return await self._batcher.rank(model, row)
             known = np.ones(len(row.item_ids), np.bool_)
-            met = Met(user_id, row.features)
+            met, forgotten = Met(user_id, row.features), self._forgotten
             for places in _chunks(missing):
                 item_ids = [row.item_ids[place] for place in places]
                 answer = await self._embed(
-                    model, kept, key, row._replace(item_ids=item_ids), met
+                    model,
+                    kept,
+                    key,
+                    row._replace(item_ids=item_ids),
+                    met,
+                    forgotten,
                 )
                 items[places], known[places] = answer.items, answer.known
             user = answer.user
@@ -114,10 +127,10 @@ class Scoring:
         key: bytes,
         row: RankRow,
         met: Met,
+        forgotten: int,
         came: bool = True,
     ) -> RowVectors:
         """Asks for vectors, and keeps them."""
-        forgotten = self._forgotten
         answer = await self._batcher.embed(model, row)
         _keep(kept, row.item_ids, answer)
         # Who was deleted meanwhile must not come back.
@@ -127,8 +140,13 @@ class Scoring:
             self._age_later()
         return answer
 
+    @property
+    def forgotten(self) -> int:
+        """How often users were dropped."""
+        return self._forgotten
+
     async def ask_ahead(
-        self, model: ServedModel, row: RankRow, user_id: str
+        self, model: ServedModel, row: RankRow, user_id: str, forgotten: int
     ) -> None:
         """Asks for the vector of a user who is expected, if it is not kept.
 
@@ -136,6 +154,8 @@ class Scoring:
             model: A version that has vectors.
             row: The user, without candidates.
             user_id: Who has these weights; see `Met`.
+            forgotten: What it was when the user was read: nobody is kept who
+                may have been deleted since.
 
         Raises:
             UnknownModelError: The version is not loaded any more.
@@ -144,7 +164,7 @@ class Scoring:
         kept, key = self._kept(model), user_key(row.weights, row.features)
         if not kept.has_user(key):
             met = Met(user_id, row.features)
-            await self._embed(model, kept, key, row, met, came=False)
+            await self._embed(model, kept, key, row, met, forgotten, came=False)
 
     async def ask_for_items(self, model: ServedModel) -> None:
         """Asks a version that is to serve for the items kept of others.
@@ -154,29 +174,33 @@ class Scoring:
             BackendError: The model server did not give vectors.
         """
         kept = self._kept(model)
-        others = (each.item_ids for _, each in self._others(model))
-        every = dict.fromkeys(itertools.chain.from_iterable(others))
-        item_ids = [*every][: self._max_items]
-        _, missing = kept.items(item_ids)
-        for places in _chunks(missing) if missing else ():
-            chunk = [item_ids[place] for place in places]
-            row = RankRow(model.meta_init, {}, chunk)
-            _keep(kept, chunk, await self._batcher.embed(model, row))
+        others = [each.item_ids for _, each in self._others(model)]
+        every = _each_once(itertools.chain.from_iterable(others), str)
+        missing = (
+            item_id
+            for item_id in itertools.islice(every, self._max_items)
+            if not kept.has_item(item_id)
+        )
+        while item_ids := [*itertools.islice(missing, MAX_SHARED_CANDIDATES)]:
+            row = RankRow(model.meta_init, {}, item_ids)
+            _keep(kept, item_ids, await self._batcher.embed(model, row))
 
-    def users_met(self, model: ServedModel) -> list[Met]:
-        """Who came under other versions lately, the last first.
+    def users_met(self, model: ServedModel) -> Iterator[Met]:
+        """Who came under other versions until now, the last first, each once.
 
         Only under versions of the same features: what was told must be what
         this one may be told.
         """
-        met: dict[tuple[str, str], Met] = {}
-        for version, kept in self._others(model):
-            if version.user_features == model.manifest.user_features:
-                for each in kept.users_met:
-                    # Without a name people differ by what they told.
-                    told = "" if each.user_id else repr(each.features)
-                    met.setdefault((each.user_id, told), each)
-        return [*met.values()]
+        came = [
+            each
+            for version, kept in self._others(model)
+            if version.user_features == model.manifest.user_features
+            for each in kept.users_met
+        ]
+        # Without a name people differ by what they told.
+        return _each_once(
+            came, lambda met: met.user_id or (repr(met.features),)
+        )
 
     def keeps(self, model: ServedModel) -> bool:
         """Whether vectors of a version are kept."""
@@ -225,6 +249,18 @@ class Scoring:
             kept.age_users()
         if any(kept.has_users for kept in self._versions.values()):
             self._age_later()
+
+
+def _each_once(
+    values: Iterable[_T], name: Callable[[_T], Hashable]
+) -> Iterator[_T]:
+    """Leaves out what came before, looking no further than is asked for."""
+    seen: set[Hashable] = set()
+    for value in values:
+        key = name(value)
+        if key not in seen:
+            seen.add(key)
+            yield value
 
 
 def _chunks(places: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2_grpc import (
     add_ServerReflectionServicer_to_server,
 )
@@ -17,6 +16,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import (
 from serving.gateway import health
 from serving.gateway.config import GatewayConfig
 from serving.gateway.health import HealthService
+from serving.gateway.reflection import ReflectionService
 from serving.gateway.service import SERVICE_NAME, gateway_services
 from serving.gateway.trials import Trials
 from serving.models.registry import ModelRegistry
@@ -118,12 +118,8 @@ def _build_server(
     server.add_generic_rpc_handlers(services)
     health_service = HealthService((SERVICE_NAME,))
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
-    # Tools like grpcurl ask a server for its services.
     add_ServerReflectionServicer_to_server(
-        reflection.aio.ReflectionServicer(
-            (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        ),
-        server,
+        ReflectionService((SERVICE_NAME, health.SERVICE_NAME)), server
     )
     listen(server, config.host, config.port, config.security.tls)
     return server, health_service

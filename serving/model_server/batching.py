@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol
 
-from serving.errors import ServingError
 from serving.model_server.tensor import Tensor, concatenate, split
 
 
@@ -38,7 +37,7 @@ class Job:
 
     signature: Runnable
     inputs: Sequence[Tensor]
-    outcome: list[Tensor] | ServingError | None = None
+    outcome: list[Tensor] | Exception | None = None
 
     @property
     def rows(self) -> int:
@@ -101,18 +100,19 @@ def _run_together(jobs: Sequence[Job]) -> None:
     if len(jobs) == 1:
         _run_alone(first)
         return
-    inputs = [
-        concatenate([job.inputs[index] for job in jobs])
-        if batched
-        else first.inputs[index]
-        for index, batched in enumerate(first.signature.batched)
-    ]
     sizes = [job.rows for job in jobs]
     try:
+        inputs = [
+            concatenate([job.inputs[index] for job in jobs])
+            if batched
+            else first.inputs[index]
+            for index, batched in enumerate(first.signature.batched)
+        ]
         outputs = first.signature.run(inputs)
         parts = [split(output, sizes) for output in outputs]
-    except ServingError:
-        # Whoever's fault it is, the others must not suffer from it.
+    except Exception:
+        # Whoever's fault it is, the others must not suffer from it. There may
+        # be no room for all of them together, too.
         for job in jobs:
             _run_alone(job)
         return
@@ -123,7 +123,8 @@ def _run_together(jobs: Sequence[Job]) -> None:
 def _run_alone(job: Job) -> None:
     try:
         job.outcome = job.signature.run(job.inputs)
-    except ServingError as error:
+    except Exception as error:
+        # Somebody waits for an answer, and the version to be released.
         job.outcome = error
 
 

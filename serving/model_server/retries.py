@@ -46,3 +46,7 @@ class Retries:
     def succeeded(self, version: int) -> None:
         """Forgets the failures of a version."""
         self._failures.pop(version, None)
+
+    def forget(self) -> None:
+        """Forgets all failures: the versions are others from now on."""
+        self._failures.clear()

@@ -93,10 +93,14 @@ class ModelServerService:
                     self._answer(call)
             except Exception as error:
                 _refuse(call, error)
-        run_jobs(
-            [prediction.job for prediction in predictions],
-            self._max_batch_rows,
-        )
+        try:
+            run_jobs(
+                [prediction.job for prediction in predictions],
+                self._max_batch_rows,
+            )
+        except Exception:
+            # Those who have run are answered, and every version is released.
+            _log.exception("Not every Predict ran")
         for prediction in predictions:
             try:
                 self._end(prediction)

@@ -40,11 +40,13 @@ class Loaded(Generic[Model]):
 
     Attributes:
         version: Its number.
+        path: The folder that it was loaded from.
         model: What it loaded as.
         users: How many requests use it at the moment.
     """
 
     version: int
+    path: Path
     model: Model
     users: int = 0
 
@@ -135,17 +137,24 @@ class ModelVersions(Generic[Model]):
         return self._states.of(version)
 
     def configure(self, config: ModelConfig) -> None:
-        """Changes base path, policy and labels, from the next poll on."""
+        """Changes base path, policy and labels, from the next poll on.
+
+        Under another base path each version is another one: what is loaded
+        answers until one from there can.
+        """
+        if config.base_path != self._config.base_path:
+            self._retries.forget()
         self._config = config
 
     def poll(self) -> None:
         """Looks at the base path once: loads what is new, drops what is old."""
         wanted = self._config.policy.wanted(self._list())
         for version in wanted:
-            if version not in self._loaded and self._retries.is_due(version):
+            if not self._has(version) and self._retries.is_due(version):
                 self._try_load(version)
-        if any(version in self._loaded for version in wanted):
-            for version in set(self._loaded) - set(wanted):
+        kept = {version for version in wanted if self._has(version)}
+        if kept:
+            for version in set(self._loaded) - kept:
                 self._drop(version)
         self._free_drained()
 
@@ -167,10 +176,19 @@ class ModelVersions(Generic[Model]):
         # Others can't be asked for: requests name them by an int64.
         return [version for version in versions if version < 1 << 63]
 
+    def _has(self, version: int) -> bool:
+        """Whether a version is loaded, from where it is to come from now."""
+        loaded = self._loaded.get(version)
+        return loaded is not None and loaded.path == self._path(version)
+
+    def _path(self, version: int) -> Path:
+        return self._config.base_path / str(version)
+
     def _try_load(self, version: int) -> None:
-        path = self._config.base_path / str(version)
+        path, before = self._path(version), self._loaded.get(version)
         _log.info("%s: loading version %d from %s", self.name, version, path)
-        self._states.set(version, _State.LOADING)
+        if before is None:
+            self._states.set(version, _State.LOADING)
         try:
             model = self._load(path)
         except Exception as error:
@@ -183,10 +201,15 @@ class ModelVersions(Generic[Model]):
                 wait,
                 self.available,
             )
-            self._states.set(version, _State.END, error=error)
+            if before is None:
+                self._states.set(version, _State.END, error=error)
             return
         self._retries.succeeded(version)
-        self._loaded = {**self._loaded, version: Loaded(version, model)}
+        with self._lock:
+            if before is not None:
+                self._draining.append(before)
+            loaded = Loaded(version, path, model)
+            self._loaded = {**self._loaded, version: loaded}
         self._states.set(version, _State.AVAILABLE)
         _log.info("%s: version %d is available", self.name, version)
 

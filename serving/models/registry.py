@@ -69,6 +69,8 @@ class ModelRegistry:
         self._before_switch: list[Callable[[ServedModel], Awaitable[None]]] = []
         self._looking = asyncio.Lock()
         self._preparing: asyncio.Task[None] | None = None
+        # How many wait for a look who can't wait for preparations.
+        self._hurried = 0
         # When the last whole look began, by the event loop's clock.
         self._looked = 0.0
 
@@ -189,10 +191,18 @@ class ModelRegistry:
         A model whose status or manifest can't be read stays as it is. Those
         who ask at the same time share a look that begins after they asked:
         one that began before might switch to what is gone by now. They may be
-        without an answer until then, so a switch under way is prepared no more.
+        without an answer until then, so no switch is prepared meanwhile.
         """
+        self._hurried += 1
         if self._preparing is not None:
             self._preparing.cancel()
+        try:
+            await self.refresh_patiently()
+        finally:
+            self._hurried -= 1
+
+    async def refresh_patiently(self) -> None:
+        """Like `refresh`, with time to prepare a switch."""
         clock = asyncio.get_running_loop().time
         asked = clock()
         async with self._looking:
@@ -255,6 +265,8 @@ class ModelRegistry:
 
     async def _prepare(self, model: ServedModel) -> None:
         """Has done what comes before a switch, unless somebody can't wait."""
+        if self._hurried:
+            return
         self._preparing = asyncio.create_task(self._prepare_all(model))
         try:
             await asyncio.wait((self._preparing,))
@@ -289,4 +301,4 @@ class ModelRegistry:
         """Keeps looking for new versions until cancelled."""
         while True:
             await asyncio.sleep(poll_seconds)
-            await self.refresh()
+            await self.refresh_patiently()

@@ -11,6 +11,8 @@ from serving.errors import BackendError
 from serving.event_log import LogConfig
 from serving.event_log.config import open_event_log
 from serving.gateway import ahead as ahead_module
+from serving.gateway import kept_vectors as kept_vectors_module
+from serving.gateway import scoring as scoring_module
 from serving.gateway.ahead import Ahead
 from serving.gateway.batcher import RankBatcher
 from serving.gateway.ranker import Ranker
@@ -164,14 +166,67 @@ def test_who_was_deleted_is_not_expected(gateway):
     assert not any(kept.has_users for _, kept in gateway.scoring._others(OLD))
 
 
+def test_who_is_deleted_while_others_are_learned_is_not_kept(gateway):
+    """Nor what strangers told, who may be the same."""
+    gateway.know("ann")
+    gateway.know("bob", (OLD, NEW))
+    for user_id in ("ann", "bob", ""):
+        gateway.rank(OLD, user_id)
+    predict = gateway.backend.predict
+
+    async def answer(model, version, signature, inputs):
+        if signature == "adapt":
+            gateway.store.delete(UserKey("shop", "bob"))
+            gateway.scoring.forget_users()
+        return await predict(model, version, signature, inputs)
+
+    gateway.backend.predict = answer
+    gateway.prepare(NEW)
+    assert gateway.relearned.count(("learned", 1)) == 1
+    assert not gateway.scoring._kept(NEW).has_users
+
+
+def test_preparations_end_when_those_who_were_met_are_forgotten(
+    gateway, monkeypatch
+):
+    monkeypatch.setattr(ahead_module, "_USERS", 1)
+    for age in range(3):
+        gateway.rank(OLD, "", {"age": float(age)})
+    expect, expected = gateway.ahead._expect, []
+
+    async def forget(model, met, forgotten):
+        await expect(model, met, forgotten)
+        expected.extend(each.features["age"] for each in met)
+        if len(expected) == 2:
+            gateway.scoring.forget_users()
+
+    gateway.ahead._expect = forget
+    gateway.prepare(NEW)
+    assert expected == [2.0, 1.0]
+    assert not gateway.scoring._kept(NEW).has_users
+
+
+def test_who_came_last_is_not_pushed_out_by_those_who_came_before(
+    gateway, monkeypatch
+):
+    for module in (ahead_module, kept_vectors_module):
+        monkeypatch.setattr(module, "MAX_USERS", 8)
+    for number in range(8):
+        gateway.know(str(number), (OLD, NEW))
+        gateway.rank(OLD, str(number))
+    gateway.prepare(NEW)
+    gateway.rank(NEW, "", {"age": 99.0})
+    assert gateway.rank(NEW, "7") == []
+
+
 def test_versions_of_other_features_tell_nothing_of_users(gateway):
     gateway.rank(OLD, "")
     features = NEW.manifest.user_features[:-1]
     other = dataclasses.replace(
         NEW, manifest=dataclasses.replace(NEW.manifest, user_features=features)
     )
-    assert gateway.scoring.users_met(NEW)
-    assert gateway.scoring.users_met(other) == []
+    assert [*gateway.scoring.users_met(NEW)]
+    assert [*gateway.scoring.users_met(other)] == []
 
 
 def test_many_are_made_ready_a_few_at_a_time_with_rests(gateway, monkeypatch):
@@ -227,6 +282,56 @@ def test_users_who_can_not_be_learned_are_asked_for_as_they_are(gateway):
     gateway.prepare(NEW)
     assert gateway.relearned == [("failed", 1)]
     assert gateway.rank(NEW, "ann") == []
+
+
+class Told(dict):
+    """Features that count how often somebody looks through them."""
+
+    looks = 0
+
+    def __repr__(self):
+        Told.looks += 1
+        return super().__repr__()
+
+
+def test_those_who_were_met_are_looked_through_as_they_are_taken(gateway):
+    for age in range(9):
+        gateway.rank(OLD, "", Told(age=float(age)))
+    Told.looks = 0
+    met = gateway.scoring.users_met(NEW)
+    assert Told.looks == 0
+    assert next(met).features == {"age": 8.0}
+    assert Told.looks == 1
+    # Whoever comes meanwhile is none of them.
+    gateway.rank(OLD, "", {"age": 99.0})
+    assert [each.features["age"] for each in met] == [*range(7, -1, -1)]
+
+
+def test_items_are_looked_through_as_they_are_asked_for(gateway, monkeypatch):
+    looks, found = [], []
+
+    class Items(list):
+        def __iter__(self):
+            for item_id in super().__iter__():
+                looks.append(item_id)
+                yield item_id
+
+    monkeypatch.setattr(scoring_module, "MAX_SHARED_CANDIDATES", 1)
+    kept = kept_vectors_module.KeptVectors
+    monkeypatch.setattr(kept, "item_ids", property(lambda k: Items(k._row)))
+    gateway.rank(OLD, "")
+    gateway.rank(NEWER, "")
+    predict = gateway.backend.predict
+
+    async def answer(*arguments):
+        found.append(len(looks))
+        return await predict(*arguments)
+
+    gateway.backend.predict = answer
+    asyncio.run(gateway.scoring.ask_for_items(NEW))
+    # Each is asked for once, though it is kept of two versions.
+    assert found == [1, 2]
+    assert looks == [*ITEMS, *ITEMS]
 
 
 def test_nothing_is_prepared_where_nothing_is_kept(gateway):

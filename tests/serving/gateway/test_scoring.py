@@ -288,6 +288,24 @@ def test_who_is_deleted_while_the_model_server_is_asked_is_not_kept(bench):
     assert bench.score() == []
 
 
+def test_who_is_deleted_between_two_parts_of_a_long_list_is_not_kept(
+    bench, monkeypatch
+):
+    monkeypatch.setattr(scoring_module, "MAX_SHARED_CANDIDATES", 1)
+    predict = bench.backend.predict
+    deletions = [bench.scoring.forget_users]
+
+    async def answer(*arguments):
+        outputs = await predict(*arguments)
+        if deletions:
+            deletions.pop()()
+        return outputs
+
+    bench.backend.predict = answer
+    assert bench.score() == ["embed", "embed"]
+    assert not bench.scoring._kept(MODELS[1]).has_users
+
+
 def test_users_not_seen_for_long_are_dropped_though_nobody_comes(monkeypatch):
     monkeypatch.setattr(scoring_module, "_USER_SECONDS", 0.02)
     bench = Bench()

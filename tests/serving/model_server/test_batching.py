@@ -93,6 +93,34 @@ def test_bad_request_fails_alone(signature):
     assert [float(values(outcomes[i][0])[0, 0]) for i in (0, 2)] == [6, 6]
 
 
+@pytest.mark.parametrize("error", [MemoryError, ValueError])
+def test_error_that_nobody_expects_is_the_outcome_of_its_own_request(
+    signature, error
+):
+    run = signature.run
+
+    def fail(inputs):
+        if (values(inputs[0]) < 0).any():
+            raise error("no")
+        return run(inputs)
+
+    signature.run = fail
+    good, bad = [(floats(1, 1, fill=fill), floats(3)) for fill in (3, -1)]
+    outcomes = answers(signature, good, bad, good)
+    assert isinstance(outcomes[1], error)
+    assert [float(values(outcomes[i][0])[0, 0]) for i in (0, 2)] == [6, 6]
+
+
+def test_requests_that_find_no_room_together_run_alone(signature, monkeypatch):
+    def fail(parts):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("serving.model_server.batching.concatenate", fail)
+    request = (floats(1, 1, fill=3), floats(3))
+    for (answer,) in answers(signature, request, request):
+        assert float(values(answer)[0, 0]) == 6
+
+
 def test_outputs_that_are_no_rows_are_not_divided(signature):
     signature.run = lambda inputs: [floats(1, 1)]
     outcomes = answers(signature, *[(floats(1, 1), floats(3))] * 2)

@@ -10,8 +10,9 @@ from serving.protos.tf_serving_pb2 import ModelVersionStatus
 class Version:
     """What a version folder loads as here."""
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, path):
+        self.path = path
+        self.name = path.name
         self.closed = False
 
     def close(self):
@@ -30,7 +31,7 @@ class Loader:
         self.loads.append(path.name)
         if path.name in self.bad:
             raise OSError("Read less bytes than requested")
-        return Version(path.name)
+        return Version(path)
 
 
 @pytest.fixture
@@ -110,6 +111,48 @@ def test_changed_policy_rolls_back(versions, tmp_path):
     versions.configure(ModelConfig(tmp_path, policy))
     versions.poll()
     assert versions.available == (1,)
+
+
+def test_version_of_another_base_path_takes_the_place_of_its_namesake(
+    versions, tmp_path
+):
+    add(tmp_path, "1", "2", "other", "other/2")
+    versions.poll()
+    in_use = versions.acquire(2)
+    versions.configure(ModelConfig(tmp_path / "other"))
+    versions.poll()
+    assert versions.available == (2,)
+    loaded = versions.acquire()
+    assert loaded.model.path == tmp_path / "other/2"
+    versions.release(loaded)
+    assert not in_use.model.closed
+    versions.release(in_use)
+    versions.poll()
+    assert in_use.model.closed
+    assert not loaded.model.closed
+    assert versions.status(2)[0].state == ModelVersionStatus.AVAILABLE
+
+
+def test_namesake_answers_until_a_version_of_another_base_path_loads(
+    versions, tmp_path, loader
+):
+    loader.bad = {"3"}
+    add(tmp_path, "2", "3", "other", "other/2", "other/3")
+    versions.poll()
+    loader.bad = {"2"}
+    before = versions.acquire(2)
+    versions.release(before)
+    versions.configure(ModelConfig(tmp_path / "other", VersionPolicy(latest=2)))
+    (tmp_path / "other/3").rmdir()
+    versions.poll()
+    assert versions.acquire(2) is before
+    versions.release(before)
+    assert versions.status(2)[0].state == ModelVersionStatus.AVAILABLE
+    # What failed under the other base path says nothing of this one.
+    add(tmp_path, "other/3")
+    versions.poll()
+    assert versions.available == (3,)
+    assert before.model.closed
 
 
 def test_label_stands_for_its_version(make, tmp_path):

@@ -47,6 +47,11 @@ def refresh(registry):
     return registry.resolve()
 
 
+def poll(registry):
+    asyncio.run(registry.refresh_patiently())
+    return registry.resolve()
+
+
 def test_model_without_a_version_is_unavailable(registry):
     assert not registry.ready
     with pytest.raises(BackendUnavailableError, match="no version ready"):
@@ -124,7 +129,7 @@ def test_version_is_prepared_before_anybody_is_answered_by_it(
     registry.before_switch(prepare)
     for versions in ({1: ORACLES[1]}, ORACLES, ORACLES):
         backend.versions = versions
-        refresh(registry)
+        poll(registry)
     # Nobody is answered before the first version is there.
     assert seen == [(2, 1)]
 
@@ -139,7 +144,7 @@ def test_version_that_can_not_be_prepared_serves_all_the_same(
     backend.versions = {1: ORACLES[1]}
     refresh(registry)
     backend.versions = ORACLES
-    assert refresh(registry).version == 2
+    assert poll(registry).version == 2
     assert "version 2 unprepared" in caplog.text
 
 
@@ -156,7 +161,7 @@ def test_nobody_waits_for_preparations_while_no_version_answers(
     refresh(registry)
     # As of a model server that keeps one version only.
     backend.versions = {2: ORACLES[2]}
-    assert refresh(registry).version == 2
+    assert poll(registry).version == 2
     assert seen == []
 
 
@@ -179,7 +184,7 @@ def test_preparations_end_when_somebody_needs_the_new_version(
         await registry.refresh()
         registry.before_switch(prepare)
         backend.versions = ORACLES
-        look = asyncio.create_task(registry.refresh())
+        look = asyncio.create_task(registry.refresh_patiently())
         await preparing.wait()
         assert registry.resolve().version == 1
         # Whose version is gone asks for another look.
@@ -189,6 +194,58 @@ def test_preparations_end_when_somebody_needs_the_new_version(
 
     asyncio.run(asyncio.wait_for(run(), PATIENT_SECONDS))
     assert ended == [2]
+
+
+def test_who_needs_the_new_version_waits_for_no_preparations(registry, backend):
+    seen = []
+
+    async def prepare(model):
+        seen.append(model.version)
+        await asyncio.Event().wait()
+
+    backend.versions = {1: ORACLES[1]}
+    refresh(registry)
+    registry.before_switch(prepare)
+    backend.versions = ORACLES
+
+    async def run():
+        await asyncio.wait_for(registry.refresh(), PATIENT_SECONDS)
+
+    asyncio.run(run())
+    assert registry.resolve().version == 2
+    assert seen == []
+
+
+def test_nothing_is_prepared_if_somebody_needs_a_version_before_that_begins(
+    registry, backend
+):
+    answer, seen = asyncio.Event(), []
+    look = backend.available_versions
+
+    async def held_up(model):
+        await answer.wait()
+        return await look(model)
+
+    async def prepare(model):
+        seen.append(model.version)
+        await asyncio.Event().wait()
+
+    async def run():
+        poll = asyncio.create_task(registry.refresh_patiently())
+        await asyncio.sleep(0)
+        hurried = asyncio.create_task(registry.refresh())
+        await asyncio.sleep(0)
+        answer.set()
+        await asyncio.gather(poll, hurried)
+
+    backend.versions = {1: ORACLES[1]}
+    refresh(registry)
+    registry.before_switch(prepare)
+    backend.versions = ORACLES
+    backend.available_versions = held_up
+    asyncio.run(asyncio.wait_for(run(), PATIENT_SECONDS))
+    assert registry.resolve().version == 2
+    assert seen == []
 
 
 def test_preparations_end_with_the_gateway(registry, backend):
@@ -208,7 +265,7 @@ def test_preparations_end_with_the_gateway(registry, backend):
         await registry.refresh()
         registry.before_switch(prepare)
         backend.versions = ORACLES
-        look = asyncio.create_task(registry.refresh())
+        look = asyncio.create_task(registry.refresh_patiently())
         await preparing.wait()
         look.cancel()
         with pytest.raises(asyncio.CancelledError):
