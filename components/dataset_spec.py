@@ -24,6 +24,7 @@ from components.dataset_tables import (
 )
 from components.mixed_log import MixedLog, read_mix
 from components.spec_section import Section
+from components.time_formats import unknown_directives
 from serving.contract.features import Feature
 
 # Seconds, and how many of the unit make one.
@@ -235,6 +236,12 @@ def _check(spec: DatasetSpec, top: Section, log: Section) -> None:
             "timestamp.format",
             f"expected {', '.join(TIMESTAMP_UNITS)}, {ISO_8601} or a strptime "
             f"format such as '%d/%m/%Y %H:%M', got {layout!r}",
+        )
+    if unknown := unknown_directives(layout):
+        raise log.error(
+            "timestamp.format",
+            f"{layout!r} holds {', '.join(unknown)}, which Python's strptime "
+            "does not know; seconds since 1970 are the format 's'",
         )
     names = [f.name for f in (*spec.user_features, *spec.item_features)]
     for name in names:

@@ -98,7 +98,8 @@ class TrainerConfig:
             the most recent ones.
         query_rows: Rows after the cut that the outer loop judges on.
         max_steps: Outer steps at most.
-        steps_per_evaluation: Outer steps between two looks at meta_valid.
+        steps_per_evaluation: Outer steps between two looks at meta_valid; the
+            last look is at max_steps, whatever is left for it.
         patience: Evaluations without a better one before training stops.
         max_validation_users: meta_valid users looked at.
         seed: Seed of initial values, sampling and dropout.

@@ -8,8 +8,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from serving.contract.features import DRAW_WEIGHT, ITEM_ROW
 from trainer.config import TrainerConfig
-from trainer.episodes import DRAW_WEIGHT, ITEM_ROW, user_ids
+from trainer.episodes import user_ids
 from trainer.errors import EpisodeDataError
 from trainer.features import FeatureSpace
 

@@ -6,17 +6,21 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from serving.contract.features import Feature
+from serving.contract.features import (
+    DRAW_WEIGHT,
+    ITEM_INDEX,
+    ITEM_ROW,
+    USER_ROW,
+    Feature,
+)
 from trainer.errors import EpisodeDataError
-from trainer.features import ITEM_INDEX, PAD, USER_ROW, FeatureSpace
+from trainer.features import PAD, FeatureSpace
 
 # Parsed episodes stay in memory up to this many bytes of (gzipped) files.
 _CACHE_BYTES = 1 << 30
 
-ITEM_ROW = "item_row"
 LABEL = "label"
 POSITION = "position"
-DRAW_WEIGHT = "draw_weight"
 
 
 @dataclasses.dataclass(frozen=True)

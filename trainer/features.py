@@ -16,9 +16,6 @@ import tf_keras
 from serving.contract.features import NUM_BUCKETS, NUMERIC, Feature
 
 PAD = -1
-ITEM_INDEX = "item_index"
-# A column of zeros that says how many users there are, features or not.
-USER_ROW = "user_row"
 _ITEM_VOCABULARY = "item_id"
 
 

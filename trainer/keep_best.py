@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tf_keras
+from numpy.typing import NDArray
 
 from trainer.checkpoints import Best, Checkpoints, TrainingState
 from trainer.config import TrainerConfig
@@ -52,6 +53,7 @@ class KeepBest(tf_keras.callbacks.Callback):
         self._config = config
         self._state = state
         self._checkpoints = checkpoints
+        self._latest: list[NDArray[Any]] = []
         self._progress = TrainingProgress(config.max_steps, state.steps)
 
     @property
@@ -88,7 +90,7 @@ class KeepBest(tf_keras.callbacks.Callback):
         del epoch
         logs = logs if logs is not None else {}
         state = self._state
-        latest = self.model.get_weights()
+        self._latest = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(
             self.model.trainable_variables
         )
@@ -106,7 +108,7 @@ class KeepBest(tf_keras.callbacks.Callback):
         if state.best is None or value > state.best.value:
             weights = self.model.get_weights()
             state.best = Best(value, state.steps, figures, weights)
-        self.model.set_weights(latest)
+        self.model.set_weights(self._latest)
         _LOG.info(
             "step %d  loss %.4f  meta_valid AUC/wGAUC: %s",
             state.steps,
@@ -120,6 +122,14 @@ class KeepBest(tf_keras.callbacks.Callback):
             self._checkpoints.save()
         if self.is_over:
             self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Takes back the moving average that Keras leaves after a fit.
+
+        A further fit goes on from the parameters themselves.
+        """
+        del logs
+        self.model.set_weights(self._latest)
 
     def _divergence(self, loss: float) -> str:
         config, step = self._config, self._state.steps

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from serving.contract.features import ITEM_ROW
 from trainer.config import TrainerConfig
 from trainer.drawn_users import (
     draw_users,
@@ -11,7 +12,7 @@ from trainer.drawn_users import (
     step_seeds,
     user_batches,
 )
-from trainer.episodes import ITEM_ROW, LABEL
+from trainer.episodes import LABEL
 from trainer.features import FeatureSpace
 from trainer.tasks import LabelledRows, judged_label
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from serving.contract.features import Feature
+from serving.contract.features import USER_ROW, Feature
 from trainer.embedded import Embedded, EmbeddedUser
-from trainer.features import PAD, USER_ROW
+from trainer.features import PAD
 from trainer.served_inputs import present_values
 from trainer.towers import UserTower
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from serving.contract.features import ITEM_ROW
 from serving.contract.intervals import Rows
 from serving.contract.labels import liked
 from serving.contract.protocol import (
@@ -25,7 +26,7 @@ from serving.contract.support import (
     SupportEvent,
     merge_support,
 )
-from trainer.episodes import ITEM_ROW, LABEL, POSITION, user_ids
+from trainer.episodes import LABEL, POSITION, user_ids
 from trainer.features import FeatureSpace
 from trainer.tasks import LabelledRows
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from serving.contract.features import ITEM_ROW
 from serving.contract.protocol import FIRST_SUPPORT_EVENTS
 from trainer.config import TrainerConfig
 from trainer.drawn_users import (
@@ -20,7 +21,7 @@ from trainer.drawn_users import (
     step_seeds,
     user_batches,
 )
-from trainer.episodes import ITEM_ROW, LABEL, POSITION
+from trainer.episodes import LABEL, POSITION
 from trainer.features import FeatureSpace
 from trainer.graded_labels import liked
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras
 
+from serving.contract.features import ITEM_INDEX
 from trainer.config import TrainerConfig
 from trainer.embedded import Embedded, EmbeddedUser
 from trainer.feature_network import feature_network
-from trainer.features import ITEM_INDEX, FeatureSpace
+from trainer.features import FeatureSpace
 
 _ID_STDDEV = 0.05
 

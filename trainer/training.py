@@ -1,6 +1,7 @@
 """Trains a learner until meta_valid stops getting better; keeps the best."""
 
 import dataclasses
+import math
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -82,16 +83,19 @@ def train(
     callbacks: list[tf_keras.callbacks.Callback] = [keep_best]
     if log_dir:
         callbacks.append(tf_keras.callbacks.TensorBoard(log_dir))
-    steps = min(config.steps_per_evaluation, config.max_steps)
-    evaluations = config.max_steps // steps
-    if keep_best.is_over or state.steps >= evaluations * steps:
+    if keep_best.is_over or state.steps >= config.max_steps:
         # It ended before the kill; this makes the learner's variables.
         validation.evaluate()
-    else:
+    # Keras takes as many steps in each epoch: what is left for a shorter last
+    # one, down to max_steps, is a second fit.
+    while not keep_best.is_over and state.steps < config.max_steps:
+        left = config.max_steps - state.steps
+        steps = min(config.steps_per_evaluation, left)
+        evaluated = math.ceil(state.steps / config.steps_per_evaluation)
         learner.fit(
             batches.skip(state.steps),
-            initial_epoch=state.steps // steps,
-            epochs=evaluations,
+            initial_epoch=evaluated,
+            epochs=evaluated + left // steps,
             steps_per_epoch=steps,
             callbacks=callbacks,
             verbose=0,

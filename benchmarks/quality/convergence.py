@@ -29,7 +29,6 @@ def auc_by_step(
         values: Its hyper-parameters.
     """
     config = TrainerConfig.from_dict(values)
-    apart = min(config.steps_per_evaluation, config.max_steps)
     tag = _TAG.format(_FIGURE[training])
     found = {}
     for path in sorted((folder / "tensorboard").rglob("*tfevents*")):
@@ -37,7 +36,8 @@ def auc_by_step(
             for value in event.summary.value:
                 if value.tag == tag:
                     auc = tf.make_ndarray(value.tensor).item()
-                    found[(event.step + 1) * apart] = auc
+                    step = (event.step + 1) * config.steps_per_evaluation
+                    found[min(step, config.max_steps)] = auc
     return found
 
 

@@ -24,9 +24,9 @@ from benchmarks.quality.published_data import (
     RatedUsers,
     scaled,
 )
+from serving.contract.features import USER_ROW
 from serving.contract.intervals import draw_figures, interval_of
 from trainer.config import TrainerConfig
-from trainer.features import USER_ROW
 from trainer.scorer import Scorer, TwoTowerScorer
 from trainer.stages import StageData, train_joint, train_offline
 from trainer.tasks import LabelledRows

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.quality.artifacts import Artifacts
 from benchmarks.quality.inputs import Arrivals
+from serving.contract.features import USER_ROW
 from serving.contract.protocol import SPLITS
 from trainer.episodes import (
     DRAW_WEIGHT,
@@ -31,7 +32,6 @@ from trainer.episodes import (
     expand,
     read_episodes,
 )
-from trainer.features import USER_ROW
 from trainer.stages import StageData
 from trainer.stream import StreamUsers
 

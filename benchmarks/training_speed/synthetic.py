@@ -16,11 +16,14 @@ import tensorflow as tf
 from serving.contract.features import (
     CATEGORICAL,
     CATEGORICAL_LIST,
+    ITEM_INDEX,
+    ITEM_ROW,
     NUMERIC,
+    USER_ROW,
     Feature,
 )
-from trainer.episodes import ITEM_ROW, LABEL, POSITION, Catalog
-from trainer.features import ITEM_INDEX, PAD, USER_ROW
+from trainer.episodes import LABEL, POSITION, Catalog
+from trainer.features import PAD
 from trainer.tasks import LabelledRows, Tasks
 
 USERS = 6_040

@@ -24,6 +24,7 @@ from components.cold_start_evaluator.score_tables import (
 )
 from components.errors import EvaluationError
 from serving.contract import metrics, protocol
+from serving.contract.features import JUDGED_ROWS
 from serving.contract.intervals import Interval, Rows, bootstrap
 from serving.contract.regimes import JOINT, OFFLINE, ONLINE
 
@@ -68,7 +69,7 @@ def scores_are_finite(table: pa.Table, columns: Sequence[str]) -> bool:
 
 def count_users(scores_dir: str | Path) -> dict[str, int]:
     """How many users were judged, and how many had too few events."""
-    judged = _array(load_table(scores_dir, USERS), "judged_rows") > 0
+    judged = _array(load_table(scores_dir, USERS), JUDGED_ROWS) > 0
     return {
         "judged": int(judged.sum()),
         "left_out": int((~judged).sum()),

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from serving.contract import protocol
-from serving.contract.features import CATEGORICAL, NUMERIC, Feature
+from serving.contract.features import CATEGORICAL, JUDGED_ROWS, NUMERIC, Feature
 from serving.contract.regimes import JOINT, REGIMES
 
 CANDIDATE = "candidate"
@@ -66,7 +66,7 @@ def table_schemas(
         USERS: pa.schema(
             [
                 ("user_id", pa.string()),
-                ("judged_rows", pa.int64()),
+                (JUDGED_ROWS, pa.int64()),
                 *((f.name, kinds[f.kind]) for f in features if f.kind in kinds),
             ]
         ),

@@ -22,7 +22,7 @@ from components.cold_start_evaluator.score_tables import (
 from components.cold_users import ColdUser
 from components.served_model import ServedModel
 from serving.contract import protocol
-from serving.contract.features import CATEGORICAL, NUMERIC, Feature
+from serving.contract.features import CATEGORICAL, JUDGED_ROWS, NUMERIC, Feature
 from serving.contract.labels import liked
 from serving.contract.meta_config import OnlineMetaConfig
 from serving.contract.regimes import JOINT, OFFLINE, ONLINE
@@ -154,7 +154,7 @@ class ScoreBatchesFn(_ScoringFn):
     def _users(self, users: Sequence[ColdUser]) -> dict[str, Any]:
         columns: dict[str, Any] = {
             "user_id": [user.user_id for user in users],
-            "judged_rows": [sum(len(w.rows) for w in u.windows) for u in users],
+            JUDGED_ROWS: [sum(len(w.rows) for w in u.windows) for u in users],
         }
         for feature in self._features:
             if feature.kind in (CATEGORICAL, NUMERIC):

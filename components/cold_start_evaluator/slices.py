@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.cold_start_evaluator.score_users import user_hash
+from serving.contract.features import JUDGED_ROWS
 from serving.contract.regimes import JOINT, REGIMES
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -47,7 +48,7 @@ def slice_columns(users: pa.Table) -> pa.Table:
     """
     columns: dict[str, Any] = {"user_id": users.column("user_id")}
     for field in users.schema:
-        if field.name in ("user_id", "judged_rows"):
+        if field.name in ("user_id", JUDGED_ROWS):
             continue
         column = users.column(field.name)
         if pa.types.is_floating(field.type):

@@ -24,7 +24,11 @@ from components.interaction_example_gen.job import (
     STATISTICS,
     Job,
 )
-from components.interaction_example_gen.parsing import place_of
+from components.interaction_example_gen.parsing import (
+    ENTITY_ID,
+    ENTITY_ORDER,
+    place_of,
+)
 from serving.contract.protocol import SPLITS
 
 
@@ -60,7 +64,7 @@ class ArrangeShard(beam.DoFn):
         user_bytes = None
         if self._job.spec.users.table:
             # Also in a shard none of whose users the table lists.
-            listed = users["id"].to_pylist() if users is not None else ()
+            listed = users[ENTITY_ID].to_pylist() if users is not None else ()
             found = set(pc.unique(arranged.events["user_id"]).to_pylist())
             counts["users.not_in_their_table"] = len(found.difference(listed))
         if users is not None:
@@ -81,11 +85,11 @@ def repeated_id_letters(
 ) -> list[DeadLetter]:
     """Returns a dead letter for each row whose id was there before."""
     letters = []
-    for row in repeated.select(["id", "order"]).to_pylist():
-        file, number = place_of(row["order"])
+    for row in repeated.select([ENTITY_ID, ENTITY_ORDER]).to_pylist():
+        file, number = place_of(row[ENTITY_ORDER])
         path = job.files[table][file]
         letters.append(
-            DeadLetter("duplicate_id", table, path, number, row["id"])
+            DeadLetter("duplicate_id", table, path, number, row[ENTITY_ID])
         )
     return letters
 

@@ -86,7 +86,7 @@ def _open_text(file: pa.NativeFile, path: str, table: TableSpec) -> _Stream:
     """Decompresses a file as its name says, and shortens delimiters."""
     file.seek(0)
     stream = file
-    codec = COMPRESSIONS.get(path.rpartition(".")[2])
+    codec = COMPRESSIONS.get(path.rpartition(".")[2].lower())
     if codec:
         stream = pa.CompressedInputStream(file, codec)
     return _Stream(stream, table.delimiter.encode(table.encoding))

@@ -135,7 +135,8 @@ def make_job(exec_properties: dict[str, Any], examples_uri: str) -> Job:
 
 def _expansion(table: TableSpec, info: fs.FileInfo) -> int:
     """How much larger a file would be as plain text."""
-    is_plain = table.format == "csv" and info.extension not in COMPRESSIONS
+    is_compressed = info.extension.lower() in COMPRESSIONS
+    is_plain = table.format == "csv" and not is_compressed
     return 1 if is_plain else _COMPRESSION
 
 

@@ -14,6 +14,10 @@ from components.interaction_example_gen.negatives import (
     Candidates,
     sample_negatives,
 )
+from components.interaction_example_gen.parsing import (
+    ENTITY_ID,
+    ENTITY_ORDER,
+)
 from components.interaction_example_gen.shards import fingerprint64
 
 
@@ -56,8 +60,10 @@ def add_negatives(
 
 def drop_repeated_ids(entities: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Returns the first row of each id, sorted by id, and the other rows."""
-    entities = entities.sort_by([("id", "ascending"), ("order", "ascending")])
-    ids = flat(entities["id"])
+    entities = entities.sort_by(
+        [(ENTITY_ID, "ascending"), (ENTITY_ORDER, "ascending")]
+    )
+    ids = flat(entities[ENTITY_ID])
     first = np.ones(len(ids), bool)
     first[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
     return entities.filter(pa.array(first)), entities.filter(pa.array(~first))
@@ -71,8 +77,8 @@ def join(
     Args:
         keys: Ids, [n].
         name: What the id is called in Examples.
-        entities: Rows with an `id`, each id once; None for no table. An id
-            that it lacks has no features.
+        entities: Rows with an `ENTITY_ID`, each id once; None for no table.
+            An id that it lacks has no features.
         features: Columns to take from it.
 
     Returns:
@@ -92,11 +98,11 @@ def look_up(
 
     Args:
         keys: Ids to look up, [n].
-        entities: Rows with an `id`, each id once.
+        entities: Rows with an `ENTITY_ID`, each id once.
         features: Columns to take.
 
     Returns:
         The features by name, [n], null where the key is unknown.
     """
-    rows = pc.index_in(keys, value_set=flat(entities["id"]))
+    rows = pc.index_in(keys, value_set=flat(entities[ENTITY_ID]))
     return {name: flat(entities[name]).take(rows) for name in features}

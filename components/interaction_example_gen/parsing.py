@@ -19,7 +19,9 @@ from components.interaction_example_gen.values import (
     as_feature,
     as_number,
     as_text,
+    is_inexact,
     is_list,
+    is_textual,
 )
 from serving.limits import Limits
 
@@ -34,6 +36,11 @@ EVENTS = pa.schema(
         ("order", pa.int64()),
     ]
 )
+
+# Of a user or item table, beside its features: no feature has such a name.
+ENTITY_ID = "#id"
+ENTITY_ORDER = "#order"
+ENTITY_DISPLAY = "#display"
 
 Check = tuple[str, NDArray[np.bool_], pa.Array]
 
@@ -91,6 +98,8 @@ def parse_interactions(
         ("invalid_encoding", _lost(item, item_id), item),
         ("empty_user_id", _is_blank(user_id), user),
         ("empty_item_id", _is_blank(item_id), item),
+        ("inexact_user_id", is_inexact(user), user),
+        ("inexact_item_id", is_inexact(item), item),
         ("user_id_too_long", _is_too_long(user_id), user),
         ("item_id_too_long", _is_too_long(item_id), item),
     ]
@@ -134,15 +143,16 @@ def parse_entities(
         file_index: Number of the file among the table's files.
 
     Returns:
-        The usable rows (columns `id`, `order`, the features by name, and
-        `display` if there is one), and the dead letters. A feature that is
-        text but can't be parsed is missing; its row stays.
+        The usable rows (columns `ENTITY_ID`, `ENTITY_ORDER`, the features by
+        name, and `ENTITY_DISPLAY` if there is one), and the dead letters. A
+        feature that is text but can't be parsed is missing; its row stays.
     """
     key = _column(raw, entity.key)
     ids = as_text(key)
     checks = [
         ("invalid_encoding", _lost(key, ids), key),
         (f"empty_{table[:-1]}_id", _is_blank(ids), key),
+        (f"inexact_{table[:-1]}_id", is_inexact(key), key),
         (f"{table[:-1]}_id_too_long", _is_too_long(ids), key),
     ]
     for name in entity_columns(entity):
@@ -153,12 +163,15 @@ def parse_entities(
         lost = _lost(column, as_text(column))
         checks.append(("invalid_encoding", lost, column))
     usable, letters = _judge(raw, checks, table, path)
-    columns = {"id": ids, "order": pa.array(order_of(file_index, raw.rows))}
+    columns = {
+        ENTITY_ID: ids,
+        ENTITY_ORDER: pa.array(order_of(file_index, raw.rows)),
+    }
     for source in entity.features:
         columns[source.feature.name] = as_feature(raw.columns, source)
     if entity.display:
         text = as_text(_column(raw, entity.display))
-        columns["display"] = pc.utf8_trim_whitespace(text)
+        columns[ENTITY_DISPLAY] = pc.utf8_trim_whitespace(text)
     batch = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
     return batch.filter(usable), letters
 
@@ -172,6 +185,9 @@ def _mask(values: pa.Array) -> NDArray[np.bool_]:
 
 
 def _lost(before: pa.Array, after: pa.Array) -> NDArray[np.bool_]:
+    """Where bytes were no text."""
+    if not is_textual(before.type):
+        return np.zeros(len(before), bool)
     return _mask(pc.and_(pc.is_valid(before), pc.is_null(after)))
 
 

@@ -11,7 +11,10 @@ from components.dataset_spec import DatasetSpec
 from components.dataset_tables import TableSpec
 from components.interaction_example_gen import files, parsing
 from components.interaction_example_gen.dead_letters import DeadLetter
-from components.interaction_example_gen.raw_batch import RawBatch
+from components.interaction_example_gen.raw_batch import (
+    RawBatch,
+    types_checked,
+)
 from components.interaction_example_gen.reading import read_batches
 
 # Of each file: a log may have thousands.
@@ -98,7 +101,8 @@ def _preview(
     for file in found:
         for raw in read_batches(file.path, folder, table, columns, name):
             first = _first_rows(raw)
-            _, letters = parse(first, path=file.path)
+            with types_checked(first, file.path, name):
+                _, letters = parse(first, path=file.path)
             rows += len(first.rows) + len(first.unreadable)
             reasons.update(letter.reason for letter in letters)
             of_file[file.path] = len(letters)

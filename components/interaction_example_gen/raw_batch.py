@@ -1,6 +1,8 @@
 """Rows as they stand in a file, before anything is known about them."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +44,32 @@ def require_columns(
                 if column in present
                 else f"has no column {column!r}"
             )
+            hint = "" if column in present else closest(column, present)
             raise InputDataError(
                 f"{path} {problem}, which `{name}` in the dataset spec names; "
-                f"it has {', '.join(present)}." + closest(column, present)
+                f"it has {', '.join(present)}." + hint
             )
+
+
+@contextlib.contextmanager
+def types_checked(raw: RawBatch, path: str, name: str) -> Iterator[None]:
+    """Says which columns there are where one has a type of no use.
+
+    Args:
+        raw: What is parsed inside the context.
+        path: Its file.
+        name: Name of the table, as in the spec.
+
+    Raises:
+        InputDataError: Arrow can't make of a column what the spec says of it,
+            such as an id of a list.
+    """
+    try:
+        yield
+    except pa.ArrowNotImplementedError as error:
+        types = ", ".join(f"{f.name} ({f.type})" for f in raw.columns.schema)
+        raise InputDataError(
+            f"{path}: a column can't be read as what `{name}` in the dataset "
+            f"spec says of it: {error}. The columns are {types}. Write that "
+            "one as text, numbers or timestamps, or name another."
+        ) from error

@@ -19,6 +19,7 @@ from components.interaction_example_gen.job import (
     table_of,
     wanted_columns,
 )
+from components.interaction_example_gen.raw_batch import types_checked
 from components.interaction_example_gen.reading import read_batches
 
 
@@ -41,15 +42,16 @@ class ReadTable(beam.DoFn):
         assert table is not None
         wanted = wanted_columns(spec, name)
         for raw in read_batches(path, job.folder, table, wanted, name):
-            if name == INTERACTIONS:
-                batch, letters = parsing.parse_interactions(
-                    raw, spec, path, index, job.now
-                )
-                batch = _named_apart(batch, job, index)
-            else:
-                batch, letters = parsing.parse_entities(
-                    raw, entity_of(spec, name), name, path, index
-                )
+            with types_checked(raw, path, name):
+                if name == INTERACTIONS:
+                    batch, letters = parsing.parse_interactions(
+                        raw, spec, path, index, job.now
+                    )
+                    batch = _named_apart(batch, job, index)
+                else:
+                    batch, letters = parsing.parse_entities(
+                        raw, entity_of(spec, name), name, path, index
+                    )
             num_rows = len(raw.rows) + len(raw.unreadable)
             yield beam.pvalue.TaggedOutput(COUNTS, (f"rows.{name}", num_rows))
             if letters:
@@ -57,7 +59,7 @@ class ReadTable(beam.DoFn):
             if name == ITEMS:
                 yield 0, to_bytes(batch)
                 continue
-            key = "user_id" if name == INTERACTIONS else "id"
+            key = "user_id" if name == INTERACTIONS else parsing.ENTITY_ID
             for shard, part in shards.partition(batch, key, job.num_shards):
                 yield shard, to_bytes(part)
 

@@ -15,6 +15,12 @@ from components.interaction_example_gen.values import (
     is_textual,
     lenient,
 )
+from components.time_formats import spell_out
+
+# Where a day that a month lacks, such as February 31st, would end up in the
+# month after it: by the zone of its text, and then in UTC.
+_ROLLED_OVER = range(1, 4)
+_ROLLED_OVER_UTC = (*range(1, 5), *range(28, 32))
 
 
 def as_seconds(values: pa.Array, layout: str) -> pa.Array:
@@ -36,7 +42,7 @@ def as_seconds(values: pa.Array, layout: str) -> pa.Array:
     if layout == ISO_8601:
         times = lenient(text, _iso_to_timestamp)
     else:
-        times = _parse_times(text, layout)
+        times = _parse_times(text, spell_out(layout))
     return _floor_divide(times.cast(pa.int64()), 1_000_000)
 
 
@@ -79,9 +85,20 @@ def _iso_to_timestamp(text: pa.Array) -> pa.Array:
 
 def _parse_times(text: pa.Array, layout: str) -> pa.Array:
     """Times by a strptime format."""
-    if "%f" not in layout:
-        return pc.strptime(text, format=layout, unit="us", error_is_null=True)
-    # Python's, slow: Arrow knows no fractions of a second.
+    if "%f" in layout or "%Z" in layout:
+        # Arrow knows no fractions of a second, and passes over names of zones.
+        return _parse_one_by_one(text, layout)
+    times = pc.strptime(text, format=layout, unit="us", error_is_null=True)
+    times = times.cast(pa.timestamp("us"))
+    # Arrow takes February 31st for a day of March; Python refuses it.
+    days = _ROLLED_OVER_UTC if "%z" in layout else _ROLLED_OVER
+    doubtful = pc.is_in(pc.day(times), value_set=pa.array(days, pa.int64()))
+    checked = _parse_one_by_one(text.filter(doubtful), layout)
+    return pc.replace_with_mask(times, doubtful, checked)
+
+
+def _parse_one_by_one(text: pa.Array, layout: str) -> pa.Array:
+    """Times by Python's strptime, which is slow."""
     encoded = text.dictionary_encode()
     times = [_parse_time(value, layout) for value in encoded.dictionary]
     return pa.array(times, pa.timestamp("us")).take(encoded.indices)

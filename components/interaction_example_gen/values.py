@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from components.dataset_tables import FeatureSource
 from serving.contract.features import CATEGORICAL_LIST, NUMERIC
@@ -44,15 +45,37 @@ def lenient(
 
 
 def as_text(values: pa.Array) -> pa.Array:
-    """Returns values as UTF-8 text; null where the bytes are not UTF-8."""
+    """Returns values as UTF-8 text; null where the bytes are not UTF-8.
+
+    A whole number is the same text whatever type it has: 7, 7.0 and 7.00 are
+    "7". NaN is null.
+    """
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if pa.types.is_null(values.type):
         return values.cast(pa.string())
+    if pa.types.is_floating(values.type):
+        return _floats_as_text(values)
+    if pa.types.is_decimal(values.type):
+        return _decimals_as_text(values)
     # Through bytes, since a cast from bytes is what checks the encoding.
     if pa.types.is_string(values.type):
         values = values.cast(pa.binary())
     return lenient(values, lambda v: v.cast(pa.string()))
+
+
+def is_inexact(values: pa.Array) -> NDArray[np.bool_]:
+    """Which floats are no whole numbers, or too large to be surely the same.
+
+    Returns:
+        [n]; False where there is no float.
+    """
+    if not pa.types.is_floating(values.type):
+        return np.zeros(len(values), bool)
+    largest = 2.0 ** (np.finfo(values.type.to_pandas_dtype()).nmant + 1)
+    numbers = as_number(values).to_numpy(zero_copy_only=False)
+    is_whole = (np.floor(numbers) == numbers) & (np.abs(numbers) <= largest)
+    return ~(is_whole | np.isnan(numbers))
 
 
 def as_number(values: pa.Array) -> pa.Array:
@@ -96,8 +119,33 @@ def is_textual(kind: pa.DataType) -> bool:
         or pa.types.is_large_string(kind)
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
         or pa.types.is_dictionary(kind)
     )
+
+
+def _floats_as_text(values: pa.Array) -> pa.Array:
+    numbers = values.cast(pa.float64())
+    is_whole = pc.and_(
+        pc.equal(pc.floor(numbers), numbers),
+        pc.less(pc.abs(numbers), 2.0**63),
+    )
+    whole = pc.if_else(is_whole, numbers, pa.scalar(None, pa.float64()))
+    other = pc.if_else(
+        pc.is_nan(numbers),
+        pa.scalar(None, pa.string()),
+        values.cast(pa.string()),
+    )
+    return pc.coalesce(whole.cast(pa.int64()).cast(pa.string()), other)
+
+
+def _decimals_as_text(values: pa.Array) -> pa.Array:
+    encoded = values.dictionary_encode()
+    texts = [f"{number:f}" for number in encoded.dictionary.to_pylist()]
+    # Their scale says how many digits follow the point, be they zeros.
+    if values.type.scale > 0:
+        texts = [text.rstrip("0").rstrip(".") for text in texts]
+    return pa.array(texts, pa.string()).take(encoded.indices)
 
 
 def _empty_to_null(text: pa.Array) -> pa.Array:

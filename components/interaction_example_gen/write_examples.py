@@ -15,6 +15,10 @@ from components.interaction_example_gen import (
 )
 from components.interaction_example_gen.arrow import flat, from_bytes
 from components.interaction_example_gen.job import Job, feature_names
+from components.interaction_example_gen.parsing import (
+    ENTITY_DISPLAY,
+    ENTITY_ID,
+)
 from serving.contract.protocol import SPLITS
 
 DISPLAY = "display_title"
@@ -94,7 +98,7 @@ class WriteCatalog(beam.DoFn):
         table = from_bytes(items) if items else None
         columns = {"item_id": ids}
         if table is not None:
-            listed = flat(table["id"])
+            listed = flat(table[ENTITY_ID])
             is_listed = pc.is_in(ids, value_set=listed)
             unlisted = ids.filter(pc.invert(is_listed))
             yield "items.not_in_their_table", len(unlisted)
@@ -103,8 +107,8 @@ class WriteCatalog(beam.DoFn):
             columns = {"item_id": ids}
             columns |= joining.look_up(ids, table, feature_names(entity))
             if entity.display:
-                shown = joining.look_up(ids, table, ["display"])
-                columns[DISPLAY] = shown["display"]
+                shown = joining.look_up(ids, table, [ENTITY_DISPLAY])
+                columns[DISPLAY] = shown[ENTITY_DISPLAY]
         every_row = pa.array(np.arange(len(ids)))
         examples = encoding.to_examples(
             [(encoding.encode_features(columns), every_row)]

@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _show_first_rows(spec: "DatasetSpec", folder: pathlib.Path) -> bool:
     """Prints what they are like; returns whether a run would take them."""
+    from components.interaction_example_gen.dead_letters import INTERACTIONS
     from components.interaction_example_gen.preview import preview
 
     most = spec.max_dead_letter_share
@@ -84,6 +85,10 @@ def _show_first_rows(spec: "DatasetSpec", folder: pathlib.Path) -> bool:
         dead = ", ".join(
             f"{count:,} {reason}" for reason, count in look.dead_letters.items()
         )
+        if look.rows == 0:
+            print(f"  {look.table:<13}  no rows")
+            is_fine = is_fine and look.table != INTERACTIONS
+            continue
         of_files = f" of {look.files:,} files" if look.files > 1 else ""
         print(
             f"  {look.table:<13}  first {look.rows:,} rows{of_files}: "

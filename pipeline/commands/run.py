@@ -23,7 +23,7 @@ examples:
   adaptower run ./shop.yaml                    your own log
   adaptower run --train-steps 50 --replay-users 20
                                                a quick look: does it all work?
-  adaptower run --tune                         search the partition first
+  adaptower run --tune                         search hyper-parameters first
   adaptower run --store redis://localhost      learn the known users for the
                                                new model before it is pushed
   adaptower run --set partition=user_bias --set vector_size=8
@@ -40,13 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     add_dataset_arguments(parser)
     parser.add_argument(
-        "--train-steps", type=positive, help="outer-loop steps of the trainer"
+        "--train-steps",
+        type=positive,
+        help="outer-loop steps of each training at most",
     )
     parser.add_argument(
         "--replay-users", type=positive, help="replay only so many cold users"
     )
     parser.add_argument(
-        "--tune", action="store_true", help="search the partition first"
+        "--tune",
+        action="store_true",
+        help="search hyper-parameters first, as `adaptower tune` does by "
+        "default (30 trials, 256 bytes per user), or take what it has tried; "
+        "with --no-cache also if trials came after the last such run",
     )
     parser.add_argument(
         "--no-cache",
@@ -79,7 +85,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "a hyper-parameter of the trainer (see trainer/config.py)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="(default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        help="of trainings and search (default: %(default)s)",
     )
 
 

@@ -1,11 +1,13 @@
 """Search hyper-parameters under a budget of bytes per user.
 
-Trains one model after the other on meta_train, judges each on the first
-events of meta_valid users (the mean of AUC and wGAUC after k = 0, 1, 3, 5, 10
-and 20 events), and keeps a table of all of them. A trial whose adaptive
-weights would take more bytes per user than --budget-bytes is refused before
-it is trained. A search that was stopped goes on where it was: no trial that
-had ended is run again, and --trials may be raised later.
+Trains one model after the other (with --workers, some at a time) on
+meta_train, judges each on the first events of meta_valid users (the mean of
+AUC and wGAUC after k = 0, 1, 3, 5, 10 and 20 events), and keeps a table of all
+of them. A trial whose adaptive weights would take more bytes per user than
+--budget-bytes is refused before it is trained. The same command goes on with a
+search that was stopped: no trial that had ended is run again, and --trials may
+be raised later. Another budget, oracle, seed, --set or --train-steps is another
+search, which starts anew.
 
 Oracles: `bayesian` learns from earlier trials where to look; `hyperband`
 starts many short trainings and goes on with the best of them, for when a
@@ -39,7 +41,10 @@ results:
   runs/<dataset>/tuning/<dataset>.json         the same with all figures
   runs/<dataset>/tuning/search-*/              Keras Tuner's own files
 
-`adaptower run --tune` with the same options takes the best trial from there.
+`adaptower run --tune` takes the best trial from there, and first goes on to 30,
+if its --runs, --set, --seed and --train-steps are the same and neither --oracle
+nor --budget-bytes was given here: it knows neither, and searches with their
+defaults. What another search found goes under `training:` of the spec.
 Workers on other machines: docs/tuning.md.
 """
 

@@ -18,12 +18,26 @@ CATEGORICAL_LIST = "categorical_list"
 NUMERIC = "numeric"
 KINDS = (CATEGORICAL, CATEGORICAL_LIST, NUMERIC)
 
+# What the trainer keeps beside features: the row and the index of an item, how
+# often a user is drawn, and a column of zeros that says how many users there
+# are, features or not.
+ITEM_ROW = "item_row"
+ITEM_INDEX = "item_index"
+DRAW_WEIGHT = "draw_weight"
+USER_ROW = "user_row"
+# What the evaluator's table of users has beside them.
+JUDGED_ROWS = "judged_rows"
+
 # Names that the pipeline and the signatures use for something else.
 RESERVED_NAMES = frozenset(
     {
         "user_id",
         "item_id",
-        "item_index",
+        ITEM_INDEX,
+        ITEM_ROW,
+        DRAW_WEIGHT,
+        USER_ROW,
+        JUDGED_ROWS,
         "label",
         "timestamp",
         "position",
@@ -74,7 +88,8 @@ class Feature:
         if not self.name or self.name in RESERVED_NAMES:
             raise FeatureError(
                 f"A feature can't be called {self.name!r}: the name is "
-                "empty or used by the pipeline itself. Rename it."
+                "empty or used by the pipeline itself. Rename it; in a "
+                "dataset spec `column` says which column it is read from."
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -181,6 +181,12 @@ def test_shorthand_of_a_feature_reads_the_column_of_its_name():
             "strptime",
         ),
         (
+            "interactions.timestamp.format",
+            "%s",
+            "interactions.timestamp.format",
+            "'%s' holds %s, which",
+        ),
+        (
             "interactions.label.at_least",
             "four",
             "interactions.label.at_least",
@@ -259,6 +265,12 @@ def test_shorthand_of_a_feature_reads_the_column_of_its_name():
             None,
             "items.features.tags.separator",
             "either `separator`",
+        ),
+        (
+            "items.features",
+            {"user_row": {"kind": "numeric", "column": "price"}},
+            "items.features.user_row",
+            "`column` says which column",
         ),
         (
             "fetch.sha256",

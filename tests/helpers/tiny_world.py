@@ -11,11 +11,15 @@ import tensorflow as tf
 from serving.contract.features import (
     CATEGORICAL,
     CATEGORICAL_LIST,
+    DRAW_WEIGHT,
+    ITEM_INDEX,
+    ITEM_ROW,
     NUMERIC,
+    USER_ROW,
     Feature,
 )
-from trainer.episodes import DRAW_WEIGHT, ITEM_ROW, LABEL, POSITION, Catalog
-from trainer.features import ITEM_INDEX, PAD, USER_ROW, FeatureSpace
+from trainer.episodes import LABEL, POSITION, Catalog
+from trainer.features import PAD, FeatureSpace
 from trainer.tasks import LabelledRows, Tasks
 from trainer.two_tower import PartitionedTwoTower
 

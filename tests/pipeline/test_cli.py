@@ -301,6 +301,15 @@ def test_data_looks_at_every_file_and_names_the_worst(
     assert f"most of them in {tmp_path / 'o-1.csv'}\n" in out
 
 
+def test_data_finds_fault_with_a_log_of_no_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop.yaml").write_text(SHOP)
+    (tmp_path / "orders.csv").write_text("who,what,time\n")
+    assert cli.main(["data", str(tmp_path / "shop.yaml")]) == 1
+    assert "interactions   no rows" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("time", "status"), [("2024-01-02", 0), ("soon", 1)])
 def test_data_says_whether_a_run_would_take_the_rows(
     time: str,

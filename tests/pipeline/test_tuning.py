@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from pipeline import tuning
+from pipeline import cli, tuning
 from pipeline.create_pipeline import create_data_pipeline, create_pipeline
 from pipeline.pipeline_config import PipelineConfig
 from pipeline.run_config import RunConfig
@@ -61,6 +61,21 @@ def test_the_tuner_node_goes_on_with_what_the_command_has_tried(
     assert theirs.folder == ours.folder
     assert ours.folder.is_relative_to(tmp_path / "tuning")
     assert theirs.options.budget_bytes == 256
+
+
+def test_the_commands_defaults_are_what_the_tuner_node_searches_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[TuningOptions] = []
+    monkeypatch.setattr(
+        tuning,
+        "tune",
+        lambda config, options, **_: asked.append(options) or 0,
+    )
+    assert cli.main(["tune", "shop"]) == 0
+    assert asked == [TuningOptions()]
+    # As the texts of `run --help` and docs/tuning.md say.
+    assert (asked[0].max_trials, asked[0].budget_bytes) == (30, 256)
 
 
 def test_data_nodes_are_those_of_the_whole_pipeline(

@@ -50,7 +50,8 @@ CONFIG = tiny_world.tiny_config(
     dropout=0.3,
     item_id_dropout=0.3,
     num_inner_steps=1,
-    max_steps=12,
+    # The last look comes after two steps.
+    max_steps=11,
     steps_per_evaluation=3,
     outer_lr=0.05,
     seed=5,

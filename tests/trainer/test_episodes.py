@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from serving.contract.features import USER_ROW
 from tests.helpers import tiny_world
 from tests.helpers.raw_examples import to_example, write_records
 from trainer import episodes
 from trainer.errors import EpisodeDataError
-from trainer.features import PAD, USER_ROW
+from trainer.features import PAD
 from trainer.two_tower import PartitionedTwoTower
 
 SPACE = tiny_world.SPACE

@@ -12,12 +12,13 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
 
+from serving.contract.features import USER_ROW
 from serving.contract.manifest import AdaptiveManifest
 from serving.contract.meta_state import MetaState
 from tests.helpers import raw_examples, tiny_world
 from tests.helpers.numpy_two_tower import NumpyTwoTower
 from trainer.export import WARMUP_FILE, export_model, fingerprint
-from trainer.features import PAD, USER_ROW
+from trainer.features import PAD
 from trainer.stages import StageData
 from trainer.two_tower import PartitionedTwoTower
 

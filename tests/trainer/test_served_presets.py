@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from serving.contract.features import USER_ROW
 from serving.contract.manifest import AdaptiveManifest
 from tests.helpers import raw_examples, tiny_world
 from trainer.config import (
@@ -15,7 +16,6 @@ from trainer.config import (
     PARTITION_PRESETS,
 )
 from trainer.export import export_model
-from trainer.features import USER_ROW
 from trainer.learned_partition import reduce_partition
 from trainer.served_model import ServedModel
 from trainer.stages import StageData

@@ -98,10 +98,19 @@ def test_training_that_gets_better_and_better_ends_at_max_steps():
     assert (result.best_step, result.steps) == (12, 12)
 
 
-@pytest.mark.parametrize(("max_steps", "taken"), [(2, 2), (5, 3), (7, 6)])
-def test_no_more_than_max_steps_are_taken(max_steps, taken):
-    _, _, result = run(range(100), max_steps=max_steps)
-    assert result.steps == taken
+@pytest.mark.parametrize("max_steps", [2, 5, 7])
+def test_max_steps_are_taken_and_the_last_of_them_judged(max_steps):
+    learner, script, result = run(range(100), max_steps=max_steps)
+    assert (result.steps, result.best_step) == (max_steps, max_steps)
+    judged = [*range(STEPS, max_steps, STEPS), max_steps]
+    expected = [averages(max_steps)[step] for step in judged]
+    np.testing.assert_allclose(script.seen, expected, rtol=1e-4)
+    assert learner.value.numpy() == script.seen[-1]
+
+
+def test_patience_ends_training_before_a_shorter_last_look():
+    _, script, result = run([3.0, 2.0, 1.0, 9.0], max_steps=10)
+    assert (len(script.seen), result.steps) == (3, 9)
 
 
 def test_loss_that_is_no_number_stops_training_by_its_step():

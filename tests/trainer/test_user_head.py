@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from serving.contract.features import USER_ROW
 from tests.helpers import tiny_world
 from tests.helpers.numpy_user_head import NumpyUser
 from trainer.config import (
@@ -14,7 +15,7 @@ from trainer.config import (
     TrainerConfig,
 )
 from trainer.errors import PartitionError
-from trainer.features import USER_ROW, FeatureSpace
+from trainer.features import FeatureSpace
 from trainer.towers import UserTower
 from trainer.two_tower import PartitionedTwoTower
 from trainer.user_head import PRESETS, bytes_by_preset

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras
 
+from serving.contract.features import ITEM_INDEX
 from trainer.baselines.fast_weights import (
     DenseWeights,
     FastWeights,
@@ -17,7 +18,7 @@ from trainer.baselines.fast_weights import (
 from trainer.baselines.own_tables import OwnTables
 from trainer.config import TrainerConfig
 from trainer.episodes import Catalog
-from trainer.features import ITEM_INDEX, FeatureEmbedding, FeatureSpace
+from trainer.features import FeatureEmbedding, FeatureSpace
 
 _ID_STDDEV = 0.05
 

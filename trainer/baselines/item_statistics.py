@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from serving.contract.features import ITEM_ROW
 from serving.contract.labels import liked
-from trainer.episodes import ITEM_ROW, LABEL, Catalog
+from trainer.episodes import LABEL, Catalog
 from trainer.tasks import LabelledRows
 
 _USERS_PER_BATCH = 256

@@ -15,10 +15,11 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from serving.contract.features import ITEM_INDEX
 from trainer.baselines.fast_weights import FastWeights, Inputs
 from trainer.config import TrainerConfig
 from trainer.episodes import Catalog
-from trainer.features import ITEM_INDEX, PAD, FeatureSpace
+from trainer.features import PAD, FeatureSpace
 
 
 class OwnTables:

@@ -167,7 +167,8 @@ class MetaTuner(keras_tuner.Tuner):
         }
         epochs = values.get("tuner/epochs")
         if epochs:
-            chosen["max_steps"] = epochs * request.base.steps_per_evaluation
+            steps = epochs * request.base.steps_per_evaluation
+            chosen["max_steps"] = min(steps, request.base.max_steps)
         return TrainerConfig.from_dict(chosen)
 
     def _train(

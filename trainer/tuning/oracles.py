@@ -1,5 +1,7 @@
 """Keras Tuner's oracles: who proposes the next trial."""
 
+import math
+
 import keras_tuner
 
 from trainer.config import TrainerConfig
@@ -35,7 +37,7 @@ def make_oracle(
     }
     if options.oracle == HYPERBAND:
         oracle = keras_tuner.oracles.HyperbandOracle(
-            max_epochs=max(base.max_steps // base.steps_per_evaluation, 1),
+            max_epochs=math.ceil(base.max_steps / base.steps_per_evaluation),
             **shared,
         )
         # It knows no such argument, but keeps to it.

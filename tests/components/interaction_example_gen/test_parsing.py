@@ -154,6 +154,67 @@ def test_lists_of_a_file_that_has_lists_are_read(tmp_path, form, write):
     assert [item["tags"] for item in catalog] == [["new", "é"], ["old"]]
 
 
+def test_whole_floats_of_one_file_are_the_whole_numbers_of_another(tmp_path):
+    nan = float("nan")
+    log = {
+        "user": [1.0, 1e15, nan, 1.5, 2.0**60, 1.0],
+        "item": pa.array([7.0, 7.0, 7.0, 7.0, 7.0, None], pa.float32()),
+        "rating": [5] * 6,
+        "time": [1] * 6,
+    }
+    pyarrow.parquet.write_table(pa.table(log), tmp_path / "log.csv")
+    items = pa.table({"id": [7, 8], "size": [40.0, nan]})
+    pyarrow.parquet.write_table(items, tmp_path / "items")
+    spec = runs.make_spec(
+        interactions=runs.INTERACTIONS | {"format": "parquet"},
+        items={
+            "files": "items",
+            "format": "parquet",
+            "key": "id",
+            "features": {"size": "categorical"},
+        },
+        max_dead_letter_share=0.7,
+    )
+    runs.run(spec, tmp_path, tmp_path / "out")
+    rows = runs.read_examples(tmp_path / "out/examples/Split-meta_train")
+    assert {
+        (*row["user_id"], *row["item_id"], *row["size"]) for row in rows
+    } == {("1", "7", "40"), (str(10**15), "7", "40")}
+    catalog = runs.read_examples(tmp_path / "out" / "catalog")
+    assert [item.get("size") for item in catalog] == [["40"], None]
+    letters = runs.read_letters(tmp_path / "out" / "dead_letters")
+    assert {(letter["row"], letter["reason"]) for letter in letters} == {
+        (3, "empty_user_id"),
+        (4, "inexact_user_id"),
+        (5, "inexact_user_id"),
+        (6, "empty_item_id"),
+    }
+
+
+def test_features_may_be_called_as_the_columns_of_tables_are(tmp_path):
+    (tmp_path / "log.csv").write_text("user,item,rating,time\na,x,5,1\n")
+    (tmp_path / "items").write_text(
+        "key,title,id,order,display\nx,Xi,1,9,big\nx,Xi,1,3,small\n"
+    )
+    names = ("id", "order", "display")
+    items = {
+        "files": "items",
+        "key": "key",
+        "display": "title",
+        "features": dict.fromkeys(names, "categorical"),
+    }
+    spec = runs.make_spec(items=items, max_dead_letter_share=0.7)
+    runs.run(spec, tmp_path, tmp_path / "out")
+    (item,) = runs.read_examples(tmp_path / "out" / "catalog")
+    assert item == {
+        "item_id": ["x"],
+        "display_title": ["Xi"],
+        "id": ["1"],
+        "order": ["9"],
+        "display": ["big"],
+    }
+
+
 def test_ids_that_a_gateway_would_refuse_become_dead_letters(tmp_path):
     long, most = 256 * "é", 128 * "é"
     (tmp_path / "log.csv").write_text(

@@ -1,5 +1,10 @@
 """What `adaptower data` says of the first rows, against files with faults."""
 
+import datetime
+import re
+
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from components.dataset_spec import DatasetSpec
@@ -63,6 +68,26 @@ def test_wrong_column_is_named(folder):
     users = SPEC["users"] | {"features": {"town": "categorical"}}
     with pytest.raises(InputDataError, match="town"):
         look(folder, users=users)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("user", ["ann"]),
+        ("stars", datetime.date(2020, 1, 2)),
+        ("time", datetime.timedelta(days=1)),
+    ],
+)
+def test_type_of_no_use_is_an_error_that_names_the_column(
+    folder, column, value
+):
+    row = {"user": "ann", "item": 1, "stars": 5, "time": 100, column: value}
+    table = pa.Table.from_pylist([row])
+    pyarrow.parquet.write_table(table, folder / "log.parquet")
+    log = {"files": "log.parquet", "format": "parquet"}
+    kind = re.escape(f"{column} ({table.schema.field(column).type})")
+    with pytest.raises(InputDataError, match=rf"log\.parquet: .*{kind}"):
+        look(folder, interactions=SPEC["interactions"] | log)
 
 
 def write_log(folder, name, rows):

@@ -95,9 +95,10 @@ def test_latin1_is_read_as_the_spec_says(tmp_path):
     assert rows == [(2, "café", "Señor")]
 
 
-def test_compressed_csv_is_read_by_its_name(tmp_path):
+@pytest.mark.parametrize("suffix", [".gz", ".GZ"])
+def test_compressed_csv_is_read_by_its_name(tmp_path, suffix):
     content = gzip.compress(b"a::b\n1::2\n")
-    rows, _ = read(tmp_path, content, suffix=".gz", delimiter="::")
+    rows, _ = read(tmp_path, content, suffix=suffix, delimiter="::")
     assert rows == [(2, "1", "2")]
 
 
@@ -127,6 +128,7 @@ def test_unusable_csv_is_an_error_that_names_the_file(
     with pytest.raises(InputDataError, match=r"t\.csv") as raised:
         read(tmp_path, content)
     assert problem in str(raised.value)
+    assert "Did you mean" not in str(raised.value)
 
 
 def test_parquet_keeps_types_and_the_order_asked_for(tmp_path):

@@ -1,6 +1,7 @@
 """Parsing columns against parsing their values one by one."""
 
 import datetime
+import decimal
 import math
 
 import pyarrow as pa
@@ -98,6 +99,54 @@ def test_time_is_read_in_each_format(text, layout):
         None,
         expected,
     ]
+
+
+@pytest.mark.parametrize(
+    ("layout", "suffix"),
+    [("%Y-%m-%d", ""), ("%F", ""), ("%F %T%z", " 23:30:00-0500")],
+)
+def test_day_that_its_month_lacks_is_no_time(layout, suffix):
+    days = ["2020-02-31", "2021-02-29", "2020-04-31"]
+    column = pa.array([day + suffix for day in days])
+    assert times.as_seconds(column, layout).to_pylist() == [None] * 3
+
+
+def test_every_day_of_a_leap_year_is_read_with_and_without_a_zone():
+    start = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+    days = [start + datetime.timedelta(days=n) for n in range(366)]
+    expected = [int(day.timestamp()) for day in days]
+    for layout in ("%d.%m.%Y", "%D", "%Y %j", "%Y-%m-%d %H:%M %z"):
+        column = pa.array([day.strftime(layout) for day in days])
+        assert times.as_seconds(column, layout).to_pylist() == expected
+
+
+def test_zone_that_nobody_can_tell_is_no_time():
+    column = pa.array(["2017-01-28 19:06:53 UTC", "2017-01-28 19:06:53 XYZ"])
+    seconds = times.as_seconds(column, "%Y-%m-%d %H:%M:%S %Z").to_pylist()
+    assert seconds == [int(MOMENT.timestamp()), None]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.int64(), pa.float32(), pa.float64(), pa.decimal128(21, 2)],
+)
+def test_whole_number_is_the_same_text_in_every_type(kind):
+    column = pa.array([0, 7, -120, 1 << 20, None]).cast(kind)
+    texts = ["0", "7", "-120", "1048576", None]
+    assert values.as_text(column).to_pylist() == texts
+
+
+def test_large_and_broken_numbers_are_read_as_they_are():
+    numbers = [1e16, -0.0, 1.5, math.inf, math.nan]
+    assert values.as_text(pa.array(numbers)).to_pylist() == [
+        "10000000000000000",
+        "0",
+        "1.5",
+        "inf",
+        None,
+    ]
+    column = pa.array([decimal.Decimal("10.50"), None])
+    assert values.as_text(column).to_pylist() == ["10.5", None]
 
 
 def test_arrow_timestamps_need_no_format():

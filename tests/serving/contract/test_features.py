@@ -28,6 +28,16 @@ def test_names_of_the_signatures_inputs_are_reserved():
     } <= RESERVED_NAMES
 
 
+def test_names_of_what_stands_beside_features_are_reserved():
+    assert {
+        "item_row",
+        "item_index",
+        "draw_weight",
+        "user_row",
+        "judged_rows",
+    } <= RESERVED_NAMES
+
+
 def test_unknown_kind_is_refused_with_those_that_exist():
     with pytest.raises(FeatureError, match=r"'float'.*numeric"):
         Feature("age", "float")

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from serving.contract.features import ITEM_INDEX
 from tests.helpers import numpy_targets, tiny_world
 from trainer.baselines.fast_two_tower import FastTwoTower
 from trainer.baselines.fast_weights import floats_per_user
 from trainer.baselines.maml_all import MamlAll, MamlLearner, MamlScorer
-from trainer.features import ITEM_INDEX, PAD
+from trainer.features import PAD
 from trainer.tasks import LabelledRows
 
 CATALOG = tiny_world.make_catalog()

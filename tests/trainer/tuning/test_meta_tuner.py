@@ -254,6 +254,17 @@ def test_hyperband_trains_the_best_on_from_their_checkpoints(
     }
 
 
+def test_hyperband_takes_no_more_steps_than_given(
+    tiny_episodes, tmp_path, trained
+):
+    overrides = {**TINY, "max_steps": 3, "steps_per_evaluation": 50}
+    request = make_request(
+        tiny_episodes, tmp_path, overrides, max_trials=2, oracle="hyperband"
+    )
+    MetaTuner(request).search()
+    assert {config.max_steps for config in trained.configs} == {3}
+
+
 def test_best_trial_of_an_empty_folder_is_an_error(tiny_episodes, tmp_path):
     with pytest.raises(TuningError, match="None of 0 trials"):
         best_trial(make_request(tiny_episodes, tmp_path))
