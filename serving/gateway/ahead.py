@@ -69,13 +69,14 @@ class Ahead:
     async def _prepare(self, model: ServedModel) -> None:
         clock = asyncio.get_running_loop().time
         await self._scoring.ask_for_items(model)
-        forgotten = self._scoring.forgotten
+        kept = self._scoring.kept
+        forgotten = kept.forgotten
         # More would push out those who came last.
-        met = itertools.islice(self._scoring.users_met(model), MAX_USERS // 2)
+        met = itertools.islice(kept.users_met(model), MAX_USERS // 2)
         while users := [*itertools.islice(met, _USERS)]:
             begin = clock()
             await self._expect(model, users, forgotten)
-            if self._scoring.forgotten != forgotten:
+            if kept.forgotten != forgotten:
                 # Those who are left are forgotten.
                 return
             await asyncio.sleep(_REST * (clock() - begin))

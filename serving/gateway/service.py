@@ -49,7 +49,7 @@ def gateway_services(
     limits = config.limits
     scoring = Scoring(RankBatcher(parts.backend), config.kept_vectors, metrics)
     ahead = Ahead(scoring, store, ladder, parts.stragglers)
-    registry.before_switch(ahead.prepare)
+    registry.before_switch.add(ahead.prepare)
     ranker = Ranker(parts.backend, scoring)
     shadows = Shadows(trials, registry, ranker, stage, store, ladder)
     return (
@@ -86,7 +86,7 @@ def gateway_services(
                 trials,
                 parts.meta_stage,
                 parts.log,
-                scoring,
+                scoring.kept,
             ),
             StatusRpcs(registry, store, metrics),
             observers,

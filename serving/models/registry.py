@@ -11,8 +11,6 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import (
-    Awaitable,
-    Callable,
     Collection,
     Mapping,
     Sequence,
@@ -30,13 +28,18 @@ from serving.models.backend import ModelServer
 from serving.models.fitness import newest_fit
 from serving.models.manifests import Manifests
 from serving.models.meta_state_source import Exported, MetaStateSource
+from serving.models.preparations import Preparations
 from serving.models.served_model import ServedModel
 
 _log = logging.getLogger(__name__)
 
 
 class ModelRegistry:
-    """The gateway's models by name; lives inside one event loop."""
+    """The gateway's models by name; lives inside one event loop.
+
+    Attributes:
+        before_switch: What is done for a version before it serves.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class ModelRegistry:
             meta_states: Asked for each version; None: what was exported.
             manifests: Reads what versions say of themselves.
         """
+        self.before_switch = Preparations()
         self._backend = backend
         self._meta_states = meta_states or Exported()
         self._manifests = manifests or Manifests()
@@ -66,11 +70,7 @@ class ModelRegistry:
         self._available: dict[str, Sequence[int]] = {}
         self._others: dict[tuple[str, int], ServedModel] = {}
         self._troubles: dict[str, str] = {}
-        self._before_switch: list[Callable[[ServedModel], Awaitable[None]]] = []
         self._looking = asyncio.Lock()
-        self._preparing: asyncio.Task[None] | None = None
-        # How many wait for a look who can't wait for preparations.
-        self._hurried = 0
         # When the last whole look began, by the event loop's clock.
         self._looked = 0.0
 
@@ -123,12 +123,6 @@ class ModelRegistry:
             f"model server's log, and that {self._base_paths[name]} holds a "
             "complete version."
         )
-
-    def before_switch(
-        self, prepare: Callable[[ServedModel], Awaitable[None]]
-    ) -> None:
-        """Has something done for each version before it is the current one."""
-        self._before_switch.append(prepare)
 
     async def version(self, name: str, version: int) -> ServedModel:
         """Returns a certain version of a model, current or not.
@@ -193,13 +187,8 @@ class ModelRegistry:
         one that began before might switch to what is gone by now. They may be
         without an answer until then, so no switch is prepared meanwhile.
         """
-        self._hurried += 1
-        if self._preparing is not None:
-            self._preparing.cancel()
-        try:
+        with self.before_switch.hurried():
             await self.refresh_patiently()
-        finally:
-            self._hurried -= 1
 
     async def refresh_patiently(self) -> None:
         """Like `refresh`, with time to prepare a switch."""
@@ -249,7 +238,7 @@ class ModelRegistry:
             model = await self._pinned(name, version, manifest)
             # Not while nothing else answers.
             if current is not None and current.version in available:
-                await self._prepare(model)
+                await self.before_switch.run(model)
             self._served[name] = model
             if current is not None:
                 self._others[name, current.version] = current
@@ -262,27 +251,6 @@ class ModelRegistry:
                 manifest.num_adaptive,
             )
         return trouble
-
-    async def _prepare(self, model: ServedModel) -> None:
-        """Has done what comes before a switch, unless somebody can't wait."""
-        if self._hurried:
-            return
-        self._preparing = asyncio.create_task(self._prepare_all(model))
-        try:
-            await asyncio.wait((self._preparing,))
-        finally:
-            self._preparing.cancel()
-            self._preparing = None
-
-    async def _prepare_all(self, model: ServedModel) -> None:
-        for prepare in self._before_switch:
-            try:
-                await prepare(model)
-            except Exception:
-                # It serves all the same, only less prepared.
-                _log.exception(
-                    "%s: version %d unprepared", model.name, model.version
-                )
 
     async def _refresh_meta_states(self, name: str) -> None:
         """Takes over what other processes learned, for all that is in use."""

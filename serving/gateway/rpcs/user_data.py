@@ -8,10 +8,10 @@ import numpy as np
 
 from serving.errors import RecordError
 from serving.event_log import EventLog
+from serving.gateway.kept_versions import KeptVersions
 from serving.gateway.provenance import provenance
 from serving.gateway.requests import check_id
 from serving.gateway.rpcs.call import Call
-from serving.gateway.scoring import Scoring
 from serving.gateway.trials import Trials
 from serving.limits import Limits
 from serving.models.ladder import Ladder
@@ -37,7 +37,7 @@ class UserDataRpcs:
         trials: Trials,
         meta_stage: MetaStage,
         log: EventLog,
-        scoring: Scoring,
+        kept: KeptVersions,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -46,7 +46,7 @@ class UserDataRpcs:
         self._trials = trials
         self._meta_stage = meta_stage
         self._log = log
-        self._scoring = scoring
+        self._kept = kept
 
     async def get_user(
         self, request: pb.GetUserRequest, call: Call
@@ -87,7 +87,7 @@ class UserDataRpcs:
             receipt.records += found
             tombstones.append(tombstone)
         self._meta_stage.forget(request.user_id)
-        self._scoring.forget_users()
+        self._kept.forget_users()
         await self._trials.forget(request.user_id)
         receipt.deleted_ms = max(each.deleted_ms for each in tombstones)
         receipt.expires_ms = min(each.expires_ms for each in tombstones)

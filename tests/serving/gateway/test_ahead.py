@@ -50,6 +50,7 @@ class Gateway:
         self.ladder = Ladder()
         self.relearned = []
         self.scoring = Scoring(RankBatcher(self.backend), 100, Metrics())
+        self.kept = self.scoring.kept
         self.ranker = Ranker(self.backend, self.scoring)
         log = open_event_log(StoreConfig(), LogConfig())
         stragglers = Stragglers(
@@ -150,8 +151,8 @@ def test_who_was_never_met_or_only_expected_is_not_expected_again(gateway):
     gateway.prepare(NEW)
     assert gateway.rank(NEW, "ann") == []
     # By now the first version is forgotten, and Bob did not come.
-    for version in [v for v in gateway.scoring._versions if v.version == 1]:
-        del gateway.scoring._versions[version]
+    for version in [v for v in gateway.kept._versions if v.version == 1]:
+        del gateway.kept._versions[version]
     gateway.prepare(NEWER)
     assert gateway.rank(NEWER, "ann") == []
     assert gateway.rank(NEWER, "bob") == ["embed"]
@@ -163,7 +164,7 @@ def test_who_was_deleted_is_not_expected(gateway):
     # By another gateway: this one still remembers her.
     gateway.store.delete(UserKey("shop", "ann"))
     assert gateway.prepare(NEW) == ["embed"]
-    assert not any(kept.has_users for _, kept in gateway.scoring._others(OLD))
+    assert not any(kept.has_users for _, kept in gateway.kept._others(OLD))
 
 
 def test_who_is_deleted_while_others_are_learned_is_not_kept(gateway):
@@ -177,13 +178,13 @@ def test_who_is_deleted_while_others_are_learned_is_not_kept(gateway):
     async def answer(model, version, signature, inputs):
         if signature == "adapt":
             gateway.store.delete(UserKey("shop", "bob"))
-            gateway.scoring.forget_users()
+            gateway.kept.forget_users()
         return await predict(model, version, signature, inputs)
 
     gateway.backend.predict = answer
     gateway.prepare(NEW)
     assert gateway.relearned.count(("learned", 1)) == 1
-    assert not gateway.scoring._kept(NEW).has_users
+    assert not gateway.kept.of(NEW).has_users
 
 
 def test_preparations_end_when_those_who_were_met_are_forgotten(
@@ -198,12 +199,12 @@ def test_preparations_end_when_those_who_were_met_are_forgotten(
         await expect(model, met, forgotten)
         expected.extend(each.features["age"] for each in met)
         if len(expected) == 2:
-            gateway.scoring.forget_users()
+            gateway.kept.forget_users()
 
     gateway.ahead._expect = forget
     gateway.prepare(NEW)
     assert expected == [2.0, 1.0]
-    assert not gateway.scoring._kept(NEW).has_users
+    assert not gateway.kept.of(NEW).has_users
 
 
 def test_who_came_last_is_not_pushed_out_by_those_who_came_before(
@@ -225,8 +226,8 @@ def test_versions_of_other_features_tell_nothing_of_users(gateway):
     other = dataclasses.replace(
         NEW, manifest=dataclasses.replace(NEW.manifest, user_features=features)
     )
-    assert [*gateway.scoring.users_met(NEW)]
-    assert [*gateway.scoring.users_met(other)] == []
+    assert [*gateway.kept.users_met(NEW)]
+    assert [*gateway.kept.users_met(other)] == []
 
 
 def test_many_are_made_ready_a_few_at_a_time_with_rests(gateway, monkeypatch):
@@ -298,7 +299,7 @@ def test_those_who_were_met_are_looked_through_as_they_are_taken(gateway):
     for age in range(9):
         gateway.rank(OLD, "", Told(age=float(age)))
     Told.looks = 0
-    met = gateway.scoring.users_met(NEW)
+    met = gateway.kept.users_met(NEW)
     assert Told.looks == 0
     assert next(met).features == {"age": 8.0}
     assert Told.looks == 1

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.errors import BackendError
+from serving.gateway import kept_versions
 from serving.gateway import scoring as scoring_module
 from serving.gateway.batcher import RankBatcher
 from serving.gateway.scoring import Scoring
@@ -260,7 +261,7 @@ def test_more_new_items_than_may_be_kept_are_scored_by_the_model():
 
 def test_users_are_dropped_when_one_is_deleted_and_items_are_not(bench):
     bench.score()
-    bench.scoring.forget_users()
+    bench.scoring.kept.forget_users()
     sent = []
     bench.backend.run, run = None, bench.backend.run
 
@@ -278,7 +279,7 @@ def test_who_is_deleted_while_the_model_server_is_asked_is_not_kept(bench):
 
     async def answer(*arguments):
         outputs = await predict(*arguments)
-        bench.scoring.forget_users()
+        bench.scoring.kept.forget_users()
         return outputs
 
     bench.backend.predict = answer
@@ -293,7 +294,7 @@ def test_who_is_deleted_between_two_parts_of_a_long_list_is_not_kept(
 ):
     monkeypatch.setattr(scoring_module, "MAX_SHARED_CANDIDATES", 1)
     predict = bench.backend.predict
-    deletions = [bench.scoring.forget_users]
+    deletions = [bench.scoring.kept.forget_users]
 
     async def answer(*arguments):
         outputs = await predict(*arguments)
@@ -303,21 +304,21 @@ def test_who_is_deleted_between_two_parts_of_a_long_list_is_not_kept(
 
     bench.backend.predict = answer
     assert bench.score() == ["embed", "embed"]
-    assert not bench.scoring._kept(MODELS[1]).has_users
+    assert not bench.scoring.kept.of(MODELS[1]).has_users
 
 
 def test_users_not_seen_for_long_are_dropped_though_nobody_comes(monkeypatch):
-    monkeypatch.setattr(scoring_module, "_USER_SECONDS", 0.02)
+    monkeypatch.setattr(kept_versions, "_USER_SECONDS", 0.02)
     bench = Bench()
 
     async def run():
         await bench.scoring.score(MODELS[1], ROW)
-        (kept,) = bench.scoring._versions.values()
+        (kept,) = bench.scoring.kept._versions.values()
         assert kept.has_users
         while kept.has_users:
             await asyncio.sleep(0.005)
         # Then nothing wakes the event loop any more.
-        assert bench.scoring._ageing is None
+        assert bench.scoring.kept._ageing is None
         bench.backend.calls.clear()
         await bench.scoring.score(MODELS[1], ROW)
         assert bench.backend.calls == ["embed"]

@@ -126,7 +126,7 @@ def test_version_is_prepared_before_anybody_is_answered_by_it(
         current = registry.served("adaptower")
         seen.append((model.version, current and current.version))
 
-    registry.before_switch(prepare)
+    registry.before_switch.add(prepare)
     for versions in ({1: ORACLES[1]}, ORACLES, ORACLES):
         backend.versions = versions
         poll(registry)
@@ -140,7 +140,7 @@ def test_version_that_can_not_be_prepared_serves_all_the_same(
     async def prepare(model):
         raise MemoryError("no room")
 
-    registry.before_switch(prepare)
+    registry.before_switch.add(prepare)
     backend.versions = {1: ORACLES[1]}
     refresh(registry)
     backend.versions = ORACLES
@@ -156,7 +156,7 @@ def test_nobody_waits_for_preparations_while_no_version_answers(
     async def prepare(model):
         seen.append(model.version)
 
-    registry.before_switch(prepare)
+    registry.before_switch.add(prepare)
     backend.versions = {1: ORACLES[1]}
     refresh(registry)
     # As of a model server that keeps one version only.
@@ -182,7 +182,7 @@ def test_preparations_end_when_somebody_needs_the_new_version(
 
         backend.versions = {1: ORACLES[1]}
         await registry.refresh()
-        registry.before_switch(prepare)
+        registry.before_switch.add(prepare)
         backend.versions = ORACLES
         look = asyncio.create_task(registry.refresh_patiently())
         await preparing.wait()
@@ -205,7 +205,7 @@ def test_who_needs_the_new_version_waits_for_no_preparations(registry, backend):
 
     backend.versions = {1: ORACLES[1]}
     refresh(registry)
-    registry.before_switch(prepare)
+    registry.before_switch.add(prepare)
     backend.versions = ORACLES
 
     async def run():
@@ -240,7 +240,7 @@ def test_nothing_is_prepared_if_somebody_needs_a_version_before_that_begins(
 
     backend.versions = {1: ORACLES[1]}
     refresh(registry)
-    registry.before_switch(prepare)
+    registry.before_switch.add(prepare)
     backend.versions = ORACLES
     backend.available_versions = held_up
     asyncio.run(asyncio.wait_for(run(), PATIENT_SECONDS))
@@ -263,7 +263,7 @@ def test_preparations_end_with_the_gateway(registry, backend):
 
         backend.versions = {1: ORACLES[1]}
         await registry.refresh()
-        registry.before_switch(prepare)
+        registry.before_switch.add(prepare)
         backend.versions = ORACLES
         look = asyncio.create_task(registry.refresh_patiently())
         await preparing.wait()
