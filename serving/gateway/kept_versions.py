@@ -17,7 +17,8 @@ from serving.models.served_model import ServedModel
 # experiments' arms, and the one before that requests are pinned to.
 _MAX_VERSIONS = 4
 # Users' vectors are dropped between one and two times this after their last
-# use: nothing is left for long of users that another gateway deleted.
+# use, or after they were expected: nothing is left for long of users that
+# another gateway deleted.
 _USER_SECONDS = 300.0
 
 _T = TypeVar("_T")

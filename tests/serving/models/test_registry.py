@@ -165,28 +165,43 @@ def test_nobody_waits_for_preparations_while_no_version_answers(
     assert seen == []
 
 
+async def begin_to_prepare(registry, backend, ended):
+    """Looks once with the second version there, and stops at preparations.
+
+    Args:
+        registry: Knows nothing yet.
+        backend: Of the registry.
+        ended: Gets the version whose preparations have ended.
+
+    Returns:
+        The look, which goes on for ever unless something ends it.
+    """
+    preparing = asyncio.Event()
+
+    async def prepare(model):
+        preparing.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(model.version)
+
+    backend.versions = {1: ORACLES[1]}
+    await registry.refresh()
+    registry.before_switch.add(prepare)
+    backend.versions = ORACLES
+    look = asyncio.create_task(registry.refresh_patiently())
+    await preparing.wait()
+    assert registry.resolve().version == 1
+    return look
+
+
 def test_preparations_end_when_somebody_needs_the_new_version(
     registry, backend
 ):
     ended = []
 
     async def run():
-        preparing = asyncio.Event()
-
-        async def prepare(model):
-            preparing.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended.append(model.version)
-
-        backend.versions = {1: ORACLES[1]}
-        await registry.refresh()
-        registry.before_switch.add(prepare)
-        backend.versions = ORACLES
-        look = asyncio.create_task(registry.refresh_patiently())
-        await preparing.wait()
-        assert registry.resolve().version == 1
+        look = await begin_to_prepare(registry, backend, ended)
         # Whose version is gone asks for another look.
         await registry.refresh()
         assert registry.resolve().version == 2
@@ -252,21 +267,7 @@ def test_preparations_end_with_the_gateway(registry, backend):
     ended = []
 
     async def run():
-        preparing = asyncio.Event()
-
-        async def prepare(model):
-            preparing.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended.append(model.version)
-
-        backend.versions = {1: ORACLES[1]}
-        await registry.refresh()
-        registry.before_switch.add(prepare)
-        backend.versions = ORACLES
-        look = asyncio.create_task(registry.refresh_patiently())
-        await preparing.wait()
+        look = await begin_to_prepare(registry, backend, ended)
         look.cancel()
         with pytest.raises(asyncio.CancelledError):
             await look
