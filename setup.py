@@ -64,6 +64,7 @@ BOTH = [
     "rdata>=0.11,<2",
     "redis>=5.2,<8",
     "rich>=13,<16",
+    "scipy>=1.12,<2",
     "tensorflow-recommenders>=0.7.7,<0.8",
     "uvloop>=0.21,<1",
     # TFX runs these three as programs; environments made by uv lack them.
@@ -86,7 +87,6 @@ DEV = [
     "pytest-xdist>=3.6,<4",
     "ruff>=0.17,<0.18",
     "scikit-learn>=1.5,<2",
-    "scipy>=1.12,<2",
     "trustme>=1.1,<2",
     "types-protobuf",
     "types-PyYAML",

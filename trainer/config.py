@@ -72,7 +72,11 @@ class TrainerConfig:
         dropout: Share of hidden units dropped in training.
         item_id_dropout: Share of items that training shows without their id,
             so that the towers learn what to say of a new item.
-        item_l2: Weight of the squared norm of item-id embeddings.
+        item_l2: Weight of the squared norm of item-id embeddings; after a warm
+            start, of their distance from it.
+        warm_start_rounds: Rounds of expectation-maximization that the offline
+            stage's item-id embeddings start from (`trainer.item_factors`); 0
+            starts them at random.
         solver: How the inner loop minimizes: `gradient` (steps of learned
             sizes) or `newton` (to the minimum, with a learned prior).
         num_inner_steps: Steps of the inner loop.
@@ -115,6 +119,7 @@ class TrainerConfig:
     dropout: float = 0.2
     item_id_dropout: float = 0.1
     item_l2: float = 1e-4
+    warm_start_rounds: int = 0
     solver: str = GRADIENT
     num_inner_steps: int = 5
     first_order: bool = False

@@ -21,6 +21,7 @@ from trainer.episodes import (
 )
 from trainer.features import FeatureSpace
 from trainer.graded_labels import Degrees
+from trainer.item_factors import Targets, item_factors
 from trainer.learned_partition import reduce_partition
 from trainer.outer_loop import MetaLearner
 from trainer.partition import meta_learning
@@ -98,6 +99,8 @@ def train_offline(
 ) -> tuple[PartitionedTwoTower, TrainingResult]:
     """Offline meta-learning of a partitioned model; see `train`."""
     model = _fresh_model(data, config)
+    if config.warm_start_rounds:
+        _warm_start(model, data, config)
     validation = _validation(model, data, config)
     with meta_learning(model.user_specific_layers):
         result = train(
@@ -138,10 +141,28 @@ def train_joint(
 
 def _fresh_model(data: StageData, config: TrainerConfig) -> PartitionedTwoTower:
     tf_keras.utils.set_random_seed(config.seed)
-    degrees = Degrees.of(
-        data.meta_train, config.liked_from, config.degree_weight
+    return PartitionedTwoTower(data.space, config, _degrees(data, config))
+
+
+def _degrees(data: StageData, config: TrainerConfig) -> Degrees:
+    return Degrees.of(data.meta_train, config.liked_from, config.degree_weight)
+
+
+def _warm_start(
+    model: PartitionedTwoTower, data: StageData, config: TrainerConfig
+) -> None:
+    targets = Targets.read(
+        data.meta_train,
+        data.catalog,
+        data.space.num_item_indices,
+        config,
+        _degrees(data, config),
     )
-    return PartitionedTwoTower(data.space, config, degrees)
+    model.item_tower.start_from(
+        item_factors(
+            targets, config.vector_size, config.warm_start_rounds, config.seed
+        )
+    )
 
 
 def _validation(

@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -11,6 +12,7 @@ from trainer.config import TrainerConfig
 from trainer.embedded import Embedded, EmbeddedUser
 from trainer.feature_network import feature_network
 from trainer.features import FeatureSpace
+from trainer.item_factors import ItemFactors
 
 _ID_STDDEV = 0.05
 
@@ -91,6 +93,8 @@ class ItemTower(tf_keras.Model):
             _Draws.ITEM_IDS.seed(config)
         )
         self._l2 = config.item_l2
+        # What the L2 loss pulls the table toward: where it started.
+        self._start: tf.Tensor | None = None
         self._id_embedding = tf_keras.layers.Embedding(
             space.num_item_indices,
             config.vector_size + 1,
@@ -99,6 +103,16 @@ class ItemTower(tf_keras.Model):
             ),
             name="item_id",
         )
+
+    def start_from(self, factors: ItemFactors) -> None:
+        """Starts item ids from what is known of them, before any training.
+
+        From then on the L2 loss pulls toward that, instead of toward 0.
+        """
+        start = np.concatenate([factors.vector, factors.bias[:, None]], axis=1)
+        self._start = tf.constant(start, tf.float32)
+        self._id_embedding.build(None)
+        self._id_embedding.set_weights([start])
 
     def call(
         self, ids: Mapping[str, tf.Tensor], training: bool = False
@@ -122,7 +136,10 @@ class ItemTower(tf_keras.Model):
             )
         by_id = self._id_embedding(index)
         if training:
-            self.add_loss(self._l2 * tf.reduce_sum(tf.square(by_id)))
+            away = by_id
+            if self._start is not None:
+                away -= tf.gather(self._start, index)
+            self.add_loss(self._l2 * tf.reduce_sum(tf.square(away)))
         by_features = self._network(ids, training=training)
         return Embedded(
             by_features.vector + by_id[..., : self._size],
