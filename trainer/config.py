@@ -74,9 +74,9 @@ class TrainerConfig:
             so that the towers learn what to say of a new item.
         item_l2: Weight of the squared norm of item-id embeddings; after a warm
             start, of their distance from it.
-        warm_start_rounds: Rounds of expectation-maximization that the offline
-            stage's item-id embeddings start from (`trainer.item_factors`); 0
-            starts them at random.
+        warm_start_rounds: Rounds of expectation-maximization that item-id
+            embeddings start from in meta-learning (`trainer.item_factors`); 0
+            starts them at random. Plain training always does.
         solver: How the inner loop minimizes: `gradient` (steps of learned
             sizes) or `newton` (to the minimum, with a learned prior).
         num_inner_steps: Steps of the inner loop.

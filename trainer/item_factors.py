@@ -62,6 +62,10 @@ class ItemFactors:
     vector: Array
     bias: Array
 
+    def table(self) -> Array:
+        """Vectors and biases as one embedding table, [items, size + 1]."""
+        return np.concatenate([self.vector, self.bias[:, np.newaxis]], axis=1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
@@ -140,7 +144,7 @@ def item_factors(
         targets: What is learned from.
         size: Length of the vectors.
         rounds: E and M steps. Each takes some (size + 1)^2 multiplications per
-            row, and all of it some 30 (size + 1)^2 bytes per item.
+            row, and all of it some 40 (size + 1)^2 bytes per item.
         seed: Of the vectors to start from.
 
     Returns:

@@ -21,7 +21,7 @@ from trainer.episodes import (
 )
 from trainer.features import FeatureSpace
 from trainer.graded_labels import Degrees
-from trainer.item_factors import Targets, item_factors
+from trainer.item_factors import ItemFactors, Targets, item_factors
 from trainer.learned_partition import reduce_partition
 from trainer.outer_loop import MetaLearner
 from trainer.partition import meta_learning
@@ -100,7 +100,7 @@ def train_offline(
     """Offline meta-learning of a partitioned model; see `train`."""
     model = _fresh_model(data, config)
     if config.warm_start_rounds:
-        _warm_start(model, data, config)
+        model.item_tower.start_from(starting_factors(data, config))
     validation = _validation(model, data, config)
     with meta_learning(model.user_specific_layers):
         result = train(
@@ -148,9 +148,8 @@ def _degrees(data: StageData, config: TrainerConfig) -> Degrees:
     return Degrees.of(data.meta_train, config.liked_from, config.degree_weight)
 
 
-def _warm_start(
-    model: PartitionedTwoTower, data: StageData, config: TrainerConfig
-) -> None:
+def starting_factors(data: StageData, config: TrainerConfig) -> ItemFactors:
+    """What item-id embeddings start from with `config.warm_start_rounds`."""
     targets = Targets.read(
         data.meta_train,
         data.catalog,
@@ -158,10 +157,8 @@ def _warm_start(
         config,
         _degrees(data, config),
     )
-    model.item_tower.start_from(
-        item_factors(
-            targets, config.vector_size, config.warm_start_rounds, config.seed
-        )
+    return item_factors(
+        targets, config.vector_size, config.warm_start_rounds, config.seed
     )
 
 

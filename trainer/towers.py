@@ -3,7 +3,6 @@
 import enum
 from collections.abc import Mapping
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -109,10 +108,9 @@ class ItemTower(tf_keras.Model):
 
         From then on the L2 loss pulls toward that, instead of toward 0.
         """
-        start = np.concatenate([factors.vector, factors.bias[:, None]], axis=1)
-        self._start = tf.constant(start, tf.float32)
+        self._start = tf.constant(factors.table(), tf.float32)
         self._id_embedding.build(None)
-        self._id_embedding.set_weights([start])
+        self._id_embedding.set_weights([self._start])
 
     def call(
         self, ids: Mapping[str, tf.Tensor], training: bool = False

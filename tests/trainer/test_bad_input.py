@@ -1,5 +1,7 @@
 """Users whose history is no history: each has a defined answer."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -51,13 +53,17 @@ def test_user_without_events_is_never_drawn():
 
 @pytest.mark.parametrize("users", [[], [tiny_world.make_episode([])]])
 @pytest.mark.parametrize("train", [train_offline, train_joint])
-def test_nobody_with_an_event_in_meta_train_is_an_error(users, train):
+@pytest.mark.parametrize("warm_start_rounds", [0, 2])
+def test_nobody_with_an_event_in_meta_train_is_an_error(
+    users, train, warm_start_rounds
+):
     judged = [tiny_world.make_episode(range(40))]
     data = StageData(
         episodes(users), episodes(judged), tiny_world.SPACE, CATALOG
     )
+    config = dataclasses.replace(CONFIG, warm_start_rounds=warm_start_rounds)
     with pytest.raises(EpisodeDataError, match="meta_train holds no event"):
-        train(data, CONFIG)
+        train(data, config)
 
 
 def test_user_with_one_event_is_judged_on_it_and_learned_from_nothing():

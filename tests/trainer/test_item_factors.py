@@ -5,9 +5,15 @@ import pytest
 
 from tests.helpers import tiny_world
 from trainer import item_factors as module
+from trainer.baselines.stages import train_maml_all
 from trainer.graded_labels import Degrees
 from trainer.item_factors import Targets, item_factors
-from trainer.stages import StageData, train_joint, train_offline
+from trainer.stages import (
+    StageData,
+    starting_factors,
+    train_joint,
+    train_offline,
+)
 
 SIZE = 3
 CATALOG = tiny_world.make_catalog()
@@ -238,10 +244,22 @@ def table(model):
     return model.item_tower._id_embedding.embeddings.numpy()
 
 
-def test_offline_stage_starts_from_factors_and_is_pulled_toward_them():
+def offline_table(data, config):
+    return table(train_offline(data, config)[0])
+
+
+def maml_all_table(data, config):
+    scorer, _ = train_maml_all(data, config)
+    return scorer._maml.model._id_embedding.embeddings.numpy()
+
+
+@pytest.mark.parametrize("trained_table", [offline_table, maml_all_table])
+def test_meta_learning_starts_from_factors_and_is_pulled_toward_them(
+    trained_table,
+):
     data = make_data()
     far, near = (
-        train_offline(
+        trained_table(
             data,
             tiny_world.tiny_config(
                 warm_start_rounds=4,
@@ -251,20 +269,14 @@ def test_offline_stage_starts_from_factors_and_is_pulled_toward_them():
                 ema_momentum=0.5,
                 item_l2=item_l2,
             ),
-        )[0]
+        )
         for item_l2 in (0.0, 100.0)
     )
-    config = tiny_world.tiny_config()
-    degrees = Degrees.of(
-        data.meta_train, config.liked_from, config.degree_weight
-    )
-    factors = item_factors(
-        Targets.read(data.meta_train, CATALOG, 7, config, degrees), 3, 4, 0
-    )
-    start = np.column_stack([factors.vector, factors.bias])
+    config = tiny_world.tiny_config(warm_start_rounds=4)
+    start = starting_factors(data, config).table()
     assert np.abs(start).max() > 0.5
-    assert np.abs(table(near) - start).max() < 0.1
-    assert np.abs(table(far) - start).max() > 0.3
+    assert np.abs(near - start).max() < 0.1
+    assert np.abs(far - start).max() > 0.3
 
 
 def test_plain_training_does_not_start_from_factors():

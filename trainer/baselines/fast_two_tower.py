@@ -19,6 +19,7 @@ from trainer.baselines.own_tables import OwnTables
 from trainer.config import TrainerConfig
 from trainer.episodes import Catalog
 from trainer.features import FeatureEmbedding, FeatureSpace
+from trainer.item_factors import ItemFactors
 
 _ID_STDDEV = 0.05
 
@@ -72,6 +73,8 @@ class FastTwoTower(tf_keras.Model):
         self._size = config.vector_size
         self._id_dropout = config.item_id_dropout
         self._l2 = config.item_l2
+        # What the L2 loss pulls the table of item ids toward.
+        self._start: tf.Tensor | float = 0.0
         self._unknown_index = space.num_item_indices - 1
         self._catalog_ids = dict(catalog.ids)
         users = {f.name: space.num_ids[f.name] for f in space.user_features}
@@ -92,6 +95,12 @@ class FastTwoTower(tf_keras.Model):
         size = config.feature_size
         self._user_dense = _Dense(size * len(users), config, "user_dense")
         self._item_dense = _Dense(size * len(items), config, "item_dense")
+
+    def start_from(self, factors: ItemFactors) -> None:
+        """Starts item ids as `ItemTower.start_from` does."""
+        self._start = tf.constant(factors.table(), tf.float32)
+        self._id_embedding.build(None)
+        self._id_embedding.set_weights([self._start])
 
     def initial(
         self, user_ids: Mapping[str, tf.Tensor], events: tf.Tensor | int
@@ -145,7 +154,7 @@ class FastTwoTower(tf_keras.Model):
     def penalty(self) -> tf.Tensor:
         """The L2 loss of item-id embeddings, a scalar."""
         table = self._id_embedding.embeddings
-        return self._l2 * tf.reduce_sum(tf.square(table))
+        return self._l2 * tf.reduce_sum(tf.square(table - self._start))
 
     def score(
         self, fast: FastWeights, items: Inputs, masks: Masks | None = None

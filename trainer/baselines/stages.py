@@ -17,7 +17,7 @@ from trainer.baselines.maml_all import MamlAll, MamlLearner, MamlScorer
 from trainer.config import TrainerConfig
 from trainer.graded_labels import Degrees
 from trainer.scorer import Scorer
-from trainer.stages import StageData
+from trainer.stages import StageData, starting_factors
 from trainer.stream_validation import ScorerValidation
 from trainer.tasks import sample_tasks
 from trainer.training import TrainingResult, adapted_objective, train
@@ -40,8 +40,11 @@ def train_maml_all(
 ) -> tuple[MamlScorer, TrainingResult]:
     """Meta-learns the model of which every parameter adapts."""
     tf_keras.utils.set_random_seed(config.seed)
+    model = FastTwoTower(data.space, data.catalog, config)
+    if config.warm_start_rounds:
+        model.start_from(starting_factors(data, config))
     maml = MamlAll(
-        FastTwoTower(data.space, data.catalog, config),
+        model,
         config,
         Degrees.of(data.meta_train, config.liked_from, config.degree_weight),
     )

@@ -22,6 +22,7 @@ _CHOICES: Mapping[str, tuple[str | int | float, ...]] = {
     "adapter_rank": (4, 8, 16),
     "num_inner_steps": (1, 2, 3, 5, 8),
     "max_support_events": (20, 80, 1000),
+    "warm_start_rounds": (0, 20),
     "ema_momentum": (0.98, 0.99, 0.995),
 }
 # Lowest and highest value, and whether steps between them are ratios.
