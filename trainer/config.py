@@ -119,7 +119,7 @@ class TrainerConfig:
     dropout: float = 0.2
     item_id_dropout: float = 0.1
     item_l2: float = 1e-4
-    warm_start_rounds: int = 0
+    warm_start_rounds: int = 20
     solver: str = GRADIENT
     num_inner_steps: int = 5
     first_order: bool = False

@@ -39,7 +39,8 @@ from trainer.graded_labels import Degrees
 
 _LOG = logging.getLogger(__name__)
 
-_USERS_PER_BLOCK = 4096
+# Users, or items, at a time.
+_PER_BLOCK = 4096
 # Standard deviations to start from, on the scale of targets.
 _USER_BIAS, _ITEM_MEAN, _WEIGHT = 0.1, 0.1, 0.05
 # No variance falls below this: targets that are all the same have none.
@@ -101,7 +102,7 @@ class Targets:
         """
         index_of_row = catalog.ids[ITEM_INDEX].numpy()[:, 0]
         items, labels, lengths = [], [], []
-        for batch in episodes.ragged_batch(_USERS_PER_BLOCK):
+        for batch in episodes.ragged_batch(_PER_BLOCK):
             items.append(index_of_row[batch[ITEM_ROW].values.numpy()])
             labels.append(batch[LABEL].values.numpy())
             lengths.append(batch[LABEL].row_lengths().numpy())
@@ -144,7 +145,7 @@ def item_factors(
         targets: What is learned from.
         size: Length of the vectors.
         rounds: E and M steps. Each takes some (size + 1)^2 multiplications per
-            row, and all of it some 40 (size + 1)^2 bytes per item.
+            row, and all of it 24 (size + 1)^2 bytes per item.
         seed: Of the vectors to start from.
 
     Returns:
@@ -197,8 +198,8 @@ class _Model:
         error = self._targets.squares
         bias_squared = 0.0
         users = self._targets.count.shape[0]
-        for first in range(0, users, _USERS_PER_BLOCK):
-            block = slice(first, first + _USERS_PER_BLOCK)
+        for first in range(0, users, _PER_BLOCK):
+            block = slice(first, first + _PER_BLOCK)
             count = self._targets.count[block]
             total = self._targets.total[block]
             y, covariance = self.users(count, total)
@@ -212,10 +213,8 @@ class _Model:
             error += (count.sum(axis=1).A1 * moment[:, 0, 0]).sum()
             error -= 2.0 * (total.sum(axis=1).A1 * y[:, 0]).sum()
             bias_squared += moment[:, 0, 0].sum()
-        squared = squared.reshape(items, size + 1, size + 1)
-        self._update_items(squared, linear)
-        expected = _outer(self.x) + self.x_covariance
-        error += (squared * expected).sum() - 2.0 * (self.x * linear).sum()
+        self._update_items(squared.reshape(-1, size + 1, size + 1), linear)
+        error += self._error_of_items(squared, linear)
         self.noise = _at_least(error / self._rows)
         self._bias_variance = _at_least(bias_squared / max(users, 1))
 
@@ -253,8 +252,12 @@ class _Model:
     def _update_items(self, squared: Array, linear: Array) -> None:
         """The M step, and the variances of what it found."""
         prior = 1.0 / self._x_variance
-        self.x_covariance = np.linalg.inv(squared / self.noise + np.diag(prior))
         told = linear / self.noise + prior * self._x_mean
+        for first in range(0, len(self.x), _PER_BLOCK):
+            block = slice(first, first + _PER_BLOCK)
+            self.x_covariance[block] = np.linalg.inv(
+                squared[block] / self.noise + np.diag(prior)
+            )
         self.x = _matvec(self.x_covariance, told)
         if self._known.any():
             away = np.square(self.x - self._x_mean)
@@ -262,6 +265,15 @@ class _Model:
             self._x_variance = _at_least(
                 (away + spread)[self._known].mean(axis=0)
             )
+
+    def _error_of_items(self, squared: Array, linear: Array) -> float:
+        """What the new items bring to the rows' expected squared error."""
+        error = -2.0 * (self.x * linear).sum()
+        for first in range(0, len(self.x), _PER_BLOCK):
+            block = slice(first, first + _PER_BLOCK)
+            moment = _outer(self.x[block]) + self.x_covariance[block]
+            error += (squared[block] * moment.reshape(len(moment), -1)).sum()
+        return float(error)
 
 
 def _outer(rows: Array) -> Array:

@@ -113,7 +113,7 @@ class Loops:
 
 @pytest.mark.parametrize("block", [4, 1000])
 def test_rounds_are_those_of_loops_over_rows(block, monkeypatch):
-    monkeypatch.setattr(module, "_USERS_PER_BLOCK", block)
+    monkeypatch.setattr(module, "_PER_BLOCK", block)
     world = World(users=9, items=6, share=0.6)
     loops = Loops(world, seed=5)
     for _ in range(3):
