@@ -39,6 +39,8 @@ from trainer.graded_labels import Degrees
 
 _LOG = logging.getLogger(__name__)
 
+# Of item-id embeddings that start at random.
+ID_STDDEV = 0.05
 # Users, or items, at a time.
 _PER_BLOCK = 4096
 # Standard deviations to start from, on the scale of targets.
@@ -66,6 +68,12 @@ class ItemFactors:
     def table(self) -> Array:
         """Vectors and biases as one embedding table, [items, size + 1]."""
         return np.concatenate([self.vector, self.bias[:, np.newaxis]], axis=1)
+
+    def with_random_vectors(self, seed: int) -> "ItemFactors":
+        """The same biases, with vectors as those of a random start."""
+        random = np.random.default_rng(seed)
+        vector = random.normal(0.0, ID_STDDEV, self.vector.shape)
+        return dataclasses.replace(self, vector=vector)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The offline stage and the `joint` baseline, from episodes to a model."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ from trainer.training import (
     zero_shot_objective,
 )
 from trainer.two_tower import PartitionedTwoTower
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +101,10 @@ def train_offline(
     checkpoint_dir: str | None = None,
 ) -> tuple[PartitionedTwoTower, TrainingResult]:
     """Offline meta-learning of a partitioned model; see `train`."""
+    factors = starting_factors(data, config)
     model = _fresh_model(data, config)
-    if config.warm_start_rounds:
-        model.item_tower.start_from(starting_factors(data, config))
+    if factors:
+        model.item_tower.start_from(factors)
     validation = _validation(model, data, config)
     with meta_learning(model.user_specific_layers):
         result = train(
@@ -148,8 +152,21 @@ def _degrees(data: StageData, config: TrainerConfig) -> Degrees:
     return Degrees.of(data.meta_train, config.liked_from, config.degree_weight)
 
 
-def starting_factors(data: StageData, config: TrainerConfig) -> ItemFactors:
-    """What item-id embeddings start from with `config.warm_start_rounds`."""
+def starting_factors(
+    data: StageData, config: TrainerConfig
+) -> ItemFactors | None:
+    """What item-id embeddings start from in meta-learning.
+
+    Items that few users have met, or only by negatives that were drawn, may
+    have vectors that lead astray. So what was fitted has to be better on
+    meta_valid, before any outer step, than random vectors with the same biases.
+
+    Returns:
+        None where they start at random: with `config.warm_start_rounds` of 0,
+        or because that is better.
+    """
+    if not config.warm_start_rounds:
+        return None
     targets = Targets.read(
         data.meta_train,
         data.catalog,
@@ -157,9 +174,22 @@ def starting_factors(data: StageData, config: TrainerConfig) -> ItemFactors:
         config,
         _degrees(data, config),
     )
-    return item_factors(
+    fitted = item_factors(
         targets, config.vector_size, config.warm_start_rounds, config.seed
     )
+    values = []
+    for factors in (fitted, fitted.with_random_vectors(config.seed)):
+        model = _fresh_model(data, config)
+        model.item_tower.start_from(factors)
+        figures = _validation(model, data, config).evaluate()
+        values.append(adapted_objective(figures))
+    helps = values[0] > values[1]
+    _LOG.info(
+        "fitted item vectors: %.4f on meta_valid, random ones %.4f: %s",
+        *values,
+        "training starts from them" if helps else "training starts at random",
+    )
+    return fitted if helps else None
 
 
 def _validation(

@@ -11,9 +11,7 @@ from trainer.config import TrainerConfig
 from trainer.embedded import Embedded, EmbeddedUser
 from trainer.feature_network import feature_network
 from trainer.features import FeatureSpace
-from trainer.item_factors import ItemFactors
-
-_ID_STDDEV = 0.05
+from trainer.item_factors import ID_STDDEV, ItemFactors
 
 
 class _Draws(enum.IntEnum):
@@ -98,7 +96,7 @@ class ItemTower(tf_keras.Model):
             space.num_item_indices,
             config.vector_size + 1,
             embeddings_initializer=tf_keras.initializers.RandomNormal(
-                stddev=_ID_STDDEV, seed=config.seed
+                stddev=ID_STDDEV, seed=config.seed
             ),
             name="item_id",
         )

@@ -41,8 +41,9 @@ Episode = Mapping[str, Any]
 
 
 def tiny_config(**values: Any) -> TrainerConfig:
-    """Three-dimensional vectors, three inner steps, no dropout."""
+    """Small, with neither dropout nor a warm start."""
     defaults = {
+        "warm_start_rounds": 0,
         "vector_size": 3,
         "hidden_size": 4,
         "feature_size": 2,

@@ -19,9 +19,7 @@ from trainer.baselines.own_tables import OwnTables
 from trainer.config import TrainerConfig
 from trainer.episodes import Catalog
 from trainer.features import FeatureEmbedding, FeatureSpace
-from trainer.item_factors import ItemFactors
-
-_ID_STDDEV = 0.05
+from trainer.item_factors import ID_STDDEV, ItemFactors
 
 
 class _Dense(tf_keras.layers.Layer):
@@ -87,7 +85,7 @@ class FastTwoTower(tf_keras.Model):
             space.num_item_indices,
             config.vector_size + 1,
             embeddings_initializer=tf_keras.initializers.RandomNormal(
-                stddev=_ID_STDDEV, seed=config.seed
+                stddev=ID_STDDEV, seed=config.seed
             ),
             name="item_id",
         )

@@ -39,10 +39,11 @@ def train_maml_all(
     data: StageData, config: TrainerConfig, log_dir: str | None = None
 ) -> tuple[MamlScorer, TrainingResult]:
     """Meta-learns the model of which every parameter adapts."""
+    factors = starting_factors(data, config)
     tf_keras.utils.set_random_seed(config.seed)
     model = FastTwoTower(data.space, data.catalog, config)
-    if config.warm_start_rounds:
-        model.start_from(starting_factors(data, config))
+    if factors:
+        model.start_from(factors)
     maml = MamlAll(
         model,
         config,
