@@ -24,7 +24,6 @@ posterior that w has here.
 """
 
 import dataclasses
-import logging
 import time
 
 import numpy as np
@@ -36,8 +35,7 @@ from serving.contract.features import ITEM_INDEX, ITEM_ROW
 from trainer.config import TrainerConfig
 from trainer.episodes import LABEL, Catalog
 from trainer.graded_labels import Degrees
-
-_LOG = logging.getLogger(__name__)
+from trainer.progress import PROGRESS
 
 # Of item-id embeddings that start at random.
 ID_STDDEV = 0.05
@@ -101,6 +99,8 @@ class Targets:
     ) -> "Targets":
         """Takes all rows of what `read_episodes` gives.
 
+        Users count alike, however often a mix of logs draws them.
+
         Args:
             episodes: meta_train.
             catalog: Items; rows of it are what episodes hold.
@@ -159,17 +159,16 @@ def item_factors(
     Returns:
         Of all items; one without rows has a vector of 0 and the mean bias.
     """
-    start = time.perf_counter()
+    start = time.monotonic()
     model = _Model(targets, size, seed)
-    for _ in range(rounds):
+    for done in range(1, rounds + 1):
         model.improve()
-    _LOG.info(
-        "item vectors of %d rows of %d users: %d rounds in %.0f s",
-        targets.count.sum(),
-        targets.count.shape[0],
-        rounds,
-        time.perf_counter() - start,
-    )
+        PROGRESS.info(
+            "item vectors: round %d of %d  %.1f s each",
+            done,
+            rounds,
+            (time.monotonic() - start) / done,
+        )
     return model.in_logits()
 
 

@@ -182,6 +182,16 @@ def test_vectors_have_in_logits_the_posterior_that_they_had_in_targets():
     np.testing.assert_allclose(v @ own, kappa * (w @ z))
 
 
+def test_every_round_is_told(caplog):
+    world = World(users=5, items=4, share=0.9)
+    with caplog.at_level("INFO", "trainer.progress"):
+        item_factors(world.targets, SIZE, rounds=3, seed=0)
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.split("  ")[0] for line in told] == [
+        f"item vectors: round {done} of 3" for done in (1, 2, 3)
+    ]
+
+
 def test_item_without_rows_has_no_vector_and_the_mean_bias():
     world = World(users=20, items=5, share=0.8)
     targets = Targets.of(world.user, world.item, world.target, (20, 7))
