@@ -1,7 +1,6 @@
 """The offline stage and the `joint` baseline, from episodes to a model."""
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from trainer.learned_partition import reduce_partition
 from trainer.outer_loop import MetaLearner
 from trainer.partition import meta_learning
 from trainer.plain_rows import sample_rows
+from trainer.progress import RESULTS
 from trainer.stream_validation import StreamValidation
 from trainer.tasks import sample_tasks
 from trainer.training import (
@@ -36,8 +36,6 @@ from trainer.training import (
     zero_shot_objective,
 )
 from trainer.two_tower import PartitionedTwoTower
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +182,7 @@ def starting_factors(
         figures = _validation(model, data, config).evaluate()
         values.append(adapted_objective(figures))
     helps = values[0] > values[1]
-    _LOG.info(
+    RESULTS.info(
         "fitted item vectors: %.4f on meta_valid, random ones %.4f: %s",
         *values,
         "training starts from them" if helps else "training starts at random",
