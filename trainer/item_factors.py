@@ -198,18 +198,19 @@ class _Model:
     def improve(self) -> None:
         """One E step for all users, block by block, and one M step."""
         size, items = self._size, len(self.x)
-        # Of each item: sums over its rows of h h', of h (target - b) and of
-        # the terms of the squared error, h = (z, 1).
+        # Of each item, sums over its rows: of h h' and of h (target - b), with
+        # h = (z, 1).
         squared = np.zeros([items, (size + 1) ** 2])
         linear = np.zeros([items, size + 1])
         error = self._targets.squares
         bias_squared = 0.0
         users = self._targets.count.shape[0]
+        moments = self._item_moments()
         for first in range(0, users, _PER_BLOCK):
             block = slice(first, first + _PER_BLOCK)
             count = self._targets.count[block]
             total = self._targets.total[block]
-            y, covariance = self.users(count, total)
+            y, covariance = self._users(count, total, *moments)
             moment = _outer(y) + covariance
             h = np.concatenate([y[:, 1:], np.ones_like(y[:, :1])], axis=1)
             h_squared = _outer(h)
@@ -225,12 +226,8 @@ class _Model:
         self.noise = _at_least(error / self._rows)
         self._bias_variance = _at_least(bias_squared / max(users, 1))
 
-    def users(
-        self,
-        count: scipy.sparse.csr_matrix,
-        total: scipy.sparse.csr_matrix,
-    ) -> tuple[Array, Array]:
-        """The E step: means [users, size + 1] of y, and covariances."""
+    def _item_moments(self) -> tuple[Array, Array, Array]:
+        """Of a = (1, w): means, and expected a a' (flat) and a m."""
         size = self._size
         w, mean = self.x[:, :size], self.x[:, size]
         a = np.concatenate([np.ones_like(w[:, :1]), w], axis=1)
@@ -238,7 +235,19 @@ class _Model:
         a_squared[:, 1:, 1:] += self.x_covariance[:, :size, :size]
         a_mean = a * mean[:, np.newaxis]
         a_mean[:, 1:] += self.x_covariance[:, :size, size]
-        precision = (count @ a_squared.reshape(len(a), -1)) / self.noise
+        return a, a_squared.reshape(len(a), -1), a_mean
+
+    def _users(
+        self,
+        count: scipy.sparse.csr_matrix,
+        total: scipy.sparse.csr_matrix,
+        a: Array,
+        a_squared: Array,
+        a_mean: Array,
+    ) -> tuple[Array, Array]:
+        """The E step: means [users, size + 1] of y, and covariances."""
+        size = self._size
+        precision = (count @ a_squared) / self.noise
         precision = precision.reshape(-1, size + 1, size + 1)
         prior = np.append(1.0 / self._bias_variance, np.ones(size))
         covariance = np.linalg.inv(precision + np.diag(prior))

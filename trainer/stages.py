@@ -175,12 +175,12 @@ def starting_factors(
     fitted = item_factors(
         targets, config.vector_size, config.warm_start_rounds, config.seed
     )
+    model = _fresh_model(data, config)
+    validation = _validation(model, data, config)
     values = []
     for factors in (fitted, fitted.with_random_vectors(config.seed)):
-        model = _fresh_model(data, config)
         model.item_tower.start_from(factors)
-        figures = _validation(model, data, config).evaluate()
-        values.append(adapted_objective(figures))
+        values.append(adapted_objective(validation.evaluate()))
     helps = values[0] > values[1]
     RESULTS.info(
         "fitted item vectors: %.4f on meta_valid, random ones %.4f: %s",
